@@ -1,0 +1,132 @@
+"""`torch.save` files that are written whole, and that show any damage when they are read.
+
+The file is an ordinary torch archive followed by a mark and the SHA-256 of all before it. `torch.load` and
+zip tools ignore what follows the archive, so other programs read these files too; torch itself does not
+check the sums inside its archives, so a flipped byte would load as a changed weight.
+"""
+
+import hashlib
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from mdnc._files import whole_file
+
+_MARK = b'mdnc-sha256:'
+_TAIL = len(_MARK) + hashlib.sha256().digest_size
+_CHUNK = 1 << 22
+
+
+class DamagedFileError(ValueError):
+    """A file is not what was written: empty, cut short, or changed."""
+
+
+class _Hashed:
+    """The writing end of a file that sums up what passes, and remembers why a write failed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sum = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            written = self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+        self.sum.update(data)
+        return written
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def save_archive(value: object, path: str | os.PathLike[str]) -> None:
+    """Write ``value`` under the name ``path``, whole or not at all.
+
+    Args:
+        value: Plain values and tensors, so that `load_archive` reads them back.
+        path: The final name; its folder must exist.
+
+    Raises:
+        OSError: The disk is full or refuses; ``path`` is as it was.
+    """
+    with whole_file(path) as file:
+        hashed = _Hashed(file)
+        try:
+            torch.save(value, hashed)
+        except RuntimeError as error:
+            # torch's writer turns a full disk into a RuntimeError that doesn't say so.
+            raise hashed.error or error from error
+        file.write(_MARK + hashed.sum.digest())
+
+
+def check_archive(path: str | os.PathLike[str]) -> None:
+    """Read a file once and refuse it if it is not exactly what was written.
+
+    Args:
+        path: A file of `save_archive`, or a plain torch archive, whose inner sums are then checked.
+
+    Raises:
+        DamagedFileError: The file is empty, cut short or changed; the text names it and says which.
+        OSError: It cannot be read.
+    """
+    path = Path(path)
+    size = path.stat().st_size
+    if size == 0:
+        raise DamagedFileError(f'{path} is empty: its writing was cut off, or the disk was full')
+    with path.open('rb') as file:
+        file.seek(max(size - _TAIL, 0))
+        tail = file.read()
+        if not tail.startswith(_MARK):
+            return _check_plain(path)
+        file.seek(0)
+        sum_, left = hashlib.sha256(), size - _TAIL
+        while left and (chunk := file.read(min(_CHUNK, left))):
+            sum_.update(chunk)
+            left -= len(chunk)
+    if sum_.digest() != tail[len(_MARK) :]:
+        raise DamagedFileError(f'{path} is damaged: its bytes are not those that were written (checksum differs)')
+
+
+def _check_plain(path: Path) -> None:
+    # Without our mark it is a foreign torch archive, or one of ours whose end is missing or changed.
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+            ours = archive.fp is not None and _MARK in _end(path)
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise DamagedFileError(f'{path} is damaged: it is cut short or no checkpoint at all ({error})') from error
+    if broken is not None or ours:
+        raise DamagedFileError(f'{path} is damaged: {broken or "its checksum"} is not what was written')
+
+
+def _end(path: Path) -> bytes:
+    with path.open('rb') as file:
+        file.seek(max(path.stat().st_size - 2 * _TAIL, 0))
+        return file.read()
+
+
+def load_archive(path: str | os.PathLike[str], map_location: Any = 'cpu') -> Any:
+    """Check a file, then read it with ``weights_only=True``: nothing in it is run.
+
+    Args:
+        path: A file of `save_archive`, or a plain torch archive.
+        map_location: Where the tensors go, as in `torch.load`.
+
+    Returns:
+        The value that was saved.
+
+    Raises:
+        DamagedFileError: The file is empty, cut short, changed, or holds more than plain values and tensors.
+    """
+    check_archive(path)
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise DamagedFileError(f'{path} cannot be read as a checkpoint: {error}') from error

@@ -1,0 +1,67 @@
+"""Files that are written whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+PART_SUFFIX = '.mdnc-part'
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a binary file for writing that takes the name ``path`` only when all of it is on the disk.
+
+    The bytes go to a temporary file in the folder of ``path`` (a rename is atomic only within one file
+    system, so ``$TMPDIR`` is no place for it), are flushed to the disk, and replace ``path`` in one step.
+    When the body raises, ``path`` is as it was and the temporary file is removed; after a kill, the
+    leftovers carry `PART_SUFFIX` and may be swept.
+
+    Args:
+        path: The final name; its folder must exist.
+
+    Yields:
+        The open temporary file.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> target = pathlib.Path(tempfile.mkdtemp()) / 'values.bin'
+        >>> with whole_file(target) as file:
+        ...     _ = file.write(b'123')
+        >>> target.read_bytes()
+        b'123'
+    """
+    target = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f'.{target.name}.', suffix=PART_SUFFIX, dir=target.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o666 & ~_umask())
+        os.replace(part, target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _umask() -> int:
+    # mkstemp makes files of mode 0600; a result is shared like any other file of its user.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this a power cut may forget the rename; Windows cannot open a folder and needs no such step.
+    if os.name == 'nt':
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

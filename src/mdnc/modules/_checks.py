@@ -1,0 +1,148 @@
+"""What arguments and inputs may be, in one place: types, ranges, words, and the texts of the errors.
+
+Every check takes the name of its owner (the public class or function) first and raises a ``TypeError``
+for a wrong type or a ``ValueError`` for a wrong value, naming the argument, the value and what is legal.
+"""
+
+import operator
+from collections.abc import Collection, Iterable, Sequence
+from reprlib import repr as short_repr
+from typing import Any, cast
+
+import torch
+from torch import fx
+
+AUTOCAST_DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # what autocast converts among
+
+
+def integer(owner: str, name: str, value: object, minimum: int = 1) -> int:
+    """Return ``value`` as an int of at least ``minimum``; anything with ``__index__`` but a bool is one."""
+    number = _index(value)
+    if number is not None and number >= minimum:
+        return number
+    error = TypeError if number is None else ValueError
+    raise error(f'{owner}: {name}={short_repr(value)} must be an int of at least {minimum}.')
+
+
+def integers(owner: str, name: str, value: object, minimum: int = 1, least: int = 1) -> tuple[int, ...]:
+    """Return a sequence of at least ``least`` ints as a tuple of its own."""
+    legal = f'must be a sequence of at least {least} ints, each at least {minimum}'
+    numbers = _all_indices(value)
+    if numbers is not None and len(numbers) >= least and min(numbers) >= minimum:
+        return numbers
+    error = TypeError if numbers is None else ValueError
+    raise error(f'{owner}: {name}={short_repr(value)} {legal}.')
+
+
+def per_axis(owner: str, name: str, value: object, order: int, minimum: int = 1) -> tuple[int, ...]:
+    """Return one int for each of ``order`` axes, from one int for all or a sequence of as many."""
+    legal = f'must be an int of at least {minimum}, or a sequence of {order} such int{"s" * (order > 1)}'
+    number = _index(value)
+    numbers = _all_indices(value) if number is None else (number,) * order
+    if numbers is not None and len(numbers) == order and min(numbers) >= minimum:
+        return numbers
+    error = TypeError if numbers is None else ValueError
+    raise error(f'{owner}: {name}={short_repr(value)} {legal}.')
+
+
+def odd_kernel(owner: str, value: object, order: int) -> tuple[int, ...]:
+    """Return the kernel size of each axis; even ones have no centre and are refused."""
+    kernel = per_axis(owner, 'kernel_size', value, order)
+    if any(size % 2 == 0 for size in kernel):
+        raise ValueError(
+            f'{owner}: kernel_size={short_repr(value)} must be odd on every axis: an even kernel has no centre, '
+            'so the two branches of a residual block would differ in size.'
+        )
+    return kernel
+
+
+def word(owner: str, name: str, value: object, legal: Collection[str]) -> str:
+    """Return ``value`` if it is exactly one of the legal words."""
+    if isinstance(value, str) and value in legal:
+        return str(value)
+    error = ValueError if isinstance(value, str) else TypeError
+    words = ', '.join(map(repr, legal))
+    raise error(f'{owner}: {name}={short_repr(value)} must be one of {words}.')
+
+
+def spatial_order(owner: str, value: object) -> int:
+    """Return the number of spatial axes: 1 (signals), 2 (images) or 3 (volumes)."""
+    order = integer(owner, 'order', value)
+    if order > 3:
+        raise ValueError(f'{owner}: order={order} must be 1 (signals), 2 (images) or 3 (volumes).')
+    return order
+
+
+def traced(x: object) -> bool:
+    """Tell whether ``x`` stands for inputs of many sizes: then the checks of its values step aside.
+
+    True for proxies of ``torch.fx``, under ``torch.compile``, ``torch.export`` and ``torch.jit.trace``, and for
+    tensors with symbolic sizes. A check there would tie the graph to the sample's size.
+    """
+    if isinstance(x, fx.Proxy) or torch.compiler.is_compiling():
+        return True
+    if not isinstance(x, torch.Tensor):
+        return False
+    return torch._C._get_tracing_state() is not None or any(isinstance(length, torch.SymInt) for length in x.shape)
+
+
+def tensor(owner: str, x: Any, shape: Sequence[str | int], weight: torch.Tensor | None) -> None:
+    """Check an input's type, rank, channels, batch, dtype and device.
+
+    Args:
+        owner: Name of the module.
+        x: The input.
+        shape: The expected shape: ints are exact, words ('B', 'L1') are free.
+        weight: A parameter of the module, whose dtype and device the input must have; ``None`` where there is none.
+    """
+    expected = '(' + ', '.join(map(str, shape)) + ')'
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f'{owner}: the input must be a torch.Tensor of shape {expected}, not {type(x).__name__}.')
+    got = tuple(x.shape)
+    if x.layout is not torch.strided or x.is_quantized:
+        raise TypeError(f'{owner}: the input must be a dense tensor, not one of layout {x.layout}.')
+    if len(got) != len(shape):
+        raise ValueError(f'{owner}: the input has shape {got}, but {expected} is needed (B is the batch size).')
+    if any(isinstance(want, int) and want != have for want, have in zip(shape, got, strict=True)):
+        raise ValueError(f'{owner}: the input has shape {got}, but {expected} is needed: the channels differ.')
+    if 0 in got:
+        raise ValueError(f'{owner}: the input has shape {got}, which is empty; every length must be at least 1.')
+    _check_kind(owner, x, weight)
+
+
+def _check_kind(owner: str, x: torch.Tensor, weight: torch.Tensor | None) -> None:
+    if not x.dtype.is_floating_point:
+        raise TypeError(f'{owner}: the input has dtype {x.dtype}, but a floating-point dtype is needed.')
+    if weight is None:
+        return
+    if x.device != weight.device:
+        raise ValueError(f'{owner}: the input is on {x.device}, but the parameters are on {weight.device}.')
+    if x.dtype == weight.dtype:
+        return
+    # Autocast converts among these three at each layer; it leaves float64 alone.
+    castable = x.dtype in AUTOCAST_DTYPES and weight.dtype in AUTOCAST_DTYPES
+    if not (castable and torch.is_autocast_enabled(x.device.type)):
+        raise TypeError(
+            f'{owner}: the input has dtype {x.dtype}, but the parameters have {weight.dtype}; '
+            f'convert one of them, for example x.to({weight.dtype}).'
+        )
+
+
+def _index(value: object) -> int | None:
+    # operator.index takes bools and one-element torch tensors of any rank or of bools; none of these is a number here.
+    if isinstance(value, bool) or getattr(value, 'ndim', 0) != 0 or 'bool' in str(getattr(value, 'dtype', '')):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except (TypeError, RuntimeError):
+        return None
+
+
+def _all_indices(value: object) -> tuple[int, ...] | None:
+    # Lists, tuples, ranges, and one-dimensional arrays and tensors; a string is no sequence of numbers.
+    if isinstance(value, (str, bytes, bytearray)):
+        return None
+    if not isinstance(value, Sequence) and getattr(value, 'ndim', 0) != 1:
+        return None
+    numbers = [_index(item) for item in cast('Iterable[object]', value)]
+    return None if None in numbers else cast('tuple[int, ...]', tuple(numbers))

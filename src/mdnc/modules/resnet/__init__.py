@@ -1,0 +1,73 @@
+"""Residual blocks, encoders, decoders, auto-encoders and U-Nets in 1-D, 2-D and 3-D."""
+
+from mdnc.modules.resnet.autoencoder import AE1d, AE2d, AE3d
+from mdnc.modules.resnet.block import (
+    BlockBottleneck1d,
+    BlockBottleneck2d,
+    BlockBottleneck3d,
+    BlockPlain1d,
+    BlockPlain2d,
+    BlockPlain3d,
+)
+from mdnc.modules.resnet.decoder import DecoderNet1d, DecoderNet2d, DecoderNet3d
+from mdnc.modules.resnet.encoder import EncoderNet1d, EncoderNet2d, EncoderNet3d
+from mdnc.modules.resnet.presets import (
+    ae16,
+    ae32,
+    ae44,
+    ae65,
+    ae83,
+    decnet13,
+    decnet33,
+    decnet48,
+    decnet63,
+    encnet12,
+    encnet32,
+    encnet47,
+    encnet62,
+    unet16,
+    unet32,
+    unet44,
+    unet65,
+    unet83,
+)
+from mdnc.modules.resnet.unet import UNet1d, UNet2d, UNet3d
+
+__all__ = [
+    'AE1d',
+    'AE2d',
+    'AE3d',
+    'BlockBottleneck1d',
+    'BlockBottleneck2d',
+    'BlockBottleneck3d',
+    'BlockPlain1d',
+    'BlockPlain2d',
+    'BlockPlain3d',
+    'DecoderNet1d',
+    'DecoderNet2d',
+    'DecoderNet3d',
+    'EncoderNet1d',
+    'EncoderNet2d',
+    'EncoderNet3d',
+    'UNet1d',
+    'UNet2d',
+    'UNet3d',
+    'ae16',
+    'ae32',
+    'ae44',
+    'ae65',
+    'ae83',
+    'decnet13',
+    'decnet33',
+    'decnet48',
+    'decnet63',
+    'encnet12',
+    'encnet32',
+    'encnet47',
+    'encnet62',
+    'unet16',
+    'unet32',
+    'unet44',
+    'unet65',
+    'unet83',
+]

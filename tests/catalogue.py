@@ -1,0 +1,95 @@
+"""Every public module once: how to build it, what it takes and gives. Invariants run over the whole table."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from mdnc.modules import resnet
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One public class or function, small, at odd sizes (no batch in the shapes)."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    input: tuple[int, ...] = ()
+    output: tuple[int, ...] = ()
+
+    def build(self) -> nn.Module:
+        torch.manual_seed(0)
+        return getattr(resnet, self.name)(**self.arguments)
+
+    def sample(self, batch: int = 2, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(1)
+        return torch.randn(batch, *self.input, generator=generator, dtype=dtype)
+
+
+SPATIAL = {1: (21,), 2: (13, 10), 3: (5, 9, 7)}
+
+
+def _halved(size: tuple[int, ...], times: int) -> tuple[int, ...]:
+    for _ in range(times):
+        size = tuple(-(-length // 2) for length in size)
+    return size
+
+
+def _family(order: int) -> list[Entry]:
+    size, small = SPATIAL[order], {'channel': 4, 'layers': [2, 1]}
+    end = f'{order}d'
+    blocks = [
+        Entry(f'{kind}{end}', {'in_planes': 3, 'out_planes': 5, 'stride': 2}, (3, *size), (5, *_halved(size, 1)))
+        for kind in ('BlockPlain', 'BlockBottleneck')
+    ]
+    return [
+        *blocks,
+        Entry(f'EncoderNet{end}', {**small, 'in_planes': 2, 'out_length': 3}, (2, *size), (3,)),
+        Entry(f'DecoderNet{end}', {**small, 'out_size': size, 'in_length': 3, 'out_planes': 2}, (3,), (2, *size)),
+        Entry(f'AE{end}', {**small, 'out_planes': 2}, (1, *size), (2, *size)),
+        Entry(f'UNet{end}', {**small, 'in_planes': 2}, (2, *size), (1, *size)),
+    ]
+
+
+CLASSES = [entry for order in (1, 2, 3) for entry in _family(order)]
+
+# The same classes where their structure differs: another block, kernels, heads, one-block levels.
+VARIANTS = [
+    Entry('EncoderNet1d', {'channel': 4, 'layers': [1, 2], 'block': 'plain', 'out_length': None}, (1, 12), (8, 3)),
+    Entry('EncoderNet2d', {'channel': 3, 'layers': [1, 1], 'kernel_size': (5, 3)}, (1, 12, 9), (2,)),
+    Entry('EncoderNet3d', {'channel': 4, 'layers': [1, 2], 'kernel_size': (1, 3, 3)}, (1, 3, 11, 13), (2,)),
+    Entry('EncoderNet2d', {'channel': 4, 'layers': [2, 1], 'kernel_size': 1, 'out_length': None}, (1, 2, 3), (8, 2, 3)),
+    Entry('DecoderNet1d', {'channel': 4, 'layers': [1, 2], 'out_size': 23, 'in_length': None}, (8, 6), (1, 23)),
+    Entry(
+        'DecoderNet3d',
+        {'channel': 2, 'layers': [1, 1], 'out_size': (3, 9, 6), 'kernel_size': (1, 3, 3)},
+        (2,),
+        (1, 3, 9, 6),
+    ),
+    Entry('AE2d', {'channel': 4, 'layers': [1, 1, 2], 'block': 'plain'}, (1, 11, 16), (1, 11, 16)),
+    Entry('UNet2d', {'channel': 4, 'layers': [1, 1, 1], 'block': 'plain'}, (1, 11, 16), (1, 11, 16)),
+    Entry('UNet3d', {'channel': 2, 'layers': [2, 1, 1], 'kernel_size': (1, 3, 3)}, (1, 3, 9, 6), (1, 3, 9, 6)),
+]
+
+# The presets have 64 channels; sizes just above the smallest keep them quick.
+PRESETS = [
+    *(Entry(f'encnet{n}', {'order': 1, 'out_length': 3}, (1, 40), (3,)) for n in (12, 32, 47, 62)),
+    *(Entry(f'decnet{n}', {'order': 1, 'out_size': 40, 'in_length': 3}, (3,), (1, 40)) for n in (13, 33, 48, 63)),
+    *(
+        Entry(f'{family}{n}', {'order': 1, 'in_planes': 2}, (2, 37), (1, 37))
+        for family in ('ae', 'unet')
+        for n in (16, 32, 44, 65, 83)
+    ),
+]
+
+ENTRIES = [*CLASSES, *VARIANTS, *PRESETS]
+NETWORKS = [entry for entry in [*CLASSES, *VARIANTS] if not entry.name.startswith('Block')]
+
+
+def identity(entry: Entry) -> str:
+    """A readable test identifier."""
+    words = '-'.join(
+        str(value).replace(' ', '') for key, value in entry.arguments.items() if key in ('block', 'kernel_size')
+    )
+    return f'{entry.name}{"-" if words else ""}{words}'

@@ -1,0 +1,60 @@
+"""The 1-D, 2-D and 3-D faces say the same as their generic class, and presets of a family agree."""
+
+import inspect
+
+import pytest
+
+from mdnc.modules import resnet
+from mdnc.modules.resnet import autoencoder, block, decoder, encoder, unet
+
+GENERIC = {
+    'BlockPlain': block._BlockPlainNd,
+    'BlockBottleneck': block._BlockBottleneckNd,
+    'EncoderNet': encoder._EncoderNetNd,
+    'DecoderNet': decoder._DecoderNetNd,
+    'AE': autoencoder._AENd,
+    'UNet': unet._UNetNd,
+}
+
+DOCUMENTED = {
+    'BlockPlain': 'in_planes out_planes kernel_size=3 stride=1 padding=1 output_size=None '
+    "normalizer='pinst' activator='prelu' layer_order='new' scaler='down'",
+    'BlockBottleneck': 'in_planes out_planes kernel_size=3 stride=1 padding=1 output_size=None '
+    "normalizer='pinst' activator='prelu' layer_order='new' scaler='down'",
+    'EncoderNet': "channel layers block='bottleneck' kernel_size=3 in_planes=1 out_length=2",
+    'DecoderNet': "channel layers out_size block='bottleneck' kernel_size=3 in_length=2 out_planes=1",
+    'AE': "channel layers block='bottleneck' kernel_size=3 in_planes=1 out_planes=1",
+    'UNet': "channel layers block='bottleneck' kernel_size=3 in_planes=1 out_planes=1",
+    'encnet': 'order=2 kernel_size=3 in_planes=1 out_length=2',
+    'decnet': 'out_size order=2 kernel_size=3 in_length=2 out_planes=1',
+    'ae': 'order=2 kernel_size=3 in_planes=1 out_planes=1',
+    'unet': 'order=2 kernel_size=3 in_planes=1 out_planes=1',
+}
+
+
+def positional(function: object) -> str:
+    parameters = inspect.signature(function).parameters.values()
+    words = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return ' '.join(p.name if p.default is p.empty else f'{p.name}={p.default!r}' for p in words)
+
+
+def test_every_name_has_a_documented_signature():
+    assert {
+        name.rstrip('0123456789d') if name[0].isupper() else name.rstrip('0123456789') for name in resnet.__all__
+    } == set(DOCUMENTED)
+
+
+@pytest.mark.parametrize('name', resnet.__all__)
+def test_documented_signature(name: str):
+    family = name[:-2] if name[0].isupper() else name.rstrip('0123456789')
+    assert positional(getattr(resnet, name)) == DOCUMENTED[family]
+
+
+@pytest.mark.parametrize('family', GENERIC)
+def test_generic_signature_is_the_face_after_order(family: str):
+    generic = inspect.signature(GENERIC[family])
+    words = [p for p in generic.parameters.values() if p.name != 'order']
+    for order in (1, 2, 3):
+        face = inspect.signature(getattr(resnet, f'{family}{order}d'))
+        assert list(face.parameters.values()) == words
+    assert next(iter(generic.parameters)) == 'order'

@@ -1,0 +1,147 @@
+"""What a summary is asked for: the arguments, checked and as plain data."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from mdnc.modules import _checks
+
+OWNER = 'summary'
+UNKNOWN_BATCH = -1
+BATCH_RUN = 2  # run where the batch is left open: batch norm needs more than one value a channel to train
+
+Size = tuple[int, ...]
+# torch.FloatTensor and its like are instances of torch.tensortype, which type checkers don't know.
+Device = str | int | torch.device
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run of a model.
+
+    Args:
+        sizes: Size of each input, without the batch.
+        batch_size: Size of the batch, or -1 to leave it open.
+        device: Where the inputs are made.
+        dtypes: Type of each input.
+        computes: Whether anything is computed; if not, the model runs on shapes alone.
+    """
+
+    sizes: tuple[Size, ...]
+    batch_size: int
+    device: torch.device
+    dtypes: tuple[torch.dtype, ...]
+    computes: bool
+
+    @property
+    def batch_run(self) -> int:
+        """Size of the batch that is run."""
+        return BATCH_RUN if self.batch_size == UNKNOWN_BATCH else self.batch_size
+
+    def inputs(self) -> list[Tensor]:
+        """Random inputs in [0, 1): 0 for integers, which every embedding takes."""
+        pairs = zip(self.sizes, self.dtypes, strict=True)
+        return [torch.rand(self.batch_run, *size, device=self.device).to(dtype) for size, dtype in pairs]
+
+
+def request(model: object, input_size: object, batch_size: object, device: object, dtypes: object) -> Request:
+    """Check the arguments of ``summary``; the words are there."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f'{OWNER}: model must be a torch.nn.Module, not {type(model).__name__}.')
+    _refuse_unreadable(model)
+    sizes = _sizes(input_size)
+    device_asked = None if device is None else _device(device)
+    return Request(
+        sizes=sizes,
+        batch_size=_batch_size(batch_size),
+        device=_place(model, device_asked),
+        dtypes=_dtypes(dtypes, model, len(sizes)),
+        computes=device_asked != torch.device('meta'),
+    )
+
+
+def _refuse_unreadable(model: nn.Module) -> None:
+    lazy = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if is_lazy(tensor)]
+    if lazy:
+        raise ValueError(
+            f'{OWNER}: model has parameters without a shape yet: {", ".join(lazy)}. Run it once on a real input first.'
+        )
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError(
+            f'{OWNER}: model holds a ScriptModule, which hides its calls; give the module it was made from.'
+        )
+
+
+def _sizes(input_size: object) -> tuple[Size, ...]:
+    legal = 'one size, for example (3, 64, 63), or a sequence of sizes, one for each input'
+    if isinstance(input_size, (str, bytes)) or not isinstance(input_size, Iterable):
+        raise TypeError(f'{OWNER}: input_size={input_size!r} must be {legal}.')
+    items = list(input_size)
+    if items and all(isinstance(item, Sequence) for item in items):
+        return tuple(_size(item, input_size) for item in items)
+    return (_size(items, input_size),)
+
+
+def _size(size: Sequence[Any], given: object) -> Size:
+    return tuple(_checks.integer(OWNER, f'input_size={given!r}: length', length) for length in size)
+
+
+def _batch_size(value: object) -> int:
+    number = _checks.integer(OWNER, 'batch_size', value, minimum=UNKNOWN_BATCH)
+    if number == 0:
+        raise ValueError(f'{OWNER}: batch_size=0 must be at least 1, or -1 to leave it open.')
+    return number
+
+
+def _device(value: object) -> torch.device:
+    if isinstance(value, bool) or not isinstance(value, (str, int, torch.device)):
+        raise TypeError(f'{OWNER}: device={value!r} must be a device, for example "cpu", "cuda:0" or "meta", or None.')
+    try:
+        return torch.empty(0, device=value).device  # also turns 'cuda' into 'cuda:0'
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'{OWNER}: device={str(value)!r} cannot be used here: {reason}') from error
+
+
+def _place(model: nn.Module, asked: torch.device | None) -> torch.device:
+    """Device of the inputs: the parameters' own; for 'meta' too, where the model runs on shapes alone."""
+    held = list(dict.fromkeys(tensor.device for tensor in (*model.parameters(), *model.buffers())))
+    if not held:
+        return asked or torch.get_default_device()
+    if asked is None or asked.type == 'meta':
+        return held[0]
+    if asked not in held:
+        places = ', '.join(map(str, held))
+        raise ValueError(
+            f"{OWNER}: device='{asked}' is not where the model is ({places}): move the model, or leave device out "
+            "to take the model's own, or give device='meta' to compute nothing."
+        )
+    return asked
+
+
+def _dtypes(dtypes: object, model: nn.Module, inputs: int) -> tuple[torch.dtype, ...]:
+    if dtypes is None:
+        return (_own_dtype(model),) * inputs
+    if not isinstance(dtypes, Sequence) or isinstance(dtypes, str):
+        raise TypeError(f'{OWNER}: dtypes={dtypes!r} must be a sequence of dtypes, one for each input.')
+    if len(dtypes) != inputs:
+        raise ValueError(f'{OWNER}: dtypes={dtypes!r} must hold one dtype for each of the {inputs} inputs.')
+    return tuple(_dtype(item) for item in dtypes)
+
+
+def _own_dtype(model: nn.Module) -> torch.dtype:
+    dtypes = (parameter.dtype for parameter in model.parameters())
+    return next((dtype for dtype in dtypes if dtype.is_floating_point or dtype.is_complex), torch.get_default_dtype())
+
+
+def _dtype(value: object) -> torch.dtype:
+    dtype = getattr(value, 'dtype', None) if isinstance(value, type(torch.FloatTensor)) else value
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(
+            f'{OWNER}: dtypes holds {value!r}, but a torch.dtype or the like of torch.FloatTensor is needed.'
+        )
+    return dtype

@@ -1,0 +1,60 @@
+# The README's commands. Each makes its own virtual environment first: PYTHON and VENV may be overruled.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: demo test slow gpu check docs bench bench-full clean
+
+demo: $(VENV)/.demo
+	$(BIN)/mdnc fit --config recipes/digits.yaml
+
+# One thread a worker: threads of several workers on the same cores slow each other down.
+test: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not slow and not gpu"
+
+slow: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "slow and not gpu"
+
+gpu: $(VENV)/.dev
+	$(BIN)/pytest -m gpu
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.docs
+	$(BIN)/zensical build --strict
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks --quick
+
+bench-full: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist site
+
+$(VENV)/.python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+# torch goes first and alone: a package that asks for torch then finds the pinned one in place.
+$(VENV)/.torch: $(VENV)/.python constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,recipes]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,docs]'
+	touch $@

@@ -56,7 +56,7 @@ def record(model: nn.Module, request: Request) -> Record:
         stack.enter_context(torch.no_grad())
         if 'torch._dynamo' in sys.modules:  # a compiled model: its graph would hide the calls or take in the hooks
             stack.enter_context(torch.compiler.set_stance('force_eager'))
-        if not request.computes:
+        if request.stand_ins:
             # Stand-ins of shape, dtype and device: the model's own tensors are read for these alone.
             stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(unchanged(model))  # takes the hooks away too
@@ -74,7 +74,7 @@ def _run(model: nn.Module, request: Request) -> None:
     try:
         model(*request.inputs())
     except RuntimeError as error:
-        if request.computes:
+        if not request.stand_ins:
             raise
         raise RuntimeError(f"{OWNER}: with device='meta' there are no values, and the model fails: {error}") from error
 

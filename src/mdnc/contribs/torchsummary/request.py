@@ -28,14 +28,14 @@ class Request:
         batch_size: Size of the batch, or -1 to leave it open.
         device: Where the inputs are made.
         dtypes: Type of each input.
-        computes: Whether anything is computed; if not, the model runs on shapes alone.
+        stand_ins: Whether a model with values runs on shapes alone, so that nothing is computed.
     """
 
     sizes: tuple[Size, ...]
     batch_size: int
     device: torch.device
     dtypes: tuple[torch.dtype, ...]
-    computes: bool
+    stand_ins: bool
 
     @property
     def batch_run(self) -> int:
@@ -54,13 +54,14 @@ def request(model: object, input_size: object, batch_size: object, device: objec
         raise TypeError(f'{OWNER}: model must be a torch.nn.Module, not {type(model).__name__}.')
     _refuse_unreadable(model)
     sizes = _sizes(input_size)
-    device_asked = None if device is None else _device(device)
+    asked = None if device is None else usable_device(device)
+    place = _place(model, asked)
     return Request(
         sizes=sizes,
         batch_size=_batch_size(batch_size),
-        device=_place(model, device_asked),
+        device=place,
         dtypes=_dtypes(dtypes, model, len(sizes)),
-        computes=device_asked != torch.device('meta'),
+        stand_ins=asked == torch.device('meta') != place,
     )
 
 
@@ -97,7 +98,8 @@ def _batch_size(value: object) -> int:
     return number
 
 
-def _device(value: object) -> torch.device:
+def usable_device(value: object) -> torch.device:
+    """The device that a word, an index or a ``torch.device`` names, if tensors can be made there."""
     if isinstance(value, bool) or not isinstance(value, (str, int, torch.device)):
         raise TypeError(f'{OWNER}: device={value!r} must be a device, for example "cpu", "cuda:0" or "meta", or None.')
     try:

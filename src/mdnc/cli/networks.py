@@ -1,0 +1,133 @@
+"""A public network by its name and its constructor's arguments on a command line.
+
+For a verb that takes a network::
+
+    parser = network_parser('mdnc draw', 'Draw the stages of a network.', add_options)
+    arguments = parser.parse_args(argv)
+    with parser.refusals():
+        net = build(arguments)
+        …
+
+``mdnc draw EncoderNet2d --channel 64 … --out net.png`` then works, with help and errors of one line. Names, arguments
+and defaults are read off ``mdnc.modules.resnet``.
+"""
+
+import ast
+import contextlib
+import inspect
+import json
+import re
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from torch import nn
+
+from mdnc.modules import resnet
+
+ARGUMENT = re.compile(r'^    (\w+): (.+(?:\n      .+)*)', re.MULTILINE)
+WORDS_OF = re.compile(r'arguments as in `(\w+)`')
+ORDER_WORDS = 'Number of spatial axes: 1 (signals), 2 (images) or 3 (volumes).'
+VALUES = "Values are numbers, words, lists as '[2,2,2]', and null."
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors are one line on stderr, with exit status 2."""
+
+    def __init__(self, **options: Any) -> None:
+        # An abbreviation that works today means something else, or nothing, when an argument is added.
+        super().__init__(allow_abbrev=False, formatter_class=RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line and leave."""
+        self.exit(2, f'{self.prog}: {" ".join(message.split())}\n')
+
+    @contextlib.contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Turn the refusal of an argument, which names it and what is legal, into an error of the command.
+
+        So is a RuntimeError of torch: what is asked for is too large to hold, or the device cannot do it.
+        """
+        try:
+            yield
+        except (ValueError, TypeError, RuntimeError) as error:
+            self.error(str(error).partition('\n')[0])
+
+
+def value(text: str) -> Any:
+    """Read a JSON or Python literal; whatever is none is a word.
+
+    Example:
+        >>> [value(text) for text in ('64', '[2,2]', '(3, 1)', 'null', 'None', 'plain')]
+        [64, [2, 2], (3, 1), None, None, 'plain']
+    """
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text)
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        return ast.literal_eval(text)
+    return text
+
+
+def network_parser(prog: str, description: str, add_options: Callable[[ArgumentParser], None]) -> Parser:
+    """Parser of ``<prog> <network> --argument value … --option value …``.
+
+    Args:
+        prog: The command, for example ``'mdnc summary'``.
+        description: What it does, for its help.
+        add_options: Adds the command's own options to a parser; they stand after the name of the network.
+
+    Returns:
+        The parser; ``network`` in what it parses is the name, and `build` makes the network of it.
+    """
+    parser = Parser(prog=prog, description=description, epilog=f'`{prog} NETWORK --help` lists its arguments. {VALUES}')
+    networks = parser.add_subparsers(dest='network', metavar='NETWORK', required=True, title='networks')
+    for name in resnet.__all__:
+        make = getattr(resnet, name)
+        sentence = _doc(make).partition('\n\n')[0]
+        summary = sentence.partition(';')[0].rstrip('.')
+        network = networks.add_parser(name, help=summary, description=f'{description}\n\n{sentence}', epilog=VALUES)
+        add_options(network)
+        _add_arguments(network, make)
+    return parser
+
+
+def build(arguments: Namespace) -> nn.Module:
+    """Make the network that the parsed arguments name.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has the wrong value.
+    """
+    make = getattr(resnet, arguments.network)
+    network: nn.Module = make(**{name: getattr(arguments, name) for name in inspect.signature(make).parameters})
+    return network
+
+
+def _add_arguments(parser: ArgumentParser, make: Callable[..., nn.Module]) -> None:
+    group = parser.add_argument_group('arguments of the network')
+    words = _words(make)
+    for name, parameter in inspect.signature(make).parameters.items():
+        required = parameter.default is inspect.Parameter.empty
+        note = '(required)' if required else f'(default: {json.dumps(parameter.default)})'
+        group.add_argument(
+            f'--{name}',
+            type=value,
+            required=required,
+            default=None if required else parameter.default,
+            metavar='VALUE',
+            help=f'{words.get(name, "")} {note}'.replace('%', '%%'),
+        )
+
+
+def _words(make: Callable[..., nn.Module]) -> dict[str, str]:
+    """The words of a docstring on each argument; a preset names the class that has them."""
+    text = _doc(make)
+    elsewhere = WORDS_OF.search(text)
+    if elsewhere:
+        return {'order': ORDER_WORDS} | _words(getattr(resnet, elsewhere[1]))
+    section = text.partition('Args:\n')[2].partition('\n\n')[0]
+    return {name: ' '.join(words.split()) for name, words in ARGUMENT.findall(section)}
+
+
+def _doc(make: Callable[..., nn.Module]) -> str:
+    return (inspect.getdoc(make) or '').replace('``', '')

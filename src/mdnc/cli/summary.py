@@ -1,0 +1,73 @@
+"""``mdnc summary``: the table of a network's layers."""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mdnc.cli.networks import build, network_parser, value
+from mdnc.contribs.torchsummary import summary
+from mdnc.contribs.torchsummary.request import usable_device
+
+DESCRIPTION = "Print the table of a network's layers, with their output shapes and parameters."
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Print the table that the arguments ask for.
+
+    Args:
+        argv: What follows ``mdnc summary`` on the command line.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        SystemExit: Help was asked for (status 0) or an argument was refused (status 2).
+    """
+    parser = network_parser('mdnc summary', DESCRIPTION, _add_options)
+    arguments = parser.parse_args(argv)
+    with parser.refusals():
+        device = usable_device(arguments.device)
+        with device:
+            net = build(arguments)
+        input_size = arguments.input_size
+        if input_size is None:
+            input_size = getattr(net, 'input_size', None)
+        if input_size is None:
+            raise ValueError(
+                f"{arguments.network}: --input_size is needed, channels first, as in --input_size '[3,64,63]'"
+            )
+        summary(net, input_size, arguments.batch_size, device, _dtypes(arguments.dtypes))
+    return 0
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        '--input_size',
+        type=value,
+        metavar='VALUE',
+        help="Size of the input without the batch, as in '[3,64,63]' (default for a decoder: the size it takes)",
+    )
+    parser.add_argument(
+        '--batch_size',
+        type=value,
+        default=-1,
+        metavar='VALUE',
+        help='Size of the batch, or -1 to leave it open (default: -1)',
+    )
+    parser.add_argument(
+        '--device',
+        default='meta',
+        help='Where the network is built and run; on meta nothing is computed or allocated (default: meta)',
+    )
+    parser.add_argument(
+        '--dtypes', type=value, metavar='VALUE', help='Type of the input, as in float32 (default: that of the network)'
+    )
+
+
+def _dtypes(words: Any) -> Any:
+    """A dtype for each word; what is none is left for the summary to refuse."""
+    if words is None:
+        return None
+    return [getattr(torch, str(word), word) for word in (words if isinstance(words, list) else [words])]

@@ -9,11 +9,12 @@ from mdnc.modules import _checks, _plan, _sizes
 from mdnc.modules._dims import DIMS
 from mdnc.modules._doc import inherit_sections
 from mdnc.modules._plan import Plan, Shape
+from mdnc.modules._pretrained import _Pretrained
 from mdnc.modules._sizes import Size
 from mdnc.modules.resnet.stage import _BlockResStkNd
 
 
-class _ResNetNd(nn.Module):
+class _ResNetNd(_Pretrained):
     """Base of the networks.
 
     Args:

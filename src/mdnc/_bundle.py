@@ -1,0 +1,254 @@
+"""One trained network on the disk: a folder of JSON and safetensors, or a training checkpoint. Names, never classes.
+
+A folder holds ``config.json`` and parts, each a safetensors file that carries its own checksum in its name. The parts are
+written first and ``config.json``, which names them, last and in one step: wherever a save is cut off, the folder
+still holds the whole network it held before.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import mdnc
+from mdnc._archive import DamagedFileError, load_archive
+from mdnc._extras import require
+from mdnc._files import whole_file
+
+CONFIG = 'config.json'
+FORMAT = 1
+HUB = 'hf://'
+PARTS = ('golden', 'model')
+# What older readers need to know of newer formats stays: 'format' is an int beside the other keys.
+KEYS = {'checksum', 'data', 'format', 'network', 'parts', 'saved_by'}
+OWNER = 'network.'  # where a training task keeps its network
+WRAPPERS = ('_orig_mod.', '_fsdp_wrapped_module.', '_checkpoint_wrapped_module.')
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A network as it lies on the disk.
+
+    Args:
+        name: Name of its class.
+        arguments: Its constructor's arguments, as plain values.
+        weights: Its state dict.
+        golden: ``'input'`` of a tiny example and some of the ``'output'`` values; empty in a training checkpoint.
+        data: What it was trained on (normalisation, class names, …), JSON-able; ``None`` if unknown.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    weights: dict[str, Tensor]
+    golden: dict[str, Tensor]
+    data: dict[str, Any] | None = None
+
+
+def plain(value: object, where: str) -> Any:
+    """Return a copy of ``value`` that JSON gives back unchanged, tuples made lists; refuse anything else.
+
+    Args:
+        value: ``None``, bool, int, finite float, str, and lists, tuples and dicts (with str keys) of these.
+        where: Name of the value for the error.
+
+    Raises:
+        TypeError: JSON would drop or change it; the text says which part of it.
+    """
+    if isinstance(value, dict):
+        wrong = next((key for key in value if type(key) is not str), None)
+        if wrong is not None:
+            raise TypeError(f'{where} has the key {wrong!r}, but JSON keeps only str keys.')
+        return {key: plain(item, f'{where}[{key!r}]') for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, f'{where}[{i}]') for i, item in enumerate(value)]
+    if value is None or type(value) in (bool, int, str) or (type(value) is float and abs(value) < float('inf')):
+        return value
+    raise TypeError(
+        f'{where}={value!r:.80} of type {type(value).__name__} cannot be kept in JSON; give None, bool, int, a finite '
+        'float, str, or lists and dicts of these (an array by its tolist()).'
+    )
+
+
+def write(folder: str | os.PathLike[str], bundle: Bundle) -> None:
+    """Put a bundle into a folder, whole or not at all; what it replaces is loadable until then.
+
+    Args:
+        folder: The folder; made if it isn't there.
+        bundle: The network.
+
+    Raises:
+        NotADirectoryError: ``folder`` is a file.
+        OSError: The disk is full or refuses.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f'{folder} is a file; a network is saved into a folder.')
+    folder.mkdir(parents=True, exist_ok=True)
+    before = _parts_in_place(folder)
+    parts = {
+        'golden': _write_part(folder, 'golden', bundle.golden),
+        'model': _write_part(folder, 'model', bundle.weights),
+    }
+    config: dict[str, Any] = {
+        'format': FORMAT,
+        'saved_by': {'mdnc': mdnc.__version__, 'torch': str(torch.__version__)},
+        'network': {'name': bundle.name, 'arguments': bundle.arguments},
+        'data': bundle.data,
+        'parts': parts,
+    }
+    config['checksum'] = _checksum(config)
+    with whole_file(folder / CONFIG) as file:
+        file.write(json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False).encode() + b'\n')
+    # Only what the replaced config named: another save into this folder may be half way.
+    for old in before - {_part_name(part, parts[part]['sha256']) for part in PARTS}:
+        (folder / old).unlink(missing_ok=True)
+
+
+def read(source: str | os.PathLike[str]) -> Bundle:
+    """Read a folder of `write`, a training checkpoint, or ``hf://owner/name[@revision]``; nothing in it is run.
+
+    Raises:
+        FileNotFoundError: There is nothing, or a part is missing.
+        DamagedFileError: It is cut short or changed.
+        ValueError: It is of a newer format, or no network's.
+    """
+    path = _fetched(source)
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.exists():
+        hint = f' For one on the hub write {HUB}owner/name.' if not path.is_absolute() else ''
+        raise FileNotFoundError(f'{path} does not exist: no folder or checkpoint of that name.{hint}')
+    return _read_training(path)
+
+
+def _fetched(source: str | os.PathLike[str]) -> Path:
+    text = os.fspath(source)
+    if not text.startswith(HUB):
+        return Path(text)
+    repo, _, revision = text.removeprefix(HUB).partition('@')
+    hub = require('huggingface_hub', 'export')
+    wanted = [CONFIG, *(f'{part}-*.safetensors' for part in PARTS)]
+    return Path(hub.snapshot_download(repo, revision=revision or None, allow_patterns=wanted))
+
+
+def _read_folder(folder: Path) -> Bundle:
+    config = _read_config(folder)
+    golden, weights = (_read_part(folder, part, config['parts'][part]) for part in PARTS)
+    network = config['network']
+    return Bundle(network['name'], network['arguments'], weights, golden, config['data'])
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f'{folder} holds no {CONFIG}: it is no network of save_pretrained, or it was never finished.')
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(f'{path} is damaged: it is empty, cut short or no JSON ({error}).') from error
+    written = config.get('format') if isinstance(config, dict) else None
+    if type(written) is not int:
+        raise DamagedFileError(f'{path} is damaged, or no configuration of mdnc: it names no format.')
+    if written > FORMAT:
+        raise ValueError(
+            f'{path} has format {written}, and this mdnc reads formats up to {FORMAT}: it was saved by a newer one; '
+            "run: pip install --upgrade 'mdnc[export]'"
+        )
+    if config.keys() != KEYS:
+        unknown, missing = sorted(config.keys() - KEYS), sorted(KEYS - config.keys())
+        raise ValueError(f'{path} is not as format {written} has it: unknown keys {unknown}, missing keys {missing}.')
+    if config['checksum'] != _checksum(config):
+        raise DamagedFileError(f'{path} is damaged: it is not what was saved (its checksum differs).')
+    if not _well_formed(config):
+        raise ValueError(f'{path} is not as format {written} has it: a value has the wrong type.')
+    return config
+
+
+def _well_formed(config: dict[str, Any]) -> bool:
+    # Past the checksum only a file made by hand is wrong here; it must be refused as clearly.
+    network, parts = config['network'], config['parts']
+    return (
+        isinstance(network, dict)
+        and network.keys() == {'name', 'arguments'}
+        and isinstance(network['name'], str)
+        and isinstance(network['arguments'], dict)
+        and isinstance(config['data'], (dict, type(None)))
+        and isinstance(parts, dict)
+        and parts.keys() == set(PARTS)
+        and all(isinstance(part, dict) and _is_sum(part.get('sha256')) for part in parts.values())
+    )
+
+
+def _is_sum(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set('0123456789abcdef')
+
+
+def _checksum(config: Mapping[str, Any]) -> str:
+    # Over the values, so that another line ending or indent does no harm.
+    rest = {key: value for key, value in config.items() if key != 'checksum'}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _part_name(part: str, checksum: str) -> str:
+    return f'{part}-{checksum[:16]}.safetensors'
+
+
+def _parts_in_place(folder: Path) -> set[str]:
+    try:
+        parts = _read_config(folder)['parts']
+    except (OSError, ValueError):
+        return set()
+    return {_part_name(part, parts[part]['sha256']) for part in PARTS}
+
+
+def _write_part(folder: Path, part: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    raw = require('safetensors.torch', 'export').save(tensors, metadata={'format': 'pt'})
+    checksum = hashlib.sha256(raw).hexdigest()
+    with whole_file(folder / _part_name(part, checksum)) as file:
+        file.write(raw)
+    return {'bytes': len(raw), 'sha256': checksum}
+
+
+def _read_part(folder: Path, part: str, facts: dict[str, Any]) -> dict[str, Tensor]:
+    path = folder / _part_name(part, facts['sha256'])
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} is missing, and {CONFIG} names it.')
+    raw = path.read_bytes()
+    if hashlib.sha256(raw).hexdigest() != facts['sha256']:
+        found = f'{len(raw)} of {facts.get("bytes")} bytes'
+        raise DamagedFileError(f'{path} is damaged: it is not what was saved ({found}, its checksum differs).')
+    safetensors = require('safetensors', 'export')
+    try:
+        return dict(require('safetensors.torch', 'export').load(raw))
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise DamagedFileError(f'{path} is no safetensors file: {error}.') from error
+
+
+def _read_training(path: Path) -> Bundle:
+    checkpoint = load_archive(path)
+    try:
+        settings, state = checkpoint['hyper_parameters'], checkpoint['state_dict']
+        name, arguments = settings['network']['name'], dict(settings['network']['arguments'])
+        keys = {unwrapped(key): value for key, value in state.items()}
+        weights = {key.removeprefix(OWNER): value for key, value in keys.items() if key.startswith(OWNER)}
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f'{path} does not say which network it holds (hyper_parameters.network.name and .arguments), as the '
+            'checkpoints of mdnc fit do; for a bare state dict use mdnc.rebuild.'
+        ) from error
+    if not isinstance(name, str) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ValueError(f'{path} is no checkpoint of mdnc fit: its network is not named by a str and tensors.')
+    return Bundle(name, arguments, weights, {}, settings.get('data'))
+
+
+def unwrapped(key: str) -> str:
+    """A state dict's key without the marks of torch.compile, FSDP and activation checkpointing."""
+    for wrapper in WRAPPERS:
+        key = key.replace(wrapper, '')
+    return key

@@ -1,0 +1,249 @@
+"""Saving a network so that it rebuilds itself, and rebuilding it: by name, arguments, weights and a tiny example."""
+
+import inspect
+import math
+import os
+import tempfile
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from mdnc import _bundle
+from mdnc._bundle import Bundle
+from mdnc._extras import require
+from mdnc.modules._plan import Plan
+from mdnc.modules._sizes import Size
+
+Net = TypeVar('Net', bound='_Pretrained')
+
+GOLDEN_VALUES = 1000
+# Of the largest output. Another CPU or thread count moves fp32 results by 1e-6; a changed rule, by 1e-2 and more.
+GOLDEN_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network was loaded from.
+
+    Args:
+        source: The folder, file or hub name.
+        data: What it was trained on, for example ``{'normalisation': …, 'classes': …}``; ``None`` if unknown.
+        difference: How far the network's answer to the example saved with it was off, relative to the largest output
+            value; ``None`` where no example was saved (training checkpoints have none).
+    """
+
+    source: str
+    data: dict[str, Any] | None
+    difference: float | None
+
+
+class _Pretrained(nn.Module):
+    """A module that can be saved, and built anew from what was saved."""
+
+    #: Where the network was loaded from; ``None`` for one that was made here.
+    origin: Origin | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain values."""
+        raise NotImplementedError
+
+    @property
+    def plan(self) -> Plan:
+        """The network in integers."""
+        raise NotImplementedError
+
+    def save_pretrained(self, folder: str | os.PathLike[str], data: dict[str, Any] | None = None) -> None:
+        """Save the network into a folder that `from_pretrained` rebuilds it from, whole or not at all.
+
+        The folder gets ``config.json``, the weights and a tiny example of input and output as safetensors. A network
+        that is in the folder already is replaced in one step, and stays loadable until then.
+
+        Args:
+            folder: Where to; made if it isn't there.
+            data: What the network was trained on, JSON-able, for example
+                ``{'normalisation': {'mean': [0.5], 'std': [0.2]}, 'classes': ['cat', 'dog']}``; by default what it was
+                loaded with.
+
+        Raises:
+            TypeError: JSON can't keep ``data`` unchanged.
+            ValueError: The network could not be rebuilt: layers were exchanged by hand, tensors are shared, or its
+                answer to the example isn't finite.
+            OSError: The disk is full or refuses.
+
+        Example:
+            >>> import mdnc, tempfile
+            >>> net = mdnc.modules.resnet.EncoderNet1d(8, [1, 1])
+            >>> folder = tempfile.mkdtemp()
+            >>> net.save_pretrained(folder, data={'classes': ['noise', 'signal']})
+            >>> again = mdnc.modules.resnet.EncoderNet1d.from_pretrained(folder)
+            >>> again.origin.data['classes'], again.origin.difference
+            (['noise', 'signal'], 0.0)
+        """
+        if data is None and self.origin is not None:
+            data = self.origin.data
+        _bundle.write(folder, bundled(self, data))
+
+    def push_to_hub(self, repo: str, data: dict[str, Any] | None = None, *, private: bool | None = None) -> str:
+        """Save the network to the Hugging Face hub, where ``from_pretrained('hf://owner/name')`` finds it.
+
+        Args:
+            repo: ``'owner/name'`` of the repository; made if it isn't there.
+            data: As in `save_pretrained`.
+            private: Whether a new repository is private; ``None`` for the owner's default.
+
+        Returns:
+            Address of the commit.
+        """
+        hub = require('huggingface_hub', 'export')
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, data)
+            hub.create_repo(repo, private=private, exist_ok=True)
+            # One commit: parts of a former network go as the new ones come.
+            stale = [f'{part}-*.safetensors' for part in _bundle.PARTS]
+            done = hub.upload_folder(repo_id=repo, folder_path=folder, delete_patterns=stale)
+        return str(done.commit_url)
+
+    @classmethod
+    def from_pretrained(cls: type[Net], source: str | os.PathLike[str]) -> Net:
+        """Rebuild a network from what `save_pretrained` or ``mdnc fit`` wrote, on the CPU and in eval mode.
+
+        The example saved with it is run, and ``origin.difference`` says how far the answer was off.
+
+        Args:
+            source: A folder of `save_pretrained`, a checkpoint of ``mdnc fit``, or ``'hf://owner/name'`` with an
+                optional ``@revision``.
+
+        Raises:
+            FileNotFoundError: There is nothing, or a part is missing.
+            ValueError: It is damaged, of a newer format or another architecture, or its answer to the example is off.
+        """
+        bundle = _bundle.read(source)
+        if bundle.name != cls.__name__:
+            raise ValueError(
+                f'{source} holds a {bundle.name}, not a {cls.__name__}; load it by that class, or by '
+                'mdnc.checkpoints.load.'
+            )
+        return revived(cls, bundle, source)
+
+
+def revived(cls: type[Net], bundle: Bundle, source: str | os.PathLike[str]) -> Net:
+    """Build the network of a bundle and check its answer to the example, if there is one."""
+    net = built(cls, bundle.arguments, bundle.weights, str(source))
+    difference = _difference(net, bundle.golden, str(source)) if bundle.golden else None
+    net.origin = Origin(str(source), bundle.data, difference)
+    return net
+
+
+def built(cls: type[Net], arguments: dict[str, Any], weights: dict[str, Tensor], source: str) -> Net:
+    """Build a network around given weights, in eval mode; no random numbers are drawn.
+
+    Args:
+        cls: Its class.
+        arguments: The constructor's arguments.
+        weights: Its state dict, whose tensors become its parameters.
+        source: Where these are from, for the errors.
+
+    Raises:
+        ValueError: The arguments or the weights aren't those of such a network.
+    """
+    _refuse_other_arguments(cls, arguments, source)
+    try:
+        with torch.device('meta'):
+            net = cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{source} describes no network that can be built: {error}') from error
+    if misfit := misfits(net.state_dict(), weights):
+        shown = '; '.join(misfit[:3]) + (f'; and {len(misfit) - 3} more' if len(misfit) > 3 else '')
+        raise ValueError(f'{source} does not hold the weights of {cls.__name__}(**{arguments}): {shown}.')
+    net.load_state_dict(weights, assign=True)
+    return net.eval()
+
+
+def bundled(net: _Pretrained, data: dict[str, Any] | None) -> Bundle:
+    """What is saved of a network, proven by building it anew on the CPU."""
+    name = type(net).__name__
+    arguments, data = _bundle.plain(net.config, 'config'), _bundle.plain(data, 'data')
+    state = net.state_dict()
+    if any(value.is_meta for value in state.values()):
+        raise ValueError(f'{name} cannot be saved: it is on the meta device, where weights have no values.')
+    if len({value.data_ptr() for value in state.values()}) < len(state):
+        raise ValueError(f'{name} cannot be saved: some of its weights are shared, which a rebuilt network has not.')
+    weights = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    again = built(type(net), arguments, weights, f'This {name}')
+    x = _golden_input(again)
+    y = _golden_output(again, x)
+    if not y.isfinite().all():
+        raise ValueError(f'{name} cannot be saved: its answer to the example input is not finite; are its weights?')
+    return Bundle(name, arguments, weights, {'input': x, 'output': y}, data)
+
+
+def misfits(wanted: dict[str, Any], given: dict[str, Tensor]) -> list[str]:
+    """Say where a state dict differs from the one that a network has."""
+    said = [f'{key} is missing' for key in wanted if key not in given]
+    said += [f'{key} is unknown' for key in given if key not in wanted]
+    for key in wanted.keys() & given.keys():
+        value, shape = given[key], tuple(wanted[key].shape)
+        if tuple(value.shape) != shape:
+            said.append(f'{key} has shape {tuple(value.shape)} instead of {shape}')
+        elif not value.is_floating_point():
+            said.append(f'{key} has dtype {value.dtype}, which no weight has')
+    return said
+
+
+def _refuse_other_arguments(cls: type, arguments: dict[str, Any], source: str) -> None:
+    known = inspect.signature(cls).parameters
+    needed = {name for name, one in known.items() if one.default is one.empty}
+    unknown, missing = sorted(arguments.keys() - known.keys()), sorted(needed - arguments.keys())
+    if unknown or missing:
+        raise ValueError(
+            f'{source} does not fit {cls.__name__}: unknown arguments {unknown}, missing arguments {missing}; '
+            'it may be from another version of mdnc.'
+        )
+
+
+def _golden_input(net: _Pretrained) -> Tensor:
+    # Waves that differ from value to value; in fp32 unless the network is finer.
+    plan = net.plan
+    if plan.family == 'decoder':
+        shape: tuple[int, ...] = net.input_size  # type: ignore[assignment]
+    else:
+        shape = (plan.in_planes, *_golden_size(plan))
+    j = torch.arange(math.prod(shape), dtype=torch.float64, device='cpu')
+    fine = any(weight.dtype == torch.float64 for weight in net.parameters())
+    wave = (0.3 * j).sin() + (0.011 * j).cos()
+    return wave.reshape(1, *shape).to(torch.float64 if fine else torch.float32)
+
+
+def _golden_size(plan: Plan) -> Size:
+    # One axis long enough for all stages is enough, and 2 and 3 keep an axis that is never halved from starving.
+    return (plan.min_side + 1, 2, 3)[: plan.order]
+
+
+@torch.no_grad()
+def _golden_output(net: _Pretrained, x: Tensor) -> Tensor:
+    if any(weight.dtype != x.dtype for weight in net.parameters()):
+        weights = {key: value.to(x.dtype) for key, value in net.state_dict().items()}
+        net = built(type(net), net.config, weights, '')
+    with torch.autocast('cpu', enabled=False):
+        y = net(x).flatten()
+    return y[:: max(1, y.numel() // GOLDEN_VALUES)].contiguous()
+
+
+def _difference(net: _Pretrained, golden: dict[str, Tensor], source: str) -> float:
+    if golden.keys() != {'input', 'output'}:
+        raise ValueError(f'{source} holds an example of {sorted(golden)} instead of input and output.')
+    wanted = golden['output']
+    y = _golden_output(net, golden['input'])
+    off = math.inf
+    if y.shape == wanted.shape:
+        off = float((y - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12))
+    if off <= GOLDEN_TOLERANCE:
+        return off
+    raise ValueError(
+        f"{source} was loaded, but its answer to the example saved with it is off by {off:.1e} of the largest value "
+        f'(at most {GOLDEN_TOLERANCE:g} is allowed): this mdnc or torch computes another function than the one that '
+        'saved it.'
+    )

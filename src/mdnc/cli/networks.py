@@ -4,7 +4,7 @@ For a verb that takes a network::
 
     parser = network_parser('mdnc draw', 'Draw the stages of a network.', add_options)
     arguments = parser.parse_args(argv)
-    with parser.refusals():
+    with refusals():
         net = build(arguments)
         …
 
@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from torch import nn
 
+from mdnc.cli import UsageError
 from mdnc.modules import resnet
 
 ARGUMENT = re.compile(r'^    (\w+): (.+(?:\n      .+)*)', re.MULTILINE)
@@ -32,26 +33,24 @@ VALUES = "Values are numbers, words, lists as '[2,2,2]', and null."
 
 
 class Parser(ArgumentParser):
-    """A parser whose errors are one line on stderr, with exit status 2."""
+    """A parser whose errors are those of the command, one line each."""
 
     def __init__(self, **options: Any) -> None:
         # An abbreviation that works today means something else, or nothing, when an argument is added.
         super().__init__(allow_abbrev=False, formatter_class=RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line and leave."""
-        self.exit(2, f'{self.prog}: {" ".join(message.split())}\n')
+        """Say what is wrong with the arguments."""
+        raise UsageError(message)
 
-    @contextlib.contextmanager
-    def refusals(self) -> Iterator[None]:
-        """Turn the refusal of an argument, which names it and what is legal, into an error of the command.
 
-        So is a RuntimeError of torch: what is asked for is too large to hold, or the device cannot do it.
-        """
-        try:
-            yield
-        except (ValueError, TypeError, RuntimeError) as error:
-            self.error(str(error).partition('\n')[0])
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Turn the refusal of an argument, which names it and what is legal, into an error of the command."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from error
 
 
 def value(text: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mdnc.cli.networks import build, network_parser, value
+from mdnc.cli.networks import build, network_parser, refusals, value
 from mdnc.contribs.torchsummary import summary
 from mdnc.contribs.torchsummary.request import usable_device
 
@@ -23,11 +23,11 @@ def run(argv: Sequence[str] | None = None) -> int:
         The exit status, 0.
 
     Raises:
-        SystemExit: Help was asked for (status 0) or an argument was refused (status 2).
+        UsageError: An argument was refused.
     """
     parser = network_parser('mdnc summary', DESCRIPTION, _add_options)
     arguments = parser.parse_args(argv)
-    with parser.refusals():
+    with refusals():
         device = usable_device(arguments.device)
         with device:
             net = build(arguments)

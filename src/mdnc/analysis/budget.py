@@ -1,0 +1,137 @@
+"""What fits into a number of bytes: the largest batch, the largest size."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from mdnc.analysis.memory import Optimizer, memory_forecast
+from mdnc.analysis.table import bytes_text
+from mdnc.modules import _checks
+from mdnc.modules._sizes import Size
+from mdnc.modules.resnet.network import _ResNetNd
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a search leaves as it is; the arguments of `memory_forecast`."""
+
+    net: nn.Module
+    dtype: torch.dtype | None
+    optimizer: str | Optimizer | None
+
+    def needs(self, input_size: Any, batch_size: int) -> int:
+        """Bytes in all."""
+        return memory_forecast(self.net, input_size, batch_size, self.dtype, self.optimizer).total
+
+
+def largest(fits: Callable[[int], bool], guess: int, least: int = 1) -> int:
+    """The largest whole number that fits, where ``least`` does; a good guess saves questions."""
+    fits = cache(fits)
+    low, step = max(guess, least), 1
+    high = low + 1
+    while low > least and not fits(low):
+        low, high, step = max(least, low - step), low, 2 * step
+    while fits(high):
+        low, high, step = high, high + step, 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def max_batch(
+    net: nn.Module,
+    size: Any,
+    budget: int,
+    dtype: torch.dtype | None = None,
+    optimizer: str | Optimizer | None = 'adamw',
+) -> int:
+    """The largest batch whose forecast is within a budget.
+
+    Args:
+        net: See `memory_forecast`.
+        size: Its ``input_size``.
+        budget: Bytes that the total of the forecast may take. Leave room for what no forecast holds: a device
+            computes with workspaces and with gradients of maps beside it.
+        dtype: See `memory_forecast`.
+        optimizer: See `memory_forecast`.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a value that is not legal, or a batch of 1 needs more than the budget.
+
+    Example:
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.UNet2d(8, [1, 1])
+        >>> batch = max_batch(net, (64, 63), budget=2**24)
+        >>> memory_forecast(net, (64, 63), batch).total <= 2**24 < memory_forecast(net, (64, 63), batch + 1).total
+        True
+    """
+    budget = _checks.integer('max_batch', 'budget', budget)
+    setting = Setting(net, dtype, optimizer)
+    one, two = setting.needs(size, 1), setting.needs(size, 2)
+    if one > budget:
+        raise ValueError(
+            f'max_batch: a batch of 1 needs {bytes_text(one)}, more than the budget of {bytes_text(budget)}.'
+        )
+    if two <= one:
+        raise ValueError(f'max_batch: nothing that {type(net).__name__} keeps for backward grows with the batch.')
+    return largest(lambda batch: setting.needs(size, batch) <= budget, 1 + (budget - one) // (two - one))
+
+
+def max_size(
+    net: nn.Module,
+    batch: int,
+    budget: int,
+    dtype: torch.dtype | None = None,
+    optimizer: str | Optimizer | None = 'adamw',
+) -> Size:
+    """The largest equal-sided input whose forecast is within a budget.
+
+    Args:
+        net: One of mdnc's encoders, auto-encoders and U-Nets.
+        batch: Size of the batch, at least 1.
+        budget: See `max_batch`.
+        dtype: See `memory_forecast`.
+        optimizer: See `memory_forecast`.
+
+    Returns:
+        The spatial size.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a value that is not legal, or the smallest size needs more than the budget.
+
+    Example:
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.UNet2d(8, [1, 1])
+        >>> side, _ = max_size(net, batch=2, budget=2**24)
+        >>> memory_forecast(net, side, 2).total <= 2**24 < memory_forecast(net, side + 1, 2).total
+        True
+    """
+    if not isinstance(net, _ResNetNd) or net.plan.family == 'decoder':
+        raise TypeError(f'max_size: net must be an mdnc encoder, auto-encoder or U-Net, not {type(net).__name__}.')
+    batch, budget = _checks.integer('max_size', 'batch', batch), _checks.integer('max_size', 'budget', budget)
+    setting, least = Setting(net, dtype, optimizer), net.plan.min_side
+    smallest = setting.needs(least, batch)
+    if smallest > budget:
+        raise ValueError(
+            f'max_size: the smallest size, {net.min_size}, needs {bytes_text(smallest)}, '
+            f'more than the budget of {bytes_text(budget)}.'
+        )
+    guess = _side(setting, batch, budget, least)
+    return (largest(lambda side: setting.needs(side, batch) <= budget, guess, least),) * net.plan.order
+
+
+def _side(setting: Setting, batch: int, budget: int, least: int) -> int:
+    # Maps grow with the power of the side; small ones hide how halvings are rounded, so the second guess is good.
+    order, side = len(setting.net.min_size), 16 * least  # type: ignore[arg-type]
+    for _ in range(2):
+        forecast = memory_forecast(setting.net, side, batch, setting.dtype, setting.optimizer)
+        room = max(budget - (forecast.total - forecast.saved), 0)
+        side = max(int(side * (room / max(forecast.saved, 1)) ** (1 / order)), least)
+    return side

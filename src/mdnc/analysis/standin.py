@@ -1,0 +1,139 @@
+"""Runs of a network on stand-ins for tensors: shapes, types and storages are followed, nothing is computed."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+
+from mdnc.contribs.torchsummary.record import random_state_kept, unchanged
+from mdnc.modules import _checks
+from mdnc.modules.resnet.block import _BlockNd
+from mdnc.modules.resnet.network import _ResNetNd
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network and an input for it.
+
+    Args:
+        net: The network.
+        shape: Shape of the input, the batch included.
+        dtype: Floating-point type of parameters and input; ``None`` for the parameters' own.
+    """
+
+    net: nn.Module
+    shape: tuple[int, ...]
+    dtype: torch.dtype | None = None
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A network whose tensors are stand-ins while it runs.
+
+    Args:
+        net: The network itself.
+        parameters: A stand-in for each parameter, by name.
+        buffers: A stand-in for each buffer, by name.
+        x: A stand-in for the input.
+    """
+
+    net: nn.Module
+    parameters: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    x: Tensor
+
+    def run(self) -> Any:
+        """Run the network forward."""
+        return functional_call(self.net, (self.parameters, self.buffers), (self.x,))
+
+
+def trial(owner: str, net: object, input_size: object, batch_size: object = 1, dtype: object = None) -> Trial:
+    """Check the arguments that the figures share.
+
+    Args:
+        owner: Name of the public function.
+        net: The network; any ``torch.nn.Module`` of one input.
+        input_size: Shape of the input without the batch, ``(C, L1, …)`` or a decoder's ``input_size``. For mdnc's
+            networks and blocks the channels may be left out, and one int stands for equal sides.
+        batch_size: Size of the batch, at least 1.
+        dtype: A floating-point ``torch.dtype``, or ``None``.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a value that is not legal, or the network refuses inputs of this size.
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f'{owner}: net must be a torch.nn.Module, not {type(net).__name__}.')
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f'{owner}: dtype={dtype!r} must be a floating-point torch.dtype, or None.')
+    batch = _checks.integer(owner, 'batch_size', batch_size)
+    return Trial(net, (batch, *_input_shape(owner, net, input_size)), dtype)
+
+
+@contextmanager
+def stand_in(trial: Trial) -> Iterator[StandIn]:
+    """Put stand-ins in the place of a network's tensors; the network and the random state stay as they are."""
+    with undisturbed(trial.net), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        parameters, buffers = (
+            {name: _like(mode, tensor, trial.dtype) for name, tensor in named}
+            for named in (trial.net.named_parameters(), trial.net.named_buffers())
+        )
+        first = next((p for p in parameters.values() if p.is_floating_point()), torch.empty(0, dtype=trial.dtype))
+        x = torch.empty(trial.shape, dtype=first.dtype, device=first.device)
+        yield StandIn(trial.net, parameters, buffers, x)
+
+
+@contextmanager
+def undisturbed(net: nn.Module) -> Iterator[None]:
+    """Let a network run, with gradients, and leave it and the random state as they were."""
+    with ExitStack() as stack:
+        stack.enter_context(random_state_kept())
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        if 'torch._dynamo' in sys.modules:  # a compiled network: its graph would hide the parts
+            stack.enter_context(torch.compiler.set_stance('force_eager'))
+        stack.enter_context(unchanged(net))
+        yield
+
+
+def _like(mode: FakeTensorMode, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    if dtype in (None, tensor.dtype) or not tensor.is_floating_point():
+        return mode.from_tensor(tensor)
+    cast = torch.empty_like(mode.from_tensor(tensor.detach()), dtype=dtype)
+    return nn.Parameter(cast, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else cast
+
+
+def _input_shape(owner: str, net: nn.Module, input_size: object) -> tuple[int, ...]:
+    if not isinstance(net, (_ResNetNd, _BlockNd)):
+        return _checks.integers(owner, 'input_size', input_size)
+    if isinstance(net, _ResNetNd) and net.plan.family == 'decoder':
+        return _decoder_shape(owner, net, input_size)
+    known = net.plan if isinstance(net, _ResNetNd) else net
+    order, planes = int(known.order), int(known.in_planes)
+    whole = isinstance(input_size, (tuple, list, torch.Size)) and len(input_size) == order + 1
+    if not whole:
+        size = _checks.per_axis(owner, 'input_size', input_size, order)
+    else:
+        channels, *lengths = _checks.integers(owner, 'input_size', input_size)
+        if channels != planes:
+            raise ValueError(
+                f'{owner}: input_size={tuple(input_size)} has {channels} channels, '  # type: ignore[arg-type]
+                f'but {type(net).__name__} takes {planes}.'
+            )
+        size = tuple(lengths)
+    net.output_size(size)  # refuses sizes that the network cannot take
+    return (planes, *size)
+
+
+def _decoder_shape(owner: str, net: _ResNetNd, input_size: object) -> tuple[int, ...]:
+    whole: tuple[int, ...] = net.input_size  # type: ignore[assignment]
+    given = (input_size,) if isinstance(input_size, int) else input_size
+    if given is None or tuple(given) in (whole, net.min_size):  # type: ignore[arg-type]
+        return whole
+    raise ValueError(f'{owner}: input_size={input_size!r} must be {whole}, the only one that this decoder takes.')

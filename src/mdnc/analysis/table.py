@@ -1,0 +1,34 @@
+"""Figures as text: aligned tables, bytes and counts as people write them."""
+
+from collections.abc import Iterable, Sequence
+
+UNITS = ('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')
+
+
+def bytes_text(count: int) -> str:
+    """A number of bytes with its unit: ``1536`` → ``1.50 KiB``."""
+    value, unit = float(count), 0
+    while value >= 1024 and unit < len(UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f'{value:.2f} {UNITS[unit]}' if unit else f'{count} B'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], foot: int = 0) -> str:
+    """Lay out rows in columns, the first to the left and the others to the right.
+
+    Args:
+        head: Titles of the columns.
+        rows: Text of each cell.
+        foot: How many of the last rows a line sets apart.
+    """
+    cells = [tuple(head), *map(tuple, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [_line(row, widths) for row in cells]
+    rule = '─' * (sum(widths) + 2 * (len(widths) - 1))
+    body = lines[1:] if not foot else [*lines[1:-foot], rule, *lines[-foot:]]
+    return '\n'.join([lines[0], rule, *body])
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = zip(row, widths, strict=True)
+    return '  '.join([first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]).rstrip()

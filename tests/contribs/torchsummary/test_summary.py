@@ -252,3 +252,15 @@ def test_bad_arguments_are_named(arguments, options, error, words):
 def test_script_modules_are_refused():
     with pytest.raises(ValueError, match='model holds a ScriptModule'):
         summary_string(nn.Sequential(torch.jit.script(nn.ReLU())), (3,))
+
+
+@pytest.mark.gpu
+def test_models_on_a_gpu():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout()).cuda()
+    before, state = torch.cuda.get_rng_state(), {key: value.clone() for key, value in net.state_dict().items()}
+    texts = {summary_string(net, (3,), device=device)[0] for device in (None, 'cuda', 'cuda:0', 'meta')}
+    assert len(texts) == 1
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    torch.testing.assert_close(dict(net.state_dict()), state, rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"device='cpu' is not where the model is \(cuda:0\)"):
+        summary_string(net, (3,), device='cpu')

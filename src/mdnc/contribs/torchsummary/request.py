@@ -112,11 +112,9 @@ def usable_device(value: object) -> torch.device:
 def _place(model: nn.Module, asked: torch.device | None) -> torch.device:
     """Device of the inputs: the parameters' own; for 'meta' too, where the model runs on shapes alone."""
     held = list(dict.fromkeys(tensor.device for tensor in (*model.parameters(), *model.buffers())))
-    if not held:
-        return asked or torch.get_default_device()
     if asked is None or asked.type == 'meta':
-        return held[0]
-    if asked not in held:
+        return held[0] if held else torch.get_default_device()
+    if held and asked not in held:
         places = ', '.join(map(str, held))
         raise ValueError(
             f"{OWNER}: device='{asked}' is not where the model is ({places}): move the model, or leave device out "

@@ -125,7 +125,33 @@ def test_several_inputs_of_both_kinds_of_dtype(device):
     assert [shape for _, shape, _ in rows(text)] == ['[-1, 7, 2]', '[-1, 7, 6]']
 
 
-def test_models_on_meta_and_batch_norm_of_a_single_value():
+def test_no_input_at_all_and_one_number_a_sample():
+    class Constant(nn.Module):
+        def forward(self, *inputs):
+            return torch.ones(3) * len(inputs)
+
+    assert rows(summary_string(Constant(), [])[0]) == [('Constant-1', '[3]', 0)]
+    assert rows(summary_string(nn.ReLU(), ())[0]) == [('ReLU-1', '[-1]', 0)]
+
+
+@pytest.mark.filterwarnings('ignore:The PyTorch API of nested tensors is in prototype stage:UserWarning')
+def test_nested_tensors_show_their_samples():
+    class Masked(nn.Module):  # in eval mode torch packs what is not masked into a nested tensor
+        def __init__(self):
+            super().__init__()
+            self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1)
+
+        def forward(self, x):
+            mask = torch.zeros(x.shape[:2], dtype=torch.bool)
+            mask[0, 3:] = True
+            return self.encoder(x, src_key_padding_mask=mask)
+
+    text, _ = summary_string(Masked().eval(), (5, 8))
+    assert rows(text)[-1][1] == '[-1, 5, 8]'
+    assert '[3, 8]' in text
+
+
+def test_models_on_meta():
     with torch.device('meta'):
         net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     assert summary_string(net, (3,))[0] == summary_string(net, (3,), device='meta')[0]

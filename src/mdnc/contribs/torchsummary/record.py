@@ -124,7 +124,7 @@ class _Recorder:
 
 def tensors(output: Any, _seen: frozenset[int] = frozenset()) -> Iterator[Tensor]:
     """The tensors in an output of any make: nested, in mappings, in the fields of objects; in order."""
-    if isinstance(output, Tensor):
+    if isinstance(output, Tensor) and not output.is_nested:
         yield output
         return
     if id(output) in _seen:  # an object that holds itself
@@ -136,7 +136,9 @@ def tensors(output: Any, _seen: frozenset[int] = frozenset()) -> Iterator[Tensor
 def _parts(output: Any) -> Iterator[Any]:
     if isinstance(output, (type, nn.Module)):
         return
-    if isinstance(output, Mapping):
+    if isinstance(output, Tensor):
+        yield from output.unbind()  # a nested tensor: its samples differ in shape
+    elif isinstance(output, Mapping):
         yield from output.values()
     elif isinstance(output, (list, tuple, set, frozenset)):
         yield from output

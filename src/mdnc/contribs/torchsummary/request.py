@@ -82,7 +82,8 @@ def _sizes(input_size: object) -> tuple[Size, ...]:
     if isinstance(input_size, (str, bytes)) or not isinstance(input_size, Iterable):
         raise TypeError(f'{OWNER}: input_size={input_size!r} must be {legal}.')
     items = list(input_size)
-    if items and all(isinstance(item, Sequence) for item in items):
+    # () is the size of an input that is one number a sample, [] no input at all.
+    if (items or isinstance(input_size, list)) and all(isinstance(item, Sequence) for item in items):
         return tuple(_size(item, input_size) for item in items)
     return (_size(items, input_size),)
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from mdnc.modules._plan import Plan
+
 LISTS = (nn.ModuleList, nn.Sequential)
 ITSELF = '(itself)'  # what a network does or holds outside its parts
 
@@ -26,6 +28,18 @@ def _parts(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield from _parts(f'{path}{name}.', child)
         else:
             yield f'{path}{name}', child
+
+
+def part_names(plan: Plan) -> tuple[str, ...]:
+    """Paths of what a plan speaks of: the first convolution, the stages as they run, the last convolution."""
+    count = len(plan.stages)
+    if plan.family == 'encoder':
+        return tuple(f'netbody.{i}' for i in range(count + 2))
+    if plan.family == 'decoder':
+        return ('conv_first', *(f'netbody.{i}' for i in range(count)), 'conv_last')
+    levels = range(plan.halvings)
+    down, up = ([f'conv_{way}_list.{i}' for i in levels] for way in ('down', 'up'))
+    return ('conv_first', *down, 'conv_middle_up', *up, 'conv_final')
 
 
 class PartWatch:

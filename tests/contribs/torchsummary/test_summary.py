@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.catalogue import ENTRIES, identity
 from tests.contribs.torchsummary import odd_modules
 from torch import nn
 
@@ -40,6 +41,19 @@ def test_the_documented_examples_letter_for_letter(capsys, out_length, device):
     summary(net, (3, 64, 63), device=device)
     name = 'encodernet2d_out32.txt' if out_length else 'encodernet2d_outnone.txt'
     assert capsys.readouterr().out == (GOLDEN / name).read_text()
+
+
+@pytest.mark.parametrize('entry', ENTRIES, ids=identity)
+def test_every_public_network(entry):
+    net = entry.build()
+    text, counts = summary_string(net, entry.input)
+    assert summary_string(net, entry.input, device='meta') == (text, counts)
+    name, shape, _ = rows(text)[-1]
+    assert (name, shape) == (f'{type(net).__name__}-{len(rows(text))}', str([-1, *entry.output]))
+    # Every module of ours is called, and every parameter is in a row.
+    assert counts[0] == sum(count for _, _, count in rows(text)) == sum(p.numel() for p in net.parameters())
+    holding = [module for module in net.modules() if getattr(module, 'holds', False)]
+    assert len(SHAPE_LINE.findall(text)) == len(holding)
 
 
 def test_the_text_has_no_closing_newline_and_both_give_the_counts(capsys):

@@ -1,0 +1,79 @@
+"""Random numbers that follow from the place in the run, so that a continued run draws what it would have drawn.
+
+Before each step every process's generators are seeded from (seed, what is done, step, rank). There is then no state
+of a generator to be stored, none that a loader's workers or a validation in between could disturb.
+"""
+
+import random
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+
+
+def seed_from(*numbers: int) -> int:
+    """Mix non-negative numbers to one seed; neighbours give unrelated seeds."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+class Repeatable(L.Callback):
+    """Seeds Python's, NumPy's and torch's generators (every device's) at each step, epoch and evaluation.
+
+    Args:
+        seed: Start of every choice; None takes the one of `seed_everything`, or draws one and keeps it in the checkpoint.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = seed if seed is not None else torch.initial_seed() % 2**32
+
+    def state_dict(self) -> dict[str, int]:
+        return {'seed': self.seed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.seed = state['seed']
+
+    def _restart(self, what: str, step: int, trainer: L.Trainer) -> None:
+        seed = seed_from(self.seed, zlib.crc32(what.encode()), step, trainer.global_rank)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 # whoever draws from the old global generator must repeat too
+        torch.manual_seed(seed)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restart('epoch', trainer.current_epoch, trainer)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._restart('step', trainer.fit_loop.epoch_loop.total_batch_idx, trainer)
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restart('validation', trainer.global_step, trainer)
+
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restart('test', 0, trainer)
+
+    def on_predict_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restart('predict', 0, trainer)
+
+
+def metric_sums(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Collect the half-filled metrics of an epoch, summed over the processes; every process must call it."""
+    sums = {}
+    for name, metric in metrics.items():
+        with metric.sync_context():
+            sums[name] = dict(metric.metric_state)
+    return sums
+
+
+def take_up_metrics(metrics: Mapping[str, Any], sums: dict[str, dict[str, Any]], rank: int) -> None:
+    """Fill metrics with sums of before; one process takes them all, so that they count once."""
+    for name, values in sums.items():
+        if rank == 0 and name in metrics:
+            for key, value in values.items():
+                setattr(
+                    metrics[name], key, apply_to_collection(value, torch.Tensor, torch.Tensor.to, metrics[name].device)
+                )

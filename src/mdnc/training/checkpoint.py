@@ -1,0 +1,140 @@
+"""The checkpoints of a run: written whole, the previous one kept, the newest good one found, misfits refused."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.fabric.plugins import CheckpointIO
+from torch import Tensor
+
+from mdnc._archive import DamagedFileError, check_archive, load_archive, save_archive
+from mdnc._files import PART_SUFFIX, whole_file
+
+FOLDER = 'checkpoints'
+BEST = 'best.ckpt'
+_NUMBERED = re.compile(r'step-(\d+)\.ckpt')
+
+
+class WholeFileIO(CheckpointIO):
+    """Lets Lightning write checkpoints whole or not at all, with a checksum, and read nothing but plain values."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint beside ``path``, then rename it; see `mdnc._archive.save_archive`."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_archive(checkpoint, path)
+        except OSError as error:
+            kept = ', '.join(old.name for old in numbered(path.parent)) or 'none so far'
+            raise OSError(
+                error.errno, f'the checkpoint {path} could not be written ({error.strerror}); good ones: {kept}'
+            ) from error
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Check a checkpoint's sum and read it; code inside it is never run, whatever ``weights_only`` says."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f'there is no checkpoint {path}')
+        checkpoint = load_archive(path, map_location or 'cpu')
+        if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
+            raise DamagedFileError(f'{path} is a torch file but no checkpoint of a training run')
+        return checkpoint
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint if it is there."""
+        Path(path).unlink(missing_ok=True)
+
+
+def numbered(folder: Path) -> list[Path]:
+    """The checkpoints ``step-….ckpt`` of a folder, newest first."""
+    found = [(int(match[1]), path) for path in folder.glob('step-*.ckpt') if (match := _NUMBERED.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for part in folder.glob(f'.*{PART_SUFFIX}'):
+        part.unlink(missing_ok=True)
+
+
+def newest(run_dir: str | os.PathLike[str]) -> tuple[Path | None, list[str]]:
+    """Find the newest good checkpoint of a run.
+
+    Args:
+        run_dir: The run's folder.
+
+    Returns:
+        Its path, None where the run has none yet, and a sentence for each damaged one that was passed over.
+
+    Raises:
+        DamagedFileError: There are checkpoints, and none is good.
+    """
+    faults = []
+    for path in _candidates(Path(run_dir) / FOLDER):
+        try:
+            check_archive(path)
+        except DamagedFileError as error:
+            faults.append(str(error))
+        else:
+            return path, faults
+    if faults:
+        raise DamagedFileError('no checkpoint of this run is good: ' + '; '.join(faults))
+    return None, []
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    yield from numbered(folder)
+    if (folder / BEST).is_file():
+        yield folder / BEST
+
+
+def keep_as(path: Path, name: str) -> None:
+    """Give a checkpoint a second name in its folder, replacing what has it, in one step."""
+    target = path.with_name(name)
+    part = path.with_name(f'.{name}{PART_SUFFIX}')
+    part.unlink(missing_ok=True)
+    try:
+        os.link(path, part)  # costs no space
+    except OSError:  # a file system without links
+        with path.open('rb') as source, whole_file(target) as file:
+            shutil.copyfileobj(source, file)
+    else:
+        os.replace(part, target)
+
+
+def check_fits(task: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another network, saying what it holds and what fits.
+
+    Args:
+        task: The task that is to take the weights.
+        checkpoint: A checkpoint as Lightning loads it.
+
+    Raises:
+        ValueError: A weight is missing, unknown, or of another shape.
+    """
+    theirs, ours = _shapes(checkpoint['state_dict']), _shapes(task.state_dict())
+    if theirs == ours:
+        return
+    fitting = [key for key in ours if theirs.get(key) == ours[key]]
+    misfit = next(key for key in [*ours, *theirs] if theirs.get(key) != ours.get(key))
+    held = checkpoint.get('hyper_parameters', {}).get('network')
+    built = task.hparams.get('network')
+    raise ValueError(
+        f'the checkpoint is of another network: it holds {_words(held)}, the configuration builds {_words(built)}. '
+        f'{len(fitting)} of {len(ours)} tensors fit; the first that does not is {misfit}: {theirs.get(misfit, "missing")} '
+        f'in the checkpoint, {ours.get(misfit, "missing")} in the network'
+    )
+
+
+def _shapes(state: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _words(network: Any) -> str:
+    if not isinstance(network, dict):
+        return 'another network' if network is None else type(network).__name__
+    arguments = ', '.join(f'{key}={value!r}' for key, value in network.get('arguments', {}).items())
+    return f'{network.get("name")}({arguments})'

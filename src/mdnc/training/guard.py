@@ -1,0 +1,71 @@
+"""A loss that is no number: found, named, and stopped or left out."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mdnc.training.sample import Nonfinite
+
+_NAMED = 5
+
+
+class NonfiniteLossError(ValueError):
+    """A training loss is NaN or Inf; the text names step, batch and samples."""
+
+
+class Guard(L.Callback):
+    """Stops at a training loss that is NaN or Inf, or leaves its optimizer step out.
+
+    Args:
+        nonfinite: ``'stop'`` the run, or ``'skip'`` each step whose gradient is not finite, and say so.
+    """
+
+    def __init__(self, nonfinite: Nonfinite = 'stop') -> None:
+        if nonfinite not in ('stop', 'skip'):
+            raise ValueError(f"Guard: nonfinite must be 'stop' or 'skip', not {nonfinite!r}")
+        self.nonfinite = nonfinite
+        self._held: tuple[Tensor, list[str], str] | None = None
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._check()
+        place = f'epoch {trainer.current_epoch}, step {trainer.global_step}, batch {batch_idx}'
+        losses = outputs.get('losses', outputs['loss']) if isinstance(outputs, dict) else outputs
+        self._held = (torch.isfinite(losses.detach()), list(batch.get('name', [])), place)
+        # A device works behind the host: its answer is looked at after the next step, so that nobody waits for it.
+        if losses.device.type == 'cpu':
+            self._check()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._check()
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._check()
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        if self.nonfinite == 'stop':
+            return
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        norms = torch._foreach_norm(gradients, math.inf)  # NaN and Inf pass through a maximum
+        finite = all(bool(torch.isfinite(norm)) for norm in norms)
+        if not trainer.strategy.reduce_boolean_decision(finite, all=True):
+            optimizer.zero_grad(set_to_none=True)  # optimizers pass over parameters without a gradient
+
+    def _check(self) -> None:
+        held, self._held = self._held, None
+        if held is None or bool(held[0].all()):
+            return
+        finite, names, place = held
+        bad = [name for name, good in zip(names, finite.tolist(), strict=True) if not good] if finite.ndim else names
+        named = ', '.join(bad[:_NAMED]) + (f' and {len(bad) - _NAMED} more' if len(bad) > _NAMED else '')
+        text = f'the training loss is NaN or Inf at {place}; samples: {named or "unknown"}'
+        if self.nonfinite == 'stop':
+            raise NonfiniteLossError(
+                f'{text}. Nothing of this step is saved; --guard.nonfinite skip leaves such steps out'
+            )
+        print(f'left out: {text}', flush=True)

@@ -1,0 +1,151 @@
+"""When a run is saved, and how it ends when it is told to."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment
+
+from mdnc.training.chance import metric_sums, take_up_metrics
+from mdnc.training.checkpoint import BEST, FOLDER, keep_as, numbered, sweep
+from mdnc.training.history import History
+from mdnc.training.signals import Wish, Wishes
+
+_METRICS = 'mdnc_train_metrics'
+
+
+class Keeper(Checkpoint):
+    """Saves the run at each epoch's end, every so many minutes and on signals, and keeps the best checkpoint.
+
+    SIGTERM and SIGINT save and end the process with 143 and 130, SIGUSR1 saves and goes on.
+
+    Args:
+        every_minutes: Longest time between two checkpoints within an epoch; 0 saves after every step.
+        keep: How many of the newest checkpoints stay; at least 2, so that a damaged one has a predecessor.
+    """
+
+    def __init__(self, every_minutes: float = 10.0, keep: int = 2) -> None:
+        if every_minutes < 0 or keep < 2:
+            raise ValueError(
+                f'Keeper: every_minutes must be at least 0 and keep at least 2, not {every_minutes} and {keep}'
+            )
+        self.every_minutes = every_minutes
+        self.keep = keep
+        self.best_score: float | None = None
+        self.best_model_path = ''  # the name under which Lightning looks for ckpt_path='best'
+        self.history = History()
+        self._wishes = Wishes()
+        self._saved = time.monotonic()
+        self._leaving = Wish.NOTHING
+        self._validated = self._epoch_over = False
+        self._folder = Path()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {'best_score': self.best_score, 'history': self.history.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best_score = state['best_score']
+        self.history.rows = list(state['history'])
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._folder = Path(trainer.default_root_dir) / FOLDER
+        self.best_model_path = str(self._folder / BEST)
+        if stage == 'fit' and trainer.is_global_zero:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            sweep(self._folder)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._wishes.start()
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done = batch_idx + 1
+        # Between two optimizer steps the gradients are not in a checkpoint; before a validation Lightning would
+        # take up the run behind it. The epoch's last batch is saved with the epoch.
+        validates = isinstance(trainer.val_check_batch, int) and done % trainer.val_check_batch == 0
+        if done % trainer.accumulate_grad_batches or validates or done == trainer.num_training_batches:
+            return
+        if time.monotonic() - self._saved >= 60 * self.every_minutes:
+            self._wishes.add(Wish.SAVE)
+        wish = self._wishes.agreed()
+        if wish is not Wish.NOTHING:
+            self._save(trainer)
+        if wish > Wish.SAVE:
+            self._leave(trainer, wish)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._validated = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        figures = self._figures(trainer)
+        self._record(trainer, figures)
+        best = self._is_best(figures, getattr(pl_module, 'monitor', ('val/loss', 'min')))
+        self._epoch_over = True
+        path = self._save(trainer)
+        self._epoch_over = self._validated = False
+        if best and trainer.is_global_zero:
+            keep_as(path, BEST)
+        self._leaving = max(self._leaving, self._wishes.agreed(now=True))
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # An epoch's end is left here, when loggers have written it.
+        if self._leaving > Wish.SAVE:
+            self._leave(trainer, self._leaving)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._wishes.stop()
+        if self._leaving > Wish.SAVE:
+            self._leave(trainer, self._leaving)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._wishes.stop()
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # At its end an epoch's metrics have been reported, and wait to be reset.
+        unfinished = {} if self._epoch_over else getattr(pl_module, 'train_metrics', {})
+        checkpoint[_METRICS] = metric_sums(unfinished)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        take_up_metrics(getattr(pl_module, 'train_metrics', {}), checkpoint.get(_METRICS, {}), trainer.global_rank)
+
+    def _figures(self, trainer: L.Trainer) -> dict[str, float]:
+        # An epoch without validation would show the figures of an older one.
+        fresh = {name for name in trainer.callback_metrics if self._validated or not name.startswith('val/')}
+        figures = {name: float(trainer.callback_metrics[name]) for name in sorted(fresh)}
+        return {**figures, 'lr': trainer.optimizers[0].param_groups[0]['lr']}
+
+    def _record(self, trainer: L.Trainer, figures: dict[str, float]) -> None:
+        line = self.history.add(trainer.current_epoch, trainer.global_step, figures)
+        if trainer.is_global_zero:
+            self.history.write(Path(trainer.default_root_dir))
+            print(line, flush=True)
+
+    def _is_best(self, figures: dict[str, float], monitor: tuple[str, str]) -> bool:
+        name, mode = monitor
+        if name not in figures:
+            return self.best_score is None  # as long as there is nothing to compare by, the newest is the best
+        score = figures[name]
+        sign = 1 if mode == 'min' else -1
+        if self.best_score is not None and not sign * score < sign * self.best_score:
+            return False
+        self.best_score = score
+        return True
+
+    def _save(self, trainer: L.Trainer) -> Path:
+        path = self._folder / f'step-{trainer.global_step:09d}.ckpt'
+        trainer.save_checkpoint(path)
+        self._saved = time.monotonic()
+        if trainer.is_global_zero:
+            for old in numbered(self._folder)[self.keep :]:
+                old.unlink(missing_ok=True)
+        return path
+
+    def _leave(self, trainer: L.Trainer, wish: Wish) -> None:
+        self._wishes.stop()
+        # Lightning kills the first process when one that it has started ends with another code than 0.
+        own = isinstance(trainer._accelerator_connector.cluster_environment, LightningEnvironment)
+        raise SystemExit(0 if own and not trainer.is_global_zero else wish.exit_code)

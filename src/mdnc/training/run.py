@@ -1,0 +1,116 @@
+"""A run from start to end: trainer → fit → test → pictures."""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
+
+from mdnc._files import whole_file
+from mdnc.training.chance import Repeatable
+from mdnc.training.checkpoint import BEST, FOLDER, WholeFileIO, newest
+from mdnc.training.guard import Guard
+from mdnc.training.history import read_history
+from mdnc.training.keeper import Keeper
+from mdnc.training.progress import Lines, make_progress
+from mdnc.training.sampler import Place
+from mdnc.training.sanity import Sanity
+
+# What a run of ours has otherwise than a plain Trainer: metrics.csv comes with the checkpoints, so no logger is needed.
+DEFAULTS: dict[str, Any] = {
+    'devices': 1,
+    'logger': False,
+    'enable_model_summary': False,
+    'num_sanity_val_steps': 1,
+    'use_distributed_sampler': False,
+}
+_CALLBACKS: tuple[tuple[type | tuple[type, ...], Callable[[], L.Callback]], ...] = (
+    (Place, Place),
+    (Repeatable, Repeatable),
+    (Sanity, Sanity),
+    (Guard, Guard),
+    (Keeper, Keeper),
+    ((ProgressBar, Lines), make_progress),
+)
+
+
+def make_trainer(
+    run_dir: str | os.PathLike[str],
+    *,
+    callbacks: Sequence[L.Callback] = (),
+    plugins: Sequence[Any] = (),
+    **options: Any,
+) -> L.Trainer:
+    """Make a Lightning trainer whose runs survive, repeat, and count every sample once.
+
+    Args:
+        run_dir: Folder that holds the whole run: ``config.yaml``, ``metrics.csv``, ``checkpoints/``, pictures.
+        callbacks: Further callbacks; one of `Keeper`, `Guard`, … replaces the one that would be made.
+        plugins: Further Lightning plugins.
+        **options: Any other argument of `lightning.Trainer`.
+
+    Returns:
+        The trainer; ``trainer.fit(task, data)`` trains, ``ckpt_path=`` continues.
+
+    Example:
+        >>> import tempfile
+        >>> from mdnc.training import make_trainer
+        >>> trainer = make_trainer(tempfile.mkdtemp(), max_epochs=3, accelerator='cpu')
+    """
+    made = [*callbacks]
+    made += [make() for kind, make in _CALLBACKS if not any(isinstance(given, kind) for given in made)]
+    if options.get('enable_progress_bar') is False or isinstance(made[-1], Lines):
+        made = [callback for callback in made if not isinstance(callback, ProgressBar)]
+        options['enable_progress_bar'] = False
+    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
+    options = {**DEFAULTS, **options, 'default_root_dir': str(run_dir)}
+    return L.Trainer(callbacks=made, plugins=[*plugins, WholeFileIO()], **options)
+
+
+def start_point(run_dir: Path) -> Path | None:
+    """The checkpoint that a continued run starts from; None: the run starts over. Damaged ones are named."""
+    path, faults = newest(run_dir)
+    for fault in faults:
+        warnings.warn(f'{fault}; passed over', stacklevel=2)
+    return path
+
+
+def best_checkpoint(run_dir: Path) -> Path:
+    """The checkpoint that a finished run is judged by.
+
+    Raises:
+        FileNotFoundError: The run has no checkpoint.
+    """
+    best = run_dir / FOLDER / BEST
+    found = best if best.is_file() else newest(run_dir)[0]
+    if found is None:
+        raise FileNotFoundError(f'{run_dir} holds no checkpoint; give one by --ckpt_path')
+    return found
+
+
+def fit(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModule, start: Path | None) -> None:
+    """Train, then test the best checkpoint and draw the pictures."""
+    trainer.fit(task, datamodule=data, ckpt_path=start)
+    test(trainer, task, data, best_checkpoint(Path(trainer.default_root_dir)))
+
+
+def test(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModule, checkpoint: Path) -> None:
+    """Test a checkpoint, write ``test.json`` and the pictures to the run's folder."""
+    trainer.test(task, datamodule=data, ckpt_path=checkpoint, verbose=False)
+    if not trainer.is_global_zero:
+        return
+    run_dir = Path(trainer.default_root_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    figures = {
+        name: float(value) for name, value in sorted(trainer.callback_metrics.items()) if name.startswith('test/')
+    }
+    with whole_file(run_dir / 'test.json') as file:
+        file.write(json.dumps({'checkpoint': checkpoint.name, **figures}, indent=2).encode())
+    pictures = getattr(task, 'pictures', lambda folder, history: [])(run_dir, read_history(run_dir))
+    print('test: ' + '  '.join(f'{name} {value:.4g}' for name, value in figures.items()))
+    print('written: ' + ', '.join(str(path) for path in [checkpoint, run_dir / 'metrics.csv', *pictures]), flush=True)

@@ -1,0 +1,89 @@
+"""One sample on its way from a dataset to a batch: read, checked, named."""
+
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+Nonfinite = Literal['stop', 'skip']
+
+
+class SampleError(ValueError):
+    """A sample cannot be read, has another shape than its data set, or holds NaN or Inf; the text names it."""
+
+
+class Key(NamedTuple):
+    """What the sampler asks a dataset for."""
+
+    index: int
+    seed: tuple[int, int, int] | None  # (seed, epoch, index) of a training sample; None: no augmentation
+    weight: float  # what the sample's loss counts in its optimizer step; 0: filler
+
+
+class Samples(Protocol):
+    """A set of samples that can be read in any order, from any process."""
+
+    shape: tuple[int, ...] | None  # (C, L1, …) of every input; None: it differs from sample to sample
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def item(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
+        """Read one sample: ``input``, mostly ``target``; ``rng`` is the only source of chance, None means none."""
+
+    def name(self, index: int) -> str:
+        """Say where the sample is, ``'file.h5[17]'``, without reading it."""
+
+
+class Checked(Dataset[dict[str, Any]]):
+    """Reads the samples that the keys ask for, and turns whatever goes wrong into a sentence with a name.
+
+    Args:
+        samples: The data set.
+        nonfinite: What a sample with NaN or Inf does: ``'stop'`` the run, or ``'skip'``, that is, count nothing.
+    """
+
+    def __init__(self, samples: Samples, nonfinite: Nonfinite) -> None:
+        self.samples = samples
+        self.nonfinite = nonfinite
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        # A worker's exception reaches the user wrapped in its traceback, so the sentence travels as a value.
+        try:
+            return self._read(key)
+        except Exception as error:
+            reason = f'{type(error).__name__}: {error}' if not isinstance(error, SampleError) else str(error)
+            return {'error': f'sample {key.index} ({self.samples.name(key.index)}): {reason}'}
+
+    def _read(self, key: Key) -> dict[str, Any]:
+        rng = None if key.seed is None else np.random.default_rng(key.seed)
+        item = {name: torch.as_tensor(value) for name, value in self.samples.item(key.index, rng).items()}
+        shape, due = tuple(item['input'].shape), self.samples.shape
+        if due is not None and shape != tuple(due):
+            raise SampleError(f'its shape is {shape}, the data set has {tuple(due)}')
+        weight = key.weight
+        broken = [name for name, value in item.items() if not _finite(value)]
+        if broken and self.nonfinite == 'stop':
+            raise SampleError(
+                f'its {" and ".join(broken)} holds NaN or Inf (the data option nonfinite=skip leaves such samples out)'
+            )
+        if broken:
+            # 0 × NaN is NaN, so a weight of 0 is not enough.
+            item, weight = {name: torch.nan_to_num(value, 0, 0, 0) for name, value in item.items()}, 0.0
+        return {**item, 'index': key.index, 'name': self.samples.name(key.index), 'weight': weight}
+
+
+def _finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stack samples to a batch, or hand on the first error among them."""
+    for item in items:
+        if 'error' in item:
+            return item
+    batch: dict[str, Any] = default_collate(items)
+    batch['weight'] = batch['weight'].float()
+    return batch

@@ -1,0 +1,195 @@
+"""Which sample goes where: every epoch, process and step, as arithmetic that can be taken up at any point.
+
+The order of an epoch follows from (seed, epoch) alone, a batch is counted over all processes together, and each
+sample carries the weight of its loss. So one process and many see the same batches, a run that is continued
+sees the batches it has not seen yet, and an uneven last batch counts every sample once.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import torch
+from torch import distributed
+from torch.utils.data import DataLoader
+
+from mdnc.training.chance import seed_from
+from mdnc.training.sample import Checked, Key, Nonfinite, SampleError, Samples, collate
+from mdnc.training.signals import outlive_signals
+
+
+def _process() -> tuple[int, int]:
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+class Batches:
+    """The batches of one process, as lists of keys.
+
+    Args:
+        samples: Number of samples.
+        batch_size: Samples of a batch, over all processes together.
+        shuffle: Draw a new order each epoch, and give each sample a seed for its augmentation.
+        seed: Start of every random choice.
+    """
+
+    def __init__(self, samples: int, batch_size: int, shuffle: bool, seed: int) -> None:
+        self.samples = samples
+        self.batch_size = batch_size
+        self.sampler = self  # where Lightning looks for `set_epoch`
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+        self.start = 0  # batches of this epoch that were seen before
+        self.accumulate = 1  # batches of one optimizer step
+        self.limit: int | None = None  # batches of an epoch, where it is cut short
+
+    def __len__(self) -> int:
+        return -(-self.samples // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration runs through."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        rank, world = _process()
+        order = self._order()
+        for batch in range(self.start, len(self)):
+            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            weight = world * self.accumulate / self._counted(batch)
+            # A process that gets none repeats one with weight 0: it must take part in the gradients' exchange.
+            yield [self._key(index, weight) for index in chosen[rank::world]] or [self._key(chosen[0], 0.0)]
+
+    def _order(self) -> list[int]:
+        if not self.shuffle:
+            return list(range(self.samples))
+        # Mixed, for a plain sum of both would make the orders of neighbouring seeds the same, one epoch apart.
+        generator = torch.Generator().manual_seed(seed_from(self.seed, self.epoch))
+        return torch.randperm(self.samples, generator=generator).tolist()
+
+    def _counted(self, batch: int) -> int:
+        # Samples of the optimizer step that this batch belongs to. Lightning divides by `accumulate`, and the
+        # processes' gradients are averaged: world × accumulate / samples makes it the mean over samples.
+        step = self.batch_size * self.accumulate
+        end = min(self.samples, self.batch_size * (self.limit or len(self)))
+        first = batch // self.accumulate * step
+        return min(step, end - first) if first < end else step
+
+    def _key(self, index: int, weight: float) -> Key:
+        return Key(index, (self.seed, self.epoch, index) if self.shuffle else None, weight)
+
+
+class Loader:
+    """A data loader that knows how far its epoch has come.
+
+    Lightning stores `state_dict` in checkpoints and calls `set_epoch` of ``batch_sampler.sampler``; since this is no
+    torch `DataLoader`, it leaves the batches to us.
+
+    Args:
+        loader: Loads the batches.
+        batches: Chooses them; the same object that ``loader`` draws from.
+    """
+
+    def __init__(self, loader: DataLoader[Any], batches: Batches) -> None:
+        self.sampler, self.batch_sampler = self, None  # Lightning asks for both
+        self.batch_sampler = batches
+        self.seen = 0
+        self._loader = loader
+        self._taken_up: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        # A generator starts at its first `next`, when Lightning has set the epoch; workers read ahead, so the
+        # position is counted here and not in the sampler.
+        state, self._taken_up = self._taken_up, {}
+        self.seen = self.batch_sampler.start = state.get('seen', 0) if state.get('epoch') == self.batch_sampler.epoch else 0
+        for batch in self._loader:
+            if 'error' in batch:
+                raise SampleError(batch['error'])
+            self.seen += 1
+            yield batch
+
+    def first_batch(self) -> dict[str, Any]:
+        """Read the first batch of the epoch, in this process, as a probe of what is to come."""
+        batch = collate([self._loader.dataset[key] for key in next(iter(self.batch_sampler))])
+        if 'error' in batch:
+            raise SampleError(batch['error'])
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and number of its batches that were handed out."""
+        return {'epoch': self.batch_sampler.epoch, 'seen': self.seen}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Take up an epoch behind the batches that were handed out before."""
+        self._taken_up = dict(state)
+
+
+def make_loader(
+    samples: Samples,
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    workers: int = 0,
+    nonfinite: Nonfinite = 'stop',
+) -> Loader:
+    """Make the loader of one data set.
+
+    Args:
+        samples: The data set.
+        batch_size: Samples of a batch, over all processes together: the run is the same on one device and on many.
+        shuffle: Draw a new order each epoch, and augment; for training.
+        seed: Start of order and augmentation.
+        workers: Processes that read; 0 reads in the training process.
+        nonfinite: ``'stop'`` at a sample with NaN or Inf, or ``'skip'`` it.
+
+    Raises:
+        ValueError: There is no sample, or a number is out of range.
+    """
+    if len(samples) == 0:
+        raise ValueError('make_loader: the data set holds no sample')
+    if batch_size < 1 or workers < 0:
+        raise ValueError(
+            f'make_loader: batch_size must be at least 1 and workers at least 0, not {batch_size} and {workers}'
+        )
+    batches = Batches(len(samples), batch_size, shuffle, seed)
+    loader = DataLoader(
+        Checked(samples, nonfinite),
+        batch_sampler=batches,  # type: ignore[arg-type] # keys instead of numbers
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        worker_init_fn=outlive_signals,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return Loader(loader, batches)
+
+
+class Place(L.Callback):
+    """Keeps the training loader's place in checkpoints, and tells it what the trainer knows of steps and epochs."""
+
+    def __init__(self) -> None:
+        self._loader: Loader | None = None
+        self._state: dict[str, int] = {}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._loader = trainer.train_dataloader if isinstance(trainer.train_dataloader, Loader) else None
+        if self._loader is not None:
+            # Lightning does so only for loaders that are made after the checkpoint was read.
+            self._loader.load_state_dict(self._state)
+            self._loader.batch_sampler.limit = int(trainer.num_training_batches)
+            self._loader.batch_sampler.accumulate = trainer.accumulate_grad_batches
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._loader is not None:
+            self._loader.batch_sampler.accumulate = trainer.accumulate_grad_batches  # a scheduler may change it
+
+    def state_dict(self) -> dict[str, int]:
+        return self._loader.state_dict() if self._loader is not None else {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._state = state

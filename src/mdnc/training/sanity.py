@@ -1,0 +1,77 @@
+"""One batch tried before the run: what the data are, whether the network takes them, whether it can learn."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import Tensor, nn
+
+from mdnc.contribs.torchsummary import summary
+from mdnc.contribs.torchsummary.record import random_state_kept, unchanged
+from mdnc.training.sampler import Loader
+
+
+class Sanity(L.Callback):
+    """Prints the network's summary, then tries one training batch without changing anything.
+
+    Checks that the network takes the batch, that the loss is finite, and that a finite gradient reaches every
+    trainable parameter. A task may add its own checks (``check(batch)``) and lines (``describe(batch)``).
+    """
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loader = trainer.datamodule.train_dataloader() if getattr(trainer, 'datamodule', None) else None
+        if not isinstance(loader, Loader):
+            return
+        batch = loader.first_batch()
+        shape = tuple(batch['input'].shape)
+        lines = [f'data: {loader.batch_sampler.samples} training samples, {len(loader)} batches an epoch; {_about(batch)}']
+        if trainer.is_global_zero:
+            summary(getattr(pl_module, 'network', pl_module), shape[1:])
+        # A strategy that cuts the parameters into pieces needs its own wrapper round each pass.
+        if hasattr(pl_module, 'losses') and type(trainer.strategy) in (SingleDeviceStrategy, DDPStrategy):
+            lines += _try(trainer, pl_module, batch)
+        lines.append(f'run: {trainer.default_root_dir} on {trainer.world_size} × {pl_module.device.type}')
+        if trainer.is_global_zero:
+            print('\n'.join(lines), flush=True)
+
+
+def _about(batch: dict[str, Any]) -> str:
+    text = []
+    for name in ('input', 'target'):
+        value = batch.get(name)
+        if isinstance(value, Tensor):
+            spread = f'{value.min().item():.4g} … {value.max().item():.4g}' if value.numel() else 'empty'
+            text.append(f'{name} {tuple(value.shape)} {str(value.dtype).removeprefix("torch.")} {spread}')
+    return ', '.join(text)
+
+
+def _try(trainer: L.Trainer, task: L.LightningModule, batch: dict[str, Any]) -> list[str]:
+    getattr(task, 'check', lambda batch: None)(batch)
+    moved = trainer.strategy.batch_to_device(batch)
+    try:
+        with unchanged(task), random_state_kept(), trainer.precision_plugin.train_step_context():
+            losses = task.train().losses(task(moved['input']), moved)  # type: ignore[operator]
+            losses.sum().backward()
+        _check_loss(losses, batch['name'])
+        _check_gradients(task)
+    finally:
+        task.zero_grad(set_to_none=True)
+    lines = list(getattr(task, 'describe', lambda batch: [])(batch))
+    return [*lines, f'loss before training: {losses.mean().item():.4g}, its gradient reaches every parameter']
+
+
+def _check_loss(losses: Tensor, names: list[str]) -> None:
+    bad = [name for name, loss in zip(names, losses.tolist(), strict=True) if loss != loss or abs(loss) == float('inf')]
+    if bad:
+        raise ValueError(f'the loss is NaN or Inf before any training, for {", ".join(bad[:5])}: check data and loss')
+
+
+def _check_gradients(task: nn.Module) -> None:
+    trainable = [(name, p.grad) for name, p in task.named_parameters() if p.requires_grad]
+    bad = [name for name, grad in trainable if grad is None or not bool(torch.isfinite(grad).all())]
+    if bad:
+        raise ValueError(
+            f'no finite gradient reaches {", ".join(bad[:5])} ({len(bad)} of {len(trainable)} parameters): the loss does '
+            'not depend on them, or overflows'
+        )

@@ -1,0 +1,128 @@
+"""The reader protocol: how many samples there are, how large each is, and a window of one of them.
+
+A sample is one array ``(C, L1, ...)``, channels first; a target may also be a map ``(L1, ...)``, a vector ``(K,)`` or
+a number ``()``. A format is one file beside this one, which says how a path becomes an array-like that knows
+``shape`` and slicing; the readers here do the rest.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Window = tuple[slice, ...]
+
+
+class DataError(ValueError):
+    """A data file, or a sample in it, cannot be used; the text names the file and the sample."""
+
+
+class Reader(Protocol):
+    """Samples that are read one at a time, whole or in part."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Shape of one sample."""
+
+    def read(self, index: int, window: Window = ()) -> Array:
+        """Values of one sample; a window is one slice for each of its last axes, none means all of it."""
+
+    def name(self, index: int) -> str:
+        """The sample's identity in predictions and errors, for example ``'run_3.h5::x[17]'``."""
+
+    def file(self, index: int) -> str:
+        """Name of the file that holds the sample: parts may be split by it."""
+
+
+def choose_member(member: str, members: Iterable[str], path: str) -> str:
+    """Name of the array to read from a file that may hold several, or an error that lists them."""
+    known = sorted(members)
+    if not member and len(known) == 1:
+        return known[0]
+    if member in known:
+        return member
+    wanted = f'no array {member!r}' if member else 'several arrays'
+    listed = ', '.join(known) or 'none at all'
+    raise DataError(f'{path} holds {wanted}; choose one as PATH::NAME. It has: {listed}')
+
+
+class Rows:
+    """Samples along the first axis of an array in memory or in a file.
+
+    A file is opened by each process that reads it: handles of HDF5 do not survive a fork, and a memory map sent to a
+    spawned worker would be copied whole.
+
+    Args:
+        opener: Gives the array-like ``(N, ...)``, something with ``shape`` and slicing; must pickle.
+        label: What names and errors call the array, for example ``'run_3.h5::x'``.
+    """
+
+    def __init__(self, opener: Callable[[], Any], label: str) -> None:
+        self._opener, self._label = opener, label
+        self._process, self._opened = -1, None
+        if len(self._array.shape) == 0:
+            raise DataError(f'{label} holds a single number; samples lie along the first axis of an array')
+
+    @property
+    def _array(self) -> Any:
+        if self._process != os.getpid():
+            self._process, self._opened = os.getpid(), self._opener()
+        return self._opened
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_process': -1, '_opened': None}
+
+    def __len__(self) -> int:
+        return int(self._array.shape[0])
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        return tuple(int(size) for size in self._array.shape[1:])
+
+    def read(self, index: int, window: Window = ()) -> Array:
+        return np.asarray(self._array[(index, ..., *window)])
+
+    def name(self, index: int) -> str:
+        return f'{self._label}[{index}]'
+
+    def file(self, index: int) -> str:
+        return self._label.split('::')[0]
+
+
+class Joined:
+    """Several readers one after the other, as one.
+
+    Args:
+        readers: At least one reader.
+    """
+
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self._readers = tuple(readers)
+        self._ends = np.cumsum([len(reader) for reader in readers])
+
+    def _find(self, index: int) -> tuple[Reader, int]:
+        part = int(np.searchsorted(self._ends, index, side='right'))
+        return self._readers[part], index - (int(self._ends[part - 1]) if part else 0)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        reader, row = self._find(index)
+        return reader.shape(row)
+
+    def read(self, index: int, window: Window = ()) -> Array:
+        reader, row = self._find(index)
+        return reader.read(row, window)
+
+    def name(self, index: int) -> str:
+        reader, row = self._find(index)
+        return reader.name(row)
+
+    def file(self, index: int) -> str:
+        reader, row = self._find(index)
+        return reader.file(row)

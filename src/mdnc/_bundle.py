@@ -1,8 +1,8 @@
 """One trained network on the disk: a folder of JSON and safetensors, or a training checkpoint. Names, never classes.
 
-A folder holds ``config.json`` and parts, each a safetensors file that carries its own checksum in its name. The parts are
-written first and ``config.json``, which names them, last and in one step: wherever a save is cut off, the folder
-still holds the whole network it held before.
+A folder holds ``config.json`` and parts, safetensors files named by their own checksums. The parts are written first
+and ``config.json``, which names them, last and in one step: wherever a save is cut off, the folder still holds the
+whole network that it held before.
 """
 
 import hashlib
@@ -39,14 +39,14 @@ class Bundle:
         name: Name of its class.
         arguments: Its constructor's arguments, as plain values.
         weights: Its state dict.
-        golden: ``'input'`` of a tiny example and some of the ``'output'`` values; empty in a training checkpoint.
+        golden: ``'input'`` of a tiny example and some of the ``'output'`` values; ``None`` in a training checkpoint.
         data: What it was trained on (normalisation, class names, …), JSON-able; ``None`` if unknown.
     """
 
     name: str
     arguments: dict[str, Any]
     weights: dict[str, Tensor]
-    golden: dict[str, Tensor]
+    golden: dict[str, Tensor] | None
     data: dict[str, Any] | None = None
 
 
@@ -92,7 +92,7 @@ def write(folder: str | os.PathLike[str], bundle: Bundle) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     before = _parts_in_place(folder)
     parts = {
-        'golden': _write_part(folder, 'golden', bundle.golden),
+        'golden': _write_part(folder, 'golden', bundle.golden or {}),
         'model': _write_part(folder, 'model', bundle.weights),
     }
     config: dict[str, Any] = {
@@ -147,9 +147,9 @@ def _read_folder(folder: Path) -> Bundle:
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f'{folder} holds no {CONFIG}: it is no network of save_pretrained, or it was never finished.')
+        raise FileNotFoundError(f'{folder} holds no {CONFIG}: it is no folder of save_pretrained, or that was cut off.')
     try:
-        config = json.loads(path.read_bytes())
+        config: Any = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(f'{path} is damaged: it is empty, cut short or no JSON ({error}).') from error
     written = config.get('format') if isinstance(config, dict) else None
@@ -167,7 +167,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise DamagedFileError(f'{path} is damaged: it is not what was saved (its checksum differs).')
     if not _well_formed(config):
         raise ValueError(f'{path} is not as format {written} has it: a value has the wrong type.')
-    return config
+    return dict(config)
 
 
 def _well_formed(config: dict[str, Any]) -> bool:
@@ -244,7 +244,7 @@ def _read_training(path: Path) -> Bundle:
         ) from error
     if not isinstance(name, str) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f'{path} is no checkpoint of mdnc fit: its network is not named by a str and tensors.')
-    return Bundle(name, arguments, weights, {}, settings.get('data'))
+    return Bundle(name, arguments, weights, None, settings.get('data'))
 
 
 def unwrapped(key: str) -> str:

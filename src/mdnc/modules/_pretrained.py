@@ -132,7 +132,7 @@ class _Pretrained(nn.Module):
 def revived(cls: type[Net], bundle: Bundle, source: str | os.PathLike[str]) -> Net:
     """Build the network of a bundle and check its answer to the example, if there is one."""
     net = built(cls, bundle.arguments, bundle.weights, str(source))
-    difference = _difference(net, bundle.golden, str(source)) if bundle.golden else None
+    difference = _difference(net, bundle.golden, str(source)) if bundle.golden is not None else None
     net.origin = Origin(str(source), bundle.data, difference)
     return net
 
@@ -184,7 +184,7 @@ def misfits(wanted: dict[str, Any], given: dict[str, Tensor]) -> list[str]:
     """Say where a state dict differs from the one that a network has."""
     said = [f'{key} is missing' for key in wanted if key not in given]
     said += [f'{key} is unknown' for key in given if key not in wanted]
-    for key in wanted.keys() & given.keys():
+    for key in (key for key in wanted if key in given):
         value, shape = given[key], tuple(wanted[key].shape)
         if tuple(value.shape) != shape:
             said.append(f'{key} has shape {tuple(value.shape)} instead of {shape}')
@@ -228,16 +228,18 @@ def _golden_output(net: _Pretrained, x: Tensor) -> Tensor:
         weights = {key: value.to(x.dtype) for key, value in net.state_dict().items()}
         net = built(type(net), net.config, weights, '')
     with torch.autocast('cpu', enabled=False):
-        y = net(x).flatten()
+        y: Tensor = net(x).flatten()
     return y[:: max(1, y.numel() // GOLDEN_VALUES)].contiguous()
 
 
 def _difference(net: _Pretrained, golden: dict[str, Tensor], source: str) -> float:
     if golden.keys() != {'input', 'output'}:
         raise ValueError(f'{source} holds an example of {sorted(golden)} instead of input and output.')
-    wanted = golden['output']
-    y = _golden_output(net, golden['input'])
-    off = math.inf
+    wanted, off = golden['output'], math.inf
+    try:
+        y = _golden_output(net, golden['input'])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{source} holds an example that its network does not take: {error}') from error
     if y.shape == wanted.shape:
         off = float((y - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12))
     if off <= GOLDEN_TOLERANCE:

@@ -1,0 +1,8 @@
+"""Networks from files and state dicts: loaded by name, rebuilt from shapes, or filled as far as they fit."""
+
+from mdnc._archive import DamagedFileError
+from mdnc.checkpoints.anatomy import rebuild
+from mdnc.checkpoints.catalogue import load
+from mdnc.checkpoints.transfer import LoadReport, LoadRow, load_into
+
+__all__ = ['DamagedFileError', 'LoadReport', 'LoadRow', 'load', 'load_into', 'rebuild']

@@ -121,3 +121,24 @@ def test_layers_is_copied():
     net = resnet.EncoderNet1d(4, layers)
     layers.append(5)
     assert net.nlayers == 8
+
+
+def test_what_a_unit_holds_follows_from_the_words():
+    # Norm, slope and convolution stand where the words put them; only a unit without norm has a bias to learn.
+    def keys(**words: str) -> list[str]:
+        return [key.removeprefix('conv1.') for key, _ in resnet.BlockPlain1d(2, 2, **words).named_parameters()][:4]
+
+    assert keys() == ['0.weight', '0.bias', '1.weight', '2.weight']
+    assert keys(layer_order='old') == ['0.weight', '1.weight', '1.bias', '2.weight']
+    assert keys(normalizer='inst')[:2] == ['1.weight', '2.weight']
+    assert keys(normalizer='batch', activator='relu')[:3] == ['0.weight', '0.bias', '2.weight']
+    assert keys(normalizer='null')[:3] == ['0.weight', '0.bias', '1.weight']
+    assert keys(normalizer='null', layer_order='old') == keys(normalizer='null')
+    assert keys(activator='null')[:3] == ['0.weight', '0.bias', '1.weight']
+
+
+def test_an_up_sampled_shortcut_comes_before_its_convolution():
+    block = resnet.BlockPlain2d(2, 3, stride=2, scaler='up')
+    assert [type(layer).__name__ for layer in block.in_node] == ['Upsample', 'Conv2d', 'InstanceNorm2d']
+    assert [type(layer).__name__ for layer in block.conv2] == ['InstanceNorm2d', 'PReLU', 'Upsample', 'Conv2d']
+    assert resnet.BlockPlain2d(2, 2).in_node is None

@@ -133,14 +133,28 @@ def test_other_architectures_are_named(tmp_path):
         resnet.UNet3d.from_pretrained(tmp_path)
 
 
-def test_a_changed_function_is_noticed(tmp_path, monkeypatch):
-    # As if a later torch or mdnc computed instance norm with another epsilon.
+@pytest.mark.parametrize(('factor', 'noticed'), [(1 + 1e-5, True), (1 + 1e-8, False)])
+def test_a_changed_function_is_noticed(factor, noticed, tmp_path):
+    class EncoderNet2d(resnet.EncoderNet2d):
+        """As if a later torch or mdnc computed something slightly else."""
+
+        def forward(self, x):
+            return super().forward(x) * factor
+
     _encoder().save_pretrained(tmp_path)
-    monkeypatch.setattr(
-        torch.nn.InstanceNorm2d, 'forward', lambda self, x: torch.nn.functional.instance_norm(x, eps=0.1)
-    )
-    with pytest.raises(ValueError, match=r'answer to the example saved with it is off by \d'):
-        checkpoints.load(tmp_path)
+    if not noticed:
+        assert 0 < EncoderNet2d.from_pretrained(tmp_path).origin.difference < 1e-7
+        return
+    with pytest.raises(ValueError, match=r'answer to the example saved with it is off by 1\.0e-05'):
+        EncoderNet2d.from_pretrained(tmp_path)
+
+
+def test_a_large_decoder_is_checked_in_single_precision(tmp_path):
+    net = resnet.DecoderNet2d(2, [1, 1, 1, 1], out_size=(130, 140))
+    assert _pretrained._golden_input(net).dtype == torch.float32
+    net.save_pretrained(tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.glob('golden*')) < 10_000
+    assert checkpoints.load(tmp_path).origin.difference < 1e-4
 
 
 def test_ambient_settings_do_not_matter(tmp_path):

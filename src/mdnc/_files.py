@@ -37,7 +37,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     handle, name = tempfile.mkstemp(prefix=f'.{target.name}.', suffix=PART_SUFFIX, dir=target.parent)
     part = Path(name)
     try:
-        with os.fdopen(handle, 'wb') as file:
+        with os.fdopen(handle, 'w+b') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -1,16 +1,18 @@
 """Data of any order, from files or memory, split, normalised and augmented."""
 
 from mdnc.training.data.augmentation import Augmentation
-from mdnc.training.data.builtin import Digits, TimeSeries
+from mdnc.training.data.builtin import MNI152, Digits, Photographs, TimeSeries
 from mdnc.training.data.datamodule import ArrayData, SampleData
 from mdnc.training.data.reader import DataError, Reader
 from mdnc.training.data.split import Split
 
 __all__ = [
+    'MNI152',
     'ArrayData',
     'Augmentation',
     'DataError',
     'Digits',
+    'Photographs',
     'Reader',
     'SampleData',
     'Split',

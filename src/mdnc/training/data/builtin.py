@@ -11,6 +11,7 @@ import numpy as np
 from mdnc._extras import require
 from mdnc.training.data.datamodule import SampleData
 from mdnc.training.data.location import Pair, memory_rows
+from mdnc.training.data.reader import Array, Listed
 
 
 class Digits(SampleData):
@@ -42,3 +43,70 @@ class TimeSeries(SampleData):
             part: Pair(memory_rows(x.astype(np.float32), f'{self._name}_{part}'), memory_rows(y.astype(str), part))
             for part, (x, y) in parts.items()
         }
+
+
+def _brain(resolution: int) -> tuple[np.ndarray, np.ndarray]:
+    datasets = require('nilearn.datasets', 'recipes')
+    head, grey, white = (
+        getattr(datasets, f'load_mni152_{part}template')(resolution=resolution).get_fdata(dtype=np.float32)
+        for part in ('', 'gm_', 'wm_')
+    )
+    rest = 1 - grey - white
+    return head, np.stack([rest, grey, white]).argmax(0)  # each voxel is what most of it is
+
+
+class MNI152(SampleData):
+    """Grey and white matter in a T1 image of the head, the average of 152 people (nilearn, ICBM 2009a).
+
+    There is one head: the left half trains, its top fifth apart, which validates; the right half tests. The halves are
+    near mirrors of each other, so that the test says how well a network learns tissue, not how well it would do on
+    another person.
+
+    Args:
+        resolution: Edge of a voxel in mm.
+        **options: Those of `SampleData`.
+    """
+
+    def __init__(self, resolution: int = 2, **options: Any) -> None:
+        super().__init__(**options)
+        self._resolution = resolution
+
+    def pairs(self) -> Mapping[str, Pair]:
+        self.classes = ['other', 'grey matter', 'white matter']
+        head, tissue = _brain(self._resolution)  # (left–right, back–front, down–up)
+        middle, top = head.shape[0] // 2, head.shape[2] * 4 // 5
+        places: dict[str, Any] = {
+            'train': np.s_[:middle, :, :top],
+            'val': np.s_[:middle, :, top:],
+            'test': np.s_[middle:],
+        }
+        return {
+            part: Pair(
+                memory_rows(head[place][None, None], f'MNI152 {part}'),
+                memory_rows(tissue[place][None], f'MNI152 {part} tissue'),
+            )
+            for part, place in places.items()
+        }
+
+
+_PHOTOGRAPHS = {
+    'train': ('astronaut', 'brick', 'cat', 'coffee', 'coins', 'gravel', 'moon', 'rocket'),
+    'val': ('clock',),
+    'test': ('camera',),
+}
+
+
+class Photographs(SampleData):
+    """Grey photographs of scikit-image, 0 to 255, to be freed from noise (set ``corruption``); `camera` tests."""
+
+    def pairs(self) -> Mapping[str, Pair]:
+        images = require('skimage.data', 'recipes')
+        return {
+            part: Pair(Listed([_grey(getattr(images, name)())[None] for name in names], names))
+            for part, names in _PHOTOGRAPHS.items()
+        }
+
+
+def _grey(image: Array) -> Array:
+    grey: Array = image.astype(np.float32)
+    return grey.mean(-1) if image.ndim == 3 else grey

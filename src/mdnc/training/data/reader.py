@@ -93,6 +93,34 @@ class Rows:
         return self._label.split('::')[0]
 
 
+class Listed:
+    """Samples in memory that may differ in size.
+
+    Args:
+        arrays: One array a sample.
+        names: Their names.
+    """
+
+    def __init__(self, arrays: Sequence[Array], names: Sequence[str]) -> None:
+        self._arrays, self._names = tuple(arrays), tuple(names)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        return self._arrays[index].shape
+
+    def read(self, index: int, window: Window = ()) -> Array:
+        place: Any = (..., *window)
+        return np.asarray(self._arrays[index][place])
+
+    def name(self, index: int) -> str:
+        return self._names[index]
+
+    def file(self, index: int) -> str:
+        return self._names[index]
+
+
 class Joined:
     """Several readers one after the other, as one.
 

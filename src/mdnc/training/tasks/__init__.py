@@ -1,6 +1,8 @@
 """What a network is trained for: tasks differ in loss, metrics, target and picture."""
 
 from mdnc.training.tasks.classification import Classification
+from mdnc.training.tasks.quantity import DenseRegression, Reconstruction, Regression
+from mdnc.training.tasks.segmentation import Segmentation
 from mdnc.training.tasks.task import Task
 
-__all__ = ['Classification', 'Task']
+__all__ = ['Classification', 'DenseRegression', 'Reconstruction', 'Regression', 'Segmentation', 'Task']

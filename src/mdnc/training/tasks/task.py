@@ -256,7 +256,7 @@ class Task(L.LightningModule):
         if value.ndim == 0:
             return {name: value}
         classes = self.facts.get('classes') or range(len(value))
-        return {f'{name}_{word}': part for word, part in zip(classes, value, strict=True)}
+        return {f'{name.removesuffix("_each")}_{word}': part for word, part in zip(classes, value, strict=True)}
 
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self.network, self.hparams['weight_decay'])

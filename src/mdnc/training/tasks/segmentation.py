@@ -1,0 +1,107 @@
+"""One class for each position."""
+
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from mdnc.training.pictures import Example, Panel, Style, maps_panel
+from mdnc.training.tasks.classification import check_classes
+from mdnc.training.tasks.examples import keep_examples
+from mdnc.training.tasks.loss import class_losses, dice_losses, own_loss
+from mdnc.training.tasks.network import Network
+from mdnc.training.tasks.task import Batch, Task
+
+_CRITERIA = ('cross_entropy', 'dice', 'both')
+
+
+class Segmentation(Task):
+    """Says of which class each position is; the network gives ``(B, K, L1, ...)``, the target is a map of class numbers.
+
+    A target ``(1, L1, ...)`` counts as ``(L1, ...)``. The Dice score is that of all test voxels together, class by class, and the mean over the classes.
+
+    Args:
+        network: See `Task`.
+        criterion: ``'cross_entropy'``, ``'dice'`` (1 − soft Dice), or ``'both'``, their sum.
+        ignore: Number in targets that stands for "not known": left out of loss and metrics.
+        probabilities: Whether predictions are probabilities ``(K, L1, ...)`` instead of class numbers ``(L1, ...)``.
+        **options: Those of `Task`.
+
+    Raises:
+        ValueError: ``criterion`` is none of these, or see `Task`.
+    """
+
+    monitor: ClassVar[tuple[str, str]] = ('val/dice', 'max')
+    labels: ClassVar[dict[str, str]] = {'loss': 'loss', 'dice': 'mean Dice score'}
+    dense: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        network: Network | nn.Module,
+        criterion: Literal['cross_entropy', 'dice', 'both'] = 'both',
+        ignore: int = -100,
+        probabilities: bool = False,
+        **options: Any,
+    ) -> None:
+        # The metrics are made in the base and need it.
+        self.ignore = ignore
+        super().__init__(network, **options)
+        if criterion not in _CRITERIA:
+            raise ValueError(f'Segmentation: criterion must be one of {_CRITERIA}, not {criterion!r}')
+        self.hparams.update(criterion=criterion, ignore=ignore, probabilities=probabilities)
+        self._kept: list[Example] = []
+
+    def own_metrics(self) -> dict[str, Metric]:
+        return {
+            'dice': MulticlassF1Score(self.outputs, average='macro', ignore_index=self.ignore),
+            'dice_each': MulticlassF1Score(self.outputs, average='none', ignore_index=self.ignore),
+            'accuracy': MulticlassAccuracy(self.outputs, average='micro', ignore_index=self.ignore),
+        }
+
+    def target(self, batch: Batch) -> Tensor:
+        """Class numbers ``(B, L1, ...)``; a single channel is left out."""
+        target: Tensor = batch['target']
+        return target[:, 0] if target.ndim == batch['input'].ndim and target.shape[1] == 1 else target
+
+    def check(self, batch: Batch) -> None:
+        shape = (len(batch['input']), *batch['input'].shape[2:])
+        checked = {**batch, 'target': self.target(batch)} if 'target' in batch else batch
+        check_classes('Segmentation', checked, self.outputs, shape, self.ignore)
+
+    def class_names(self) -> list[str]:
+        """Names of the classes, numbers where the data have no names."""
+        return self.facts.get('classes') or [str(number) for number in range(self.outputs)]
+
+    def describe(self, batch: Batch) -> list[str]:
+        names, target = self.class_names(), self.target(batch)
+        shares = [float((target == number).float().mean()) for number in range(len(names))]
+        present = [f'{name} {share:.1%}' for name, share in zip(names, shares, strict=True) if share]
+        return [f'classes in the batch: {", ".join(present)} of the positions']
+
+    def losses(self, output: Tensor, batch: Batch) -> Tensor:
+        target = self.target(batch)
+        if self._loss is not None:
+            return own_loss(self._loss, output, target, target != self.ignore)
+        criterion = self.hparams['criterion']
+        total = output.new_zeros(len(output))
+        if criterion != 'dice':
+            total = total + class_losses(output, target, None, 0.0, self.ignore)
+        if criterion != 'cross_entropy':
+            total = total + dice_losses(output, target, target != self.ignore)
+        return total
+
+    def compared(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        return output.argmax(1), self.target(batch)
+
+    def predicted(self, output: Tensor) -> Tensor:
+        return output.softmax(1) if self.hparams['probabilities'] else output.argmax(1)
+
+    def on_test_epoch_start(self) -> None:
+        self._kept = []
+
+    def collect(self, output: Tensor, batch: Batch) -> None:
+        keep_examples(self._kept, batch, self.target(batch), output.argmax(1))
+
+    def panels(self) -> list[Panel]:
+        return [maps_panel(self._kept, Style(classes=self.class_names()))] if self._kept else []

@@ -1,14 +1,21 @@
 """Figures to trust before a run: memory, cost, receptive field, summary, picture and diagnosis of networks."""
 
-from mdnc.analysis.budget import max_batch, max_size
+from mdnc.analysis.budget import fitting_level, max_batch, max_size
+from mdnc.analysis.cost import Cost, Device, Floors, cost, measured_device
 from mdnc.analysis.memory import MemoryForecast, memory_forecast, saved_bytes
 from mdnc.analysis.receptive_field import ReceptiveField, receptive_field
 
 __all__ = [
+    'Cost',
+    'Device',
+    'Floors',
     'MemoryForecast',
     'ReceptiveField',
+    'cost',
+    'fitting_level',
     'max_batch',
     'max_size',
+    'measured_device',
     'memory_forecast',
     'receptive_field',
     'saved_bytes',

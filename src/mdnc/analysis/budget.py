@@ -1,4 +1,4 @@
-"""What fits into a number of bytes: the largest batch, the largest size."""
+"""What fits into a number of bytes: the largest batch, the largest size, the memory level."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,15 @@ import torch
 from torch import nn
 
 from mdnc.analysis.memory import Optimizer, memory_forecast
+from mdnc.analysis.standin import undisturbed
 from mdnc.analysis.table import bytes_text
 from mdnc.modules import _checks
 from mdnc.modules._sizes import Size
 from mdnc.modules.resnet.network import _ResNetNd
+from mdnc.ops.path import MEMORY_LEVELS
+
+# From the quickest to the most thrifty; the plain path keeps more than any of them.
+LEVELS = tuple(level for level in MEMORY_LEVELS if level != 'plain')
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,52 @@ def max_size(
         )
     guess = _side(setting, batch, budget, least)
     return (largest(lambda side: setting.needs(side, batch) <= budget, guess, least),) * net.plan.order
+
+
+def fitting_level(
+    net: nn.Module,
+    size: Any,
+    batch: int,
+    budget: int,
+    dtype: torch.dtype | None = None,
+    optimizer: str | Optimizer | None = 'adamw',
+) -> str:
+    """The memory level that spares the most recomputation among those whose forecast is within a budget.
+
+    Args:
+        net: One of mdnc's networks; its own level does not matter and stays.
+        size: The ``input_size`` of `memory_forecast`.
+        batch: Size of the batch, at least 1.
+        budget: See `max_batch`.
+        dtype: See `memory_forecast`.
+        optimizer: See `memory_forecast`.
+
+    Returns:
+        The first that fits of ``'fast'``, ``'lean'``, ``'leaner'`` and ``'least'``, to set ``net.memory`` to.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a value that is not legal, or no level fits.
+
+    Example:
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.UNet2d(8, [1, 1])
+        >>> net.memory = fitting_level(net, (64, 63), batch=8, budget=2**30)
+    """
+    if not isinstance(net, _ResNetNd):
+        raise TypeError(f'fitting_level: net must be one of the networks of mdnc, not {type(net).__name__}.')
+    budget = _checks.integer('fitting_level', 'budget', budget)
+    setting = Setting(net, dtype, optimizer)
+    with undisturbed(net):
+        for level in LEVELS:
+            net.memory = level
+            needed = setting.needs(size, batch)
+            if needed <= budget:
+                return level
+    raise ValueError(
+        f'fitting_level: even at the level {level!r} {bytes_text(needed)} are needed, '
+        f'more than the budget of {bytes_text(budget)}.'
+    )
 
 
 def _side(setting: Setting, batch: int, budget: int, least: int) -> int:

@@ -6,28 +6,15 @@ from functools import partial
 from typing import Any
 
 from torch import nn
+from torch.autograd.graph import Node
 
+from mdnc.contribs.torchsummary.record import tensors
 from mdnc.modules._plan import Plan
+from mdnc.modules.resnet.block import _BlockNd
+from mdnc.modules.resnet.network import _ResNetNd
 
 LISTS = (nn.ModuleList, nn.Sequential)
 ITSELF = '(itself)'  # what a network does or holds outside its parts
-
-
-def parts(net: nn.Module) -> dict[str, nn.Module]:
-    """The parts of a network by their path in it, each once; for mdnc's networks the outer layers and the stages."""
-    names: dict[nn.Module, str] = {}
-    for name, part in _parts('', net):
-        names.setdefault(part, name)
-    return {name: part for part, name in names.items()}
-
-
-def _parts(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for name, child in module.named_children():
-        # Types, not instances: a unit of a block is a sequence too, but may run as one fused operator.
-        if type(child) in LISTS and len(child):  # type: ignore[arg-type]
-            yield from _parts(f'{path}{name}.', child)
-        else:
-            yield f'{path}{name}', child
 
 
 def part_names(plan: Plan) -> tuple[str, ...]:
@@ -42,8 +29,32 @@ def part_names(plan: Plan) -> tuple[str, ...]:
     return ('conv_first', *down, 'conv_middle_up', *up, 'conv_final')
 
 
+def parts(net: nn.Module) -> dict[str, nn.Module]:
+    """The parts of a network by their path in it, each once; mdnc's networks give them in the order they run."""
+    if isinstance(net, _BlockNd):
+        return {}  # a block may run as one fused operator
+    if isinstance(net, _ResNetNd) and net.plan.family in ('autoencoder', 'unet'):
+        return {name: net.get_submodule(name) for name in part_names(net.plan)}
+    names: dict[nn.Module, str] = {}
+    for name, part in _opened('', net):
+        names.setdefault(part, name)
+    return {name: part for part, name in names.items()}
+
+
+def _opened(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in module.named_children():
+        # Types, not instances: a unit of a block is a sequence too.
+        if type(child) in LISTS and len(child):  # type: ignore[arg-type]
+            yield from _opened(f'{path}{name}.', child)
+        else:
+            yield f'{path}{name}', child
+
+
 class PartWatch:
-    """Knows which part of a network is running, and in which order they began.
+    """Knows which part of a network is running, without changing the way it runs.
+
+    A layer with a hook takes the plain path, so the outer convolutions of mdnc's networks carry none: what runs
+    before the first stage is the first of them, what runs after a stage, and in no part, the last.
 
     Args:
         net: The network.
@@ -53,16 +64,25 @@ class PartWatch:
         self._parts = parts(net)
         self._running: list[str] = []
         self._begun: dict[str, None] = {}
+        names = part_names(net.plan) if isinstance(net, _ResNetNd) else ()
+        self._outer, self._stages = (names[:1] + names[-1:]), names[1:-1]
 
     @property
     def current(self) -> str:
         """Path of the part that is running."""
-        return self._running[-1] if self._running else ITSELF
+        return self._running[-1] if self._running else self._idle
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The parts in the order they began, those that never ran at the end, and what is outside them."""
-        return (*self._begun, *(name for name in self._parts if name not in self._begun), ITSELF)
+        """The parts in the order they run, those that never do at the end, and what is outside them."""
+        begun = () if self._outer else self._begun
+        return (*begun, *(name for name in self._parts if name not in begun), ITSELF)
+
+    @property
+    def _idle(self) -> str:
+        if not self._outer:
+            return ITSELF
+        return self._outer[any(stage in self._begun for stage in self._stages)]
 
     def part_of(self, name: str) -> str:
         """The part that holds the parameter or module of this path."""
@@ -70,20 +90,56 @@ class PartWatch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Hook onto the parts, and onto nothing inside them: that could change the way they run."""
+        """Hook onto the parts, and onto nothing inside them."""
         handles = []
         try:
             for name, part in self._parts.items():
-                handles.append(part.register_forward_pre_hook(partial(self._begin, name)))
-                handles.append(part.register_forward_hook(self._end))
+                if name not in self._outer:
+                    handles.append(part.register_forward_pre_hook(partial(self._begin, name)))
+                    handles.append(part.register_forward_hook(self._end))
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _begin(self, name: str, *_: Any) -> None:
+    def _begin(self, name: str, module: nn.Module, inputs: Any) -> None:
         self._running.append(name)
         self._begun[name] = None
 
-    def _end(self, *_: Any) -> None:
+    def _end(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._running.pop()
+
+
+class BothWaysWatch(PartWatch):
+    """Knows also in the backward pass which part is running."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__(net)
+        self._marked: set[Node] = set()
+        self._backward = ''
+
+    @property
+    def current(self) -> str:
+        """Path of the part that is running, forward or backward."""
+        return self._backward or super().current
+
+    def mark(self, values: Any) -> None:
+        """Let the nodes that lead to these values, but for those marked before, say which part they belong to."""
+        part, waiting = self.current, [tensor.grad_fn for tensor in tensors(values)]
+        while waiting:
+            node = waiting.pop()
+            if node is not None and node not in self._marked:
+                self._marked.add(node)
+                node.register_prehook(partial(self._run_backward, part))
+                waiting.extend(before for before, _ in node.next_functions)
+
+    def _run_backward(self, part: str, _: Any) -> None:
+        self._backward = part
+
+    def _begin(self, name: str, module: nn.Module, inputs: Any) -> None:
+        self.mark(inputs)
+        super()._begin(name, module, inputs)
+
+    def _end(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self.mark(output)
+        super()._end(module, inputs, output)

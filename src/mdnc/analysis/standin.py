@@ -10,11 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mdnc.contribs.torchsummary.record import random_state_kept, unchanged
 from mdnc.modules import _checks
 from mdnc.modules.resnet.block import _BlockNd
 from mdnc.modules.resnet.network import _ResNetNd
+
+# x, weight, … → normed, mean, rate
+MOMENTS = (torch.ops.aten.native_batch_norm.default, torch.ops.aten.native_group_norm.default)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def trial(owner: str, net: object, input_size: object, batch_size: object = 1, d
 @contextmanager
 def stand_in(trial: Trial) -> Iterator[StandIn]:
     """Put stand-ins in the place of a network's tensors; the network and the random state stay as they are."""
-    with undisturbed(trial.net), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+    with undisturbed(trial.net), FakeTensorMode(allow_non_fake_inputs=True) as mode, _Moments():  # type: ignore[no-untyped-call]
         parameters, buffers = (
             {name: _like(mode, tensor, trial.dtype) for name, tensor in named}
             for named in (trial.net.named_parameters(), trial.net.named_buffers())
@@ -100,6 +104,17 @@ def undisturbed(net: nn.Module) -> Iterator[None]:
             stack.enter_context(torch.compiler.set_stance('force_eager'))
         stack.enter_context(unchanged(net))
         yield
+
+
+class _Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Gives the moments of a norm the dtype that the CPU's kernels give them; stand-ins know only that of the input."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outputs = func(*args, **(kwargs or {}))
+        if func not in MOMENTS or args[1] is None:
+            return outputs
+        normed, *moments = outputs
+        return normed, *(each.to(args[1].dtype) for each in moments)
 
 
 def _like(mode: FakeTensorMode, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

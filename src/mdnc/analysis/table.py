@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+PREFIXES = ('', 'k', 'M', 'G', 'T', 'P')
 UNITS = ('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')
 
 
@@ -11,6 +12,22 @@ def bytes_text(count: int) -> str:
     while value >= 1024 and unit < len(UNITS) - 1:
         value, unit = value / 1024, unit + 1
     return f'{value:.2f} {UNITS[unit]}' if unit else f'{count} B'
+
+
+def count_text(count: float) -> str:
+    """A number with the prefix of a thousand, a million, …: ``1536`` → ``1.54 k``."""
+    value, prefix = float(count), 0
+    while abs(value) >= 1000 and prefix < len(PREFIXES) - 1:
+        value, prefix = value / 1000, prefix + 1
+    return f'{value:.2f} {PREFIXES[prefix]}' if prefix else f'{count:g}'
+
+
+def seconds_text(seconds: float) -> str:
+    """A time with the unit that suits it: ``0.0015`` → ``1.5 ms``."""
+    for unit, length in (('s', 1.0), ('ms', 1e-3), ('µs', 1e-6)):
+        if seconds >= length:
+            return f'{seconds / length:.3g} {unit}'
+    return f'{seconds / 1e-9:.3g} ns'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], foot: int = 0) -> str:

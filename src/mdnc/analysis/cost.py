@@ -1,0 +1,264 @@
+"""What a network computes and moves, stage by stage, and how fast a device could at best be with it."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from mdnc import ops
+from mdnc.analysis.parts import ITSELF, BothWaysWatch, PartWatch
+from mdnc.analysis.standin import stand_in, trial
+from mdnc.analysis.table import bytes_text, count_text, seconds_text, table
+from mdnc.contribs.torchsummary.record import tensors
+
+# Operators that only hand out memory.
+EMPTY = ('empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided')
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a device can do at most.
+
+    Args:
+        name: What to call it.
+        bandwidth: Bytes a second that it reads and writes in its memory.
+        arithmetic: Multiply-adds a second, in the dtype that is used; half of its FLOP/s.
+    """
+
+    name: str
+    bandwidth: float
+    arithmetic: float
+
+
+@dataclass(frozen=True)
+class Floors:
+    """Times that a device cannot beat, in seconds.
+
+    Args:
+        device: Name of the device.
+        arithmetic: Multiply-adds by the device's arithmetic.
+        traffic: Bytes by the device's bandwidth.
+        seconds: Sum over the parts of the larger of the two: the limit to set a measured time against.
+    """
+
+    device: str
+    arithmetic: float
+    traffic: float
+    seconds: float
+
+    def __str__(self) -> str:
+        """The times in a sentence."""
+        return (
+            f'{self.device}: not below {seconds_text(self.seconds)} '
+            f'({seconds_text(self.arithmetic)} of arithmetic, {seconds_text(self.traffic)} of traffic)'
+        )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network, or a part of it, computes and moves.
+
+    Args:
+        name: Class of the network, or path of the part in it.
+        macs: Multiply-adds of convolutions and matrix products.
+        elements: Values that these read and write: maps and weights.
+        bytes: The same in bytes. This is what must be moved however well everything else is fused into them.
+        eager_bytes: Bytes that are moved when each operator reads its inputs and writes its outputs by itself.
+        stages: The same for each part, as they run; empty for a part.
+        uncounted: Operators that compute but are no multiply-adds by this count: norms, activations, sums.
+    """
+
+    name: str
+    macs: int = 0
+    elements: int = 0
+    bytes: int = 0
+    eager_bytes: int = 0
+    stages: tuple['Cost', ...] = ()
+    uncounted: tuple[str, ...] = ()
+
+    @property
+    def elements_per_mac(self) -> float:
+        """Values moved for each multiply-add; the higher, the more a device waits for its memory."""
+        return self.elements / self.macs if self.macs else float('inf') if self.elements else 0.0
+
+    def floors(self, device: Device) -> Floors:
+        """Times that a device cannot beat; `measured_device` finds out what this machine can do."""
+        both = [(part.macs / device.arithmetic, part.bytes / device.bandwidth) for part in self.stages or (self,)]
+        arithmetic, traffic = (sum(times) for times in zip(*both, strict=True))
+        return Floors(device.name, arithmetic, traffic, sum(map(max, both)))
+
+    def __str__(self) -> str:
+        """A table, a row for each part."""
+        rows = [
+            (
+                part.name,
+                count_text(part.macs),
+                bytes_text(part.bytes),
+                bytes_text(part.eager_bytes),
+                f'{part.elements_per_mac:.4f}',
+            )
+            for part in (*self.stages, self)
+        ]
+        return table(('part', 'MACs', 'bytes', 'bytes, eager', 'elements/MAC'), rows, foot=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain values, ready for JSON."""
+        names = ('name', 'macs', 'elements', 'bytes', 'eager_bytes', 'elements_per_mac')
+        own = {name: getattr(self, name) for name in names}
+        if not self.stages:
+            return own
+        return own | {'uncounted': list(self.uncounted), 'stages': [part.to_dict() for part in self.stages]}
+
+
+@dataclass
+class _Sums:
+    macs: int = 0
+    elements: int = 0
+    bytes: int = 0
+    eager_bytes: int = 0
+
+    def add(self, other: '_Sums') -> None:
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def cost(self, name: str) -> Cost:
+        return Cost(name, **vars(self))
+
+
+class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sums up what each operator computes and moves, forward and backward, by the part that it belongs to.
+
+    Args:
+        watch: Knows which part is running.
+    """
+
+    def __init__(self, watch: PartWatch) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.parts: dict[str, _Sums] = defaultdict(_Sums)
+        self.uncounted: set[str] = set()
+        self._watch = watch
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        outputs = func(*args, **kwargs)
+        read = _tensors((args, kwargs))
+        written = _written(func, read, _tensors(outputs))
+        if written:
+            self._count(func, (args, kwargs, outputs), [*read, *written])
+        return outputs
+
+    def _count(self, func: Any, call: tuple[Any, Any, Any], moved: list[Tensor]) -> None:
+        sums = self.parts[self._watch.current]
+        size = sum(tensor.numel() * tensor.element_size() for tensor in moved)
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is None:
+            self.uncounted.add(func.overloadpacket.__name__)
+            sums.add(_Sums(eager_bytes=size))
+            return
+        args, kwargs, outputs = call
+        macs = formula(*args, **kwargs, out_val=outputs) // 2
+        sums.add(_Sums(macs, sum(tensor.numel() for tensor in moved), size, size))
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def _written(func: Any, read: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
+    """The outputs that memory is written for: not those of views, nor memory that is only handed out."""
+    if func.overloadpacket.__name__ in EMPTY:
+        return []
+    if func._schema.is_mutable:
+        return outputs
+    storages = {tensor.untyped_storage()._cdata for tensor in read}
+    return [output for output in outputs if output.untyped_storage()._cdata not in storages]
+
+
+def _best_seconds(work: Callable[[], object], place: torch.device, budget_seconds: float = 0.5) -> float:
+    """Seconds of the quickest of the runs that fit into a time."""
+
+    def settle() -> None:
+        if place.type != 'cpu':
+            torch.accelerator.synchronize(place)
+
+    best, ends = float('inf'), time.perf_counter() + budget_seconds
+    while time.perf_counter() < ends:
+        settle()
+        started = time.perf_counter()
+        work()
+        settle()
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def cost(
+    net: nn.Module,
+    input_size: Any,
+    batch_size: int = 1,
+    dtype: torch.dtype | None = None,
+    *,
+    training: bool = False,
+) -> Cost:
+    """Count multiply-adds and bytes moved, part by part, by running a network on stand-ins: nothing is computed.
+
+    Counted is the network layer by layer, whatever fused path it would take; multiply-adds are half of what torch's
+    ``FlopCounterMode`` finds.
+
+    Args:
+        net: Any module of one input.
+        input_size: See `memory_forecast`.
+        batch_size: Size of the batch, at least 1.
+        dtype: Floating-point type of parameters and input; ``None`` for the parameters' own.
+        training: Whether to count the backward pass too.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a value that is not legal, or the network refuses inputs of this size.
+
+    Example:
+        >>> from torch import nn
+        >>> counted = cost(nn.Conv1d(2, 4, 3, bias=False), (2, 10))
+        >>> counted.macs, counted.elements  # 8 places × 4 × 2 × 3; input, weight and output
+        (192, 76)
+    """
+    run = trial('cost', net, input_size, batch_size, dtype)
+    watch = BothWaysWatch(net)
+    meter = Meter(watch)
+    with ops.plain(), stand_in(run) as stand, watch.watching(), meter:
+        outputs = stand.run()
+        if training:
+            watch.mark(outputs)
+            needed = [output for output in tensors(outputs) if output.requires_grad]
+            torch.autograd.backward(needed, [torch.empty_like(output) for output in needed])
+    stages = tuple(meter.parts[name].cost(name) for name in watch.order if name != ITSELF or name in meter.parts)
+    whole = _Sums()
+    for part in meter.parts.values():
+        whole.add(part)
+    return replace(whole.cost(type(net).__name__), stages=stages, uncounted=tuple(sorted(meter.uncounted)))
+
+
+def measured_device(device: str | torch.device = 'cpu', dtype: torch.dtype = torch.float32) -> Device:
+    """Measure, in about a second, how fast a device copies memory and multiplies matrices.
+
+    Args:
+        device: Where.
+        dtype: Type of the matrices.
+
+    Returns:
+        The best of several tries, which stands for what the device can do at most.
+    """
+    place = torch.device(device)
+    source = torch.ones(2**26, dtype=torch.uint8, device=place)  # larger than any cache that it could stay in
+    target = torch.empty_like(source)
+    side = 1024 if place.type == 'cpu' else 8192
+    matrix = torch.ones(side, side, device=place, dtype=dtype)
+    copying = _best_seconds(lambda: target.copy_(source), place)
+    multiplying = _best_seconds(lambda: matrix @ matrix, place)
+    return Device(str(place), 2 * source.nbytes / copying, side**3 / multiplying)

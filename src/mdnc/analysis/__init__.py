@@ -2,16 +2,21 @@
 
 from mdnc.analysis.budget import fitting_level, max_batch, max_size
 from mdnc.analysis.cost import Cost, Device, Floors, cost, measured_device
+from mdnc.analysis.description import Comparison, Description, compare, describe
 from mdnc.analysis.memory import MemoryForecast, memory_forecast, saved_bytes
 from mdnc.analysis.receptive_field import ReceptiveField, receptive_field
 
 __all__ = [
+    'Comparison',
     'Cost',
+    'Description',
     'Device',
     'Floors',
     'MemoryForecast',
     'ReceptiveField',
+    'compare',
     'cost',
+    'describe',
     'fitting_level',
     'max_batch',
     'max_size',

@@ -58,10 +58,11 @@ class PartWatch:
 
     Args:
         net: The network.
+        modules: What to watch over instead of its parts, by path.
     """
 
-    def __init__(self, net: nn.Module) -> None:
-        self._parts = parts(net)
+    def __init__(self, net: nn.Module, modules: dict[str, nn.Module] | None = None) -> None:
+        self._parts = parts(net) if modules is None else modules
         self._running: list[str] = []
         self._begun: dict[str, None] = {}
         names = part_names(net.plan) if isinstance(net, _ResNetNd) else ()
@@ -113,8 +114,8 @@ class PartWatch:
 class BothWaysWatch(PartWatch):
     """Knows also in the backward pass which part is running."""
 
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__(net)
+    def __init__(self, net: nn.Module, modules: dict[str, nn.Module] | None = None) -> None:
+        super().__init__(net, modules)
         self._marked: set[Node] = set()
         self._backward = ''
 

@@ -24,6 +24,7 @@ from mdnc._files import whole_file
 CONFIG = 'config.json'
 FORMAT = 1
 HUB = 'hf://'
+BEST = Path('checkpoints', 'best.ckpt')  # in the folder of a run of mdnc fit
 PARTS = ('golden', 'model')
 # What older readers need to know of newer formats stays: 'format' is an int beside the other keys.
 KEYS = {'checksum', 'data', 'format', 'network', 'parts', 'saved_by'}
@@ -111,7 +112,9 @@ def write(folder: str | os.PathLike[str], bundle: Bundle) -> None:
 
 
 def read(source: str | os.PathLike[str]) -> Bundle:
-    """Read a folder of `write`, a training checkpoint, or ``hf://owner/name[@revision]``; nothing in it is run.
+    """Read a folder of `write`, a training checkpoint, a run's best one, or ``hf://owner/name[@revision]``.
+
+    Nothing in it is run.
 
     Raises:
         FileNotFoundError: There is nothing, or a part is missing.
@@ -119,6 +122,8 @@ def read(source: str | os.PathLike[str]) -> Bundle:
         ValueError: It is of a newer format, or no network's.
     """
     path = _fetched(source)
+    if (path / BEST).is_file() and not (path / CONFIG).exists():
+        path /= BEST
     if path.is_dir():
         return _read_folder(path)
     if not path.exists():

@@ -23,8 +23,8 @@ def load(source: str | os.PathLike[str]) -> _ResNetNd:
     answer was off; ``origin.data`` holds what the network was trained on (normalisation, class names).
 
     Args:
-        source: A folder of ``save_pretrained``, a checkpoint of ``mdnc fit``, or ``'hf://owner/name'`` with an
-            optional ``@revision``.
+        source: A folder of ``save_pretrained``, a checkpoint of ``mdnc fit`` or the folder of its run (the best
+            checkpoint is taken), or ``'hf://owner/name'`` with an optional ``@revision``.
 
     Returns:
         The network, of the class that was saved.

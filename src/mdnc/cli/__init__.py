@@ -21,6 +21,7 @@ VERBS = {
     'validate': Verb('mdnc.cli.train:validate', 'figures of a checkpoint on the validation part', 'train'),
     'test': Verb('mdnc.cli.train:test', 'figures and pictures of a checkpoint on the test part', 'train'),
     'predict': Verb('mdnc.cli.train:predict', 'write the outputs of a checkpoint to a file', 'train'),
+    'export': Verb('mdnc.cli.export:run', 'write a trained network as ONNX, torch.export or compiled', 'export'),
     'summary': Verb('mdnc.cli.summary:run', 'print the table of a network', None),
 }
 

@@ -116,8 +116,8 @@ class _Pretrained(nn.Module):
         The example saved with it is run, and ``origin.difference`` says how far the answer was off.
 
         Args:
-            source: A folder of `save_pretrained`, a checkpoint of ``mdnc fit``, or ``'hf://owner/name'`` with an
-                optional ``@revision``.
+            source: A folder of `save_pretrained`, a checkpoint of ``mdnc fit`` or the folder of its run (the best
+                checkpoint is taken), or ``'hf://owner/name'`` with an optional ``@revision``.
 
         Raises:
             FileNotFoundError: There is nothing, or a part is missing.

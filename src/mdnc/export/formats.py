@@ -1,0 +1,163 @@
+"""The file formats: how a graph is written, opened and run. A file carries its facts as JSON."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from mdnc._extras import require
+from mdnc.export.graph import quiet
+
+KEY = 'mdnc'  # under which a file's metadata holds the facts
+ONE_FILE = 2**31 - 2**20  # bytes; protobuf, in which ONNX is written, counts with 31 bits
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An exported file, ready to run.
+
+    Args:
+        run: Gives the answer to an input.
+        facts: What the file says of itself.
+        device: Where it runs.
+    """
+
+    run: Callable[[Tensor], Tensor]
+    facts: dict[str, Any]
+    device: str = 'cpu'
+
+
+class Format(Protocol):
+    """A kind of file; torch opens its own by their suffix only."""
+
+    suffix: ClassVar[str]
+
+    def prepare(self) -> None:
+        """Raise now what would fail after minutes: a missing package or compiler."""
+
+    def write(self, program: ExportedProgram, names: tuple[str, ...], facts: dict[str, Any], path: Path) -> None:
+        """Write a graph whose free axes have these names."""
+
+    def open(self, path: Path) -> Opened:
+        """Open what `write` wrote."""
+
+
+@dataclass(frozen=True)
+class Onnx:
+    """ONNX, with the weights inside, run by onnxruntime.
+
+    Args:
+        opset: Version of the operator set; ``None`` for the exporter's own.
+    """
+
+    suffix: ClassVar[str] = '.onnx'
+    opset: int | None = None
+
+    def prepare(self) -> None:
+        for module in ('onnx', 'onnxscript', 'onnxruntime'):
+            require(module, 'export')
+
+    def write(self, program: ExportedProgram, names: tuple[str, ...], facts: dict[str, Any], path: Path) -> None:
+        size = sum(value.nbytes for value in program.state_dict.values())
+        if size > ONE_FILE:
+            raise ValueError(f'the weights take {size} bytes, and an ONNX file holds at most 2 GiB.')
+        with quiet():
+            made = torch.onnx.export(
+                program, dynamo=True, opset_version=self.opset, input_names=['x'], output_names=['y'], verbose=False
+            )
+        assert made is not None
+        opset = made.model.opset_imports['']
+        if self.opset not in (None, opset):
+            raise ValueError(f'opset={self.opset} cannot be had: the exporter gives {opset}.')
+        shape = made.model.graph.inputs[0].shape
+        assert shape is not None
+        free = [length for length in shape if not isinstance(length, int)]
+        made.rename_axes(dict(zip(free, names, strict=True)))
+        made.model.metadata_props[KEY] = json.dumps(facts)
+        made.save(path, external_data=False)
+
+    def open(self, path: Path) -> Opened:
+        runtime = require('onnxruntime', 'export')
+        session = runtime.InferenceSession(path.read_bytes(), providers=['CPUExecutionProvider'])
+
+        def run(x: Tensor) -> Tensor:
+            return torch.from_numpy(session.run(None, {'x': x.numpy()})[0])
+
+        return Opened(run, _facts(session.get_modelmeta().custom_metadata_map.get(KEY), path))
+
+
+@dataclass(frozen=True)
+class TorchExport:
+    """``torch.export``, for any device that torch has."""
+
+    suffix: ClassVar[str] = '.pt2'
+
+    def prepare(self) -> None:
+        pass
+
+    def write(self, program: ExportedProgram, names: tuple[str, ...], facts: dict[str, Any], path: Path) -> None:
+        torch.export.save(program, path, extra_files={KEY: json.dumps(facts)})
+
+    def open(self, path: Path) -> Opened:
+        extra = {KEY: ''}
+        with quiet():
+            module = torch.export.load(path, extra_files=extra).module()
+        return Opened(module, _facts(extra[KEY], path))
+
+
+@dataclass(frozen=True)
+class AotInductor:
+    """Code compiled ahead of time for the device of the network, run without tracing or compiling anything."""
+
+    suffix: ClassVar[str] = '.pt2'
+
+    def prepare(self) -> None:
+        from torch._inductor import cpp_builder, exc
+
+        try:
+            cpp_builder.get_cpp_compiler()
+        except exc.InvalidCxxCompiler as error:
+            raise RuntimeError(
+                'to_aotinductor needs a C++ compiler and found none: install g++ or clang++, or set the variable CXX.'
+            ) from error
+
+    def write(self, program: ExportedProgram, names: tuple[str, ...], facts: dict[str, Any], path: Path) -> None:
+        configs = {'aot_inductor.metadata': {KEY: json.dumps(facts)}}
+        with quiet():
+            torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=configs)
+
+    def open(self, path: Path) -> Opened:
+        module = torch._inductor.aoti_load_package(str(path))
+        said = module.get_metadata()
+        return Opened(module, _facts(said.get(KEY), path), said['AOTI_DEVICE_KEY'])
+
+
+def opened(path: Path) -> Opened:
+    """Open an exported file, whichever format it has.
+
+    Raises:
+        ValueError: It is no file of these.
+    """
+    kind: Format = Onnx()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            compiled = any('/aotinductor/' in name for name in archive.namelist())
+        kind = AotInductor() if compiled else TorchExport()
+    try:
+        return kind.open(path)
+    except ImportError:
+        raise
+    except Exception as error:  # each of the three libraries has its own kinds
+        raise ValueError(f'{path} cannot be opened as an export of mdnc: {error}') from error
+
+
+def _facts(text: str | None, path: Path) -> dict[str, Any]:
+    if not text:
+        raise ValueError(f'{path} does not say which network of mdnc it is.')
+    return dict(json.loads(text))

@@ -1,0 +1,173 @@
+"""From a network to a file that was compared with it."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mdnc._files import whole_file
+from mdnc.export.comparison import Compared, compare
+from mdnc.export.contract import axes, facts, trial_shapes
+from mdnc.export.formats import AotInductor, Format, Onnx, TorchExport
+from mdnc.export.graph import DTYPES, Scaled, captured
+from mdnc.modules.resnet.network import _ResNetNd
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported file.
+
+    Args:
+        path: The file.
+        facts: What the file says of itself: network and arguments, input, the sizes that it takes, scales.
+        compared: How far it is off the network, at two sizes other than the one it was traced with.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    compared: tuple[Compared, ...]
+
+    @property
+    def difference(self) -> float:
+        """The worst difference, relative to the largest output value."""
+        return max(each.difference for each in self.compared)
+
+
+@dataclass(frozen=True)
+class _Request:
+    owner: str
+    net: _ResNetNd
+    path: Path
+    normalisation: dict[str, Any] | None
+    target_normalisation: dict[str, Any] | None
+    device: torch.device | str = 'cpu'
+
+
+def to_onnx(
+    net: _ResNetNd,
+    path: str | os.PathLike[str],
+    *,
+    normalisation: dict[str, Any] | None = None,
+    target_normalisation: dict[str, Any] | None = None,
+    opset: int | None = None,
+) -> Exported:
+    """Write a network as one ONNX file with a free batch and free lengths, compared by onnxruntime beforehand.
+
+    Inputs and outputs are named ``x`` and ``y``. The file's metadata says under ``'mdnc'``, as JSON, which network it
+    is and which sizes it takes. The network itself is not changed; a copy on the CPU is exported, in eval mode.
+
+    Args:
+        net: A network in float32 or float64.
+        path: The file, ``….onnx``, written whole or not at all.
+        normalisation: ``{'mean': […], 'std': […]}`` of the input's channels to make part of the graph, which then takes
+            values in the data's own units, for example ``net.origin.data['normalisation']``.
+        target_normalisation: The same of the output's channels, put on behind the network.
+        opset: Version of ONNX's operator set; ``None`` for the exporter's own.
+
+    Returns:
+        The file, what it says of itself and how far it is off the network.
+
+    Raises:
+        ImportError: onnx, onnxscript or onnxruntime isn't there; the text says how to install them.
+        TypeError: ``net`` is none of mdnc's networks.
+        ValueError: An argument is wrong; the file would be larger than ONNX allows; or the graph's answers differ from
+            the network's: then nothing is written.
+    """
+    return _export(_Request('to_onnx', net, Path(path), normalisation, target_normalisation), Onnx(opset))
+
+
+def to_torch_export(
+    net: _ResNetNd,
+    path: str | os.PathLike[str],
+    *,
+    normalisation: dict[str, Any] | None = None,
+    target_normalisation: dict[str, Any] | None = None,
+) -> Exported:
+    """Write a network for ``torch.export.load``, with a free batch and free lengths; it then runs without mdnc.
+
+    Args:
+        net: As in `to_onnx`.
+        path: As in `to_onnx`, but ``….pt2``.
+        normalisation: As in `to_onnx`.
+        target_normalisation: As in `to_onnx`.
+
+    Returns:
+        As `to_onnx`.
+
+    Raises:
+        TypeError: As `to_onnx`.
+        ValueError: As `to_onnx`.
+    """
+    return _export(_Request('to_torch_export', net, Path(path), normalisation, target_normalisation), TorchExport())
+
+
+def to_aotinductor(
+    net: _ResNetNd,
+    path: str | os.PathLike[str],
+    *,
+    normalisation: dict[str, Any] | None = None,
+    target_normalisation: dict[str, Any] | None = None,
+) -> Exported:
+    """Compile a network ahead of time for the device it is on, for ``torch._inductor.aoti_load_package``.
+
+    The file runs without mdnc, and from C++. It fits the processor it was compiled on. Compiling takes from half a
+    minute to several.
+
+    Args:
+        net: As in `to_onnx`.
+        path: As in `to_onnx`, but ``….pt2``.
+        normalisation: As in `to_onnx`.
+        target_normalisation: As in `to_onnx`.
+
+    Returns:
+        As `to_onnx`.
+
+    Raises:
+        RuntimeError: There is no C++ compiler.
+        TypeError: As `to_onnx`.
+        ValueError: As `to_onnx`.
+    """
+    _refuse_others('to_aotinductor', net)
+    device = next(net.parameters()).device
+    request = _Request('to_aotinductor', net, Path(path), normalisation, target_normalisation, device)
+    return _export(request, AotInductor())
+
+
+def _export(request: _Request, kind: Format) -> Exported:
+    owner, net, path = request.owner, request.net, request.path
+    _refuse_others(owner, net)
+    if not path.parent.is_dir() or path.is_dir():
+        raise FileNotFoundError(f'{owner}: path={path} must be a file in a folder that is there.')
+    if path.suffix != kind.suffix:
+        raise ValueError(f'{owner}: path={path} must end in {kind.suffix}: other programs know it by that.')
+    kind.prepare()
+    graph = Scaled(net, request.normalisation, request.target_normalisation, request.device)
+    scales = {'normalisation': request.normalisation, 'target_normalisation': request.target_normalisation}
+    said = facts(net, scales)
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / f'draft{kind.suffix}'
+        kind.write(captured(graph), axes(net), said, draft)
+        compared = compare(kind.open(draft), graph, trial_shapes(net))
+        worst = max(compared, key=lambda each: each.difference / each.allowed)
+        if not worst.agrees:
+            raise ValueError(
+                f'{owner}: the graph is off {type(net).__name__} by {worst.difference:.1e} of the largest value for an '
+                f'input of shape {worst.shape} ({worst.allowed:.1e} is allowed); nothing was written.'
+            )
+        with draft.open('rb') as source, whole_file(path) as file:
+            shutil.copyfileobj(source, file)
+    return Exported(path, said, compared)
+
+
+def _refuse_others(owner: str, net: object) -> None:
+    if not isinstance(net, _ResNetNd):
+        raise TypeError(f'{owner}: net must be a network of mdnc, not a {type(net).__name__}.')
+    dtypes = {weight.dtype for weight in net.parameters()}
+    if len(dtypes) > 1 or not dtypes <= set(DTYPES):
+        raise ValueError(
+            f'{owner}: net has weights of {sorted(map(str, dtypes))}; make them float32 first: net.float().'
+        )

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.utilities import CombinedLoader
 
 from mdnc.training.data.augmentation import Augmentation
 from mdnc.training.data.location import Pair, open_pair
@@ -156,9 +157,9 @@ class SampleData(L.LightningDataModule):
             getattr(self.trainer.lightning_module, 'check', lambda batch: None)(batch)
         return batch
 
-    def _loader(self, samples: Samples, shuffle: bool = False) -> Loader | list[Any]:
+    def _loader(self, samples: Samples, shuffle: bool = False) -> Loader | CombinedLoader:
         if not len(samples):
-            return []
+            return CombinedLoader({})  # Lightning leaves such a part out without a word
         world = self.trainer.world_size if self.trainer is not None else 1
         return make_loader(
             samples,
@@ -202,6 +203,7 @@ class ArrayData(SampleData):
 
     Example:
         >>> import numpy as np
+from lightning.pytorch.utilities import CombinedLoader
         >>> data = ArrayData(np.zeros((20, 1, 32)), np.arange(20) % 2, batch_size=5)
         >>> data.setup()
         >>> len(data.train), len(data.val), len(data.test), data.train.shape

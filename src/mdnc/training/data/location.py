@@ -90,8 +90,10 @@ def _open_path(path: str, member: str) -> Reader:
             return Table(path, member)
         if suffix in ROW_FORMATS:
             return Rows(partial(ROW_FORMATS[suffix], path, member), Path(path).name + (f'::{member}' if member else ''))
-    except (OSError, ValueError, KeyError) as error:
-        raise error if isinstance(error, DataError) else DataError(f'{path} cannot be read: {error}') from error
+    except (DataError, ImportError):
+        raise
+    except Exception as error:  # each format's library has errors of its own
+        raise DataError(f'{path} cannot be read: {error}') from error
     if os.path.isdir(path):
         return Folder.of(path)
     kinds = ', '.join([*ROW_FORMATS, '.csv', *SAMPLE_FORMATS])

@@ -112,7 +112,8 @@ def _draw_row(figure: Any, line: Sequence[Any], maps: dict[str, Map], style: Sty
         figure.colorbar(image, ax=line[len(maps) - 1], fraction=0.046)
     if style.classes is None and 'target' in maps:
         difference = maps['output'] - maps['target']
-        reach = float(np.nanmax(np.abs(difference))) or 1.0
+        # A few pixels along edges would otherwise make all others white.
+        reach = float(np.nanpercentile(np.abs(difference), 99.5)) or 1.0
         image = line[len(maps)].imshow(difference, cmap='RdBu_r', vmin=-reach, vmax=reach)
         figure.colorbar(image, ax=line[len(maps)], fraction=0.046)
 

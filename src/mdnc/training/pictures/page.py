@@ -10,6 +10,9 @@ from matplotlib.figure import Figure
 from mdnc._files import whole_file
 
 
+_WIDEST = 15.0  # inches: what a screen shows without scrolling
+
+
 class Panel(NamedTuple):
     """A part of a page: what draws it on a (sub)figure, and its size in inches."""
 
@@ -18,21 +21,34 @@ class Panel(NamedTuple):
     height: float
 
 
+def _rows(panels: Sequence[Panel]) -> list[list[Panel]]:
+    rows: list[list[Panel]] = [[]]
+    for panel in panels:
+        if rows[-1] and sum(other.width for other in rows[-1]) + panel.width > _WIDEST:
+            rows.append([])
+        rows[-1].append(panel)
+    return rows
+
+
 def save_page(path: Path, title: str, panels: Sequence[Panel]) -> Path:
-    """Draw panels side by side under one title and write them to a PNG file.
+    """Draw panels under one title, beside each other while there is room and then below, and write a PNG file.
 
     Args:
         path: The file.
         title: A sentence that says what is seen.
         panels: At least one.
     """
-    height = max(panel.height for panel in panels) + 0.4
-    figure = Figure(figsize=(sum(panel.width for panel in panels), height), layout='constrained', dpi=120)
+    rows = _rows(panels)
+    heights = [max(panel.height for panel in row) for row in rows]
+    width = max(sum(panel.width for panel in row) for row in rows)
+    figure = Figure(figsize=(width, sum(heights) + 0.4), layout='constrained', dpi=120)
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=12, wrap=True)
-    parts = figure.subfigures(1, len(panels), width_ratios=[panel.width for panel in panels], squeeze=False)
-    for part, panel in zip(parts[0], panels, strict=True):
-        panel.draw(part)
+    figure.suptitle(title, fontsize=13)
+    lines = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for line, row in zip(lines, rows, strict=True):
+        parts = line.subfigures(1, len(row), width_ratios=[panel.width for panel in row], squeeze=False)[0]
+        for part, panel in zip(parts, row, strict=True):
+            panel.draw(part)
     with whole_file(path) as file:
         figure.savefig(file, format='png')
     return path

@@ -17,9 +17,10 @@ _CRITERIA = ('cross_entropy', 'dice', 'both')
 
 
 class Segmentation(Task):
-    """Says of which class each position is; the network gives ``(B, K, L1, ...)``, the target is a map of class numbers.
+    """Says of which class each position is; the network gives ``(B, K, L1, ...)``, the target is a map of classes.
 
-    A target ``(1, L1, ...)`` counts as ``(L1, ...)``. The Dice score is that of all test voxels together, class by class, and the mean over the classes.
+    A target ``(1, L1, ...)`` counts as ``(L1, ...)``. The Dice score is that of all voxels together, class by class,
+    and its mean over the classes.
 
     Args:
         network: See `Task`.

@@ -1,0 +1,248 @@
+"""Splits, normalisation and what a sample becomes."""
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mdnc.training.data import ArrayData, Augmentation, DataError, Split
+from mdnc.training.data.location import memory_rows, open_pair, open_reader
+from mdnc.training.data.normalisation import channel_statistics, windows
+from mdnc.training.data.samples import Samples, View
+from mdnc.training.data.split import split_samples
+
+
+@given(total=st.integers(3, 60), val=st.floats(0, 0.4), test=st.floats(0, 0.4), seed=st.integers(0, 3))
+@settings(deadline=None, max_examples=50)
+def test_fractions_divide_all_samples_once(total, val, test, seed):
+    parts = split_samples(memory_rows(np.zeros((total, 1, 2))), Split(val, test, seed=seed))
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(total))
+    for name, share in (('val', val), ('test', test)):
+        assert len(parts[name]) == (max(1, round(share * total)) if share else 0)
+
+
+def test_the_split_does_not_hang_on_the_seed_of_training():
+    first, second = (ArrayData(np.zeros((30, 1, 8)), seed=seed) for seed in (1, 2))
+    for data in (first, second):
+        data.setup()
+    assert [first.test.name(i) for i in range(3)] == [second.test.name(i) for i in range(3)]
+
+
+def test_split_by_file_and_given(tmp_path):
+    for run in range(3):
+        with h5py.File(tmp_path / f'run_{run}.h5', 'w') as file:
+            file['x'] = np.full((4, 1, 8), run)
+    reader = open_reader(f'{tmp_path}/run_*.h5::x')
+    parts = split_samples(reader, Split(val=['run_1.*'], test=['run_2.h5']))
+    assert {name: numbers.tolist() for name, numbers in parts.items()} == {
+        'train': [0, 1, 2, 3],
+        'val': [4, 5, 6, 7],
+        'test': [8, 9, 10, 11],
+    }
+    with pytest.raises(DataError, match=r"pattern 'run_7\.\*' fits no file; there is, for example, 'run_0\.h5'"):
+        split_samples(reader, Split(val=['run_7.*']))
+    np.savez(tmp_path / 'split.npz', train=[3, 1], test=[0])
+    parts = split_samples(reader, Split(given=f'{tmp_path}/split.npz'))
+    assert {name: numbers.tolist() for name, numbers in parts.items()} == {'train': [1, 3], 'val': [], 'test': [0]}
+    np.savez(tmp_path / 'twice.npz', train=[3, 1], test=[1])
+    with pytest.raises(DataError, match='no number may stand twice'):
+        split_samples(reader, Split(given=f'{tmp_path}/twice.npz'))
+
+
+def test_split_refuses_what_leaves_nothing():
+    with pytest.raises(ValueError, match=r'Split: val must be a fraction in \[0, 1\)'):
+        Split(val=1.0)
+    with pytest.raises(DataError, match='no sample of 2 is left for training'):
+        split_samples(memory_rows(np.zeros((2, 1, 2))), Split(0.5, 0.5))
+
+
+def test_parts_that_are_given_one_by_one():
+    data = ArrayData(
+        {'train': np.zeros((20, 1, 8)), 'test': np.ones((5, 1, 8))}, {'train': np.zeros(20), 'test': np.ones(5)}
+    )
+    data.setup()
+    assert (len(data.train), len(data.val), len(data.test)) == (18, 2, 5)
+    with pytest.raises(ValueError, match='parts are called train'):
+        ArrayData({'training': np.zeros((20, 1, 8))})
+
+
+# Large against their spread: E[x²] − E[x]² would have no digit right in float32, and few in float64.
+@pytest.mark.parametrize('offset', [0.0, 1e6])
+@pytest.mark.parametrize('shape', [(7, 2, 50), (7, 3, 9, 11), (7, 1, 5, 6, 7)])
+def test_statistics_are_those_of_all_values(shape, offset):
+    array = np.random.default_rng(0).normal(offset, 2, shape)
+    found = channel_statistics(array)
+    axes = (0, *range(2, len(shape)))
+    np.testing.assert_allclose(found['mean'], array.mean(axes), rtol=1e-12)
+    np.testing.assert_allclose(found['std'], array.std(axes), rtol=1e-9)
+
+
+def test_statistics_leave_out_what_is_not_known_and_constants():
+    found = channel_statistics([np.array([[1.0, np.nan, 3.0], [5.0, 5.0, 5.0]])])
+    assert found == {'mean': [2.0, 5.0], 'std': [1.0, 1.0]}
+
+
+@given(st.tuples(st.integers(1, 3), st.integers(1, 10**4), st.integers(1, 3000)))
+def test_windows_cover_each_position_once_in_bounded_pieces(shape):
+    rows = [range(shape[1])[window[0]] for window in windows(shape)]
+    assert [row for part in rows for row in part] == list(range(shape[1]))
+    assert max(map(len, rows)) * shape[0] * shape[2] <= max(2**22, shape[0] * shape[2])
+
+
+def test_normalisation_is_of_the_training_part_only():
+    x = np.concatenate([np.random.default_rng(0).normal(3, 2, (40, 1, 16)), np.full((10, 1, 16), 1e9)])
+    data = ArrayData({'train': x[:40], 'val': x[40:], 'test': x[40:]})
+    data.setup()
+    facts = data.facts['normalisation']
+    np.testing.assert_allclose([facts['mean'][0], facts['std'][0]], [x[:40].mean(), x[:40].std()], rtol=1e-9)
+    assert type(facts['mean'][0]) is float
+
+
+def test_target_statistics_by_quantity_and_channel():
+    rng = np.random.default_rng(0)
+    vectors, maps = rng.normal(5, 3, (20, 4)), rng.normal(2, 3, (20, 16))
+    for target, expected in ((vectors, vectors.mean(0)), (vectors[:, 0], vectors[:, :1].mean(0)), (maps, [maps.mean()])):
+        data = ArrayData(np.zeros((20, 1, 16)), target, split=Split(0, 0))
+        data.setup()
+        np.testing.assert_allclose(data.target_normalisation['mean'], expected, rtol=1e-6)
+
+
+def make(inputs, targets=None, training=True, **view):
+    pair = open_pair(inputs, targets)
+    return Samples(pair, np.arange(len(pair.inputs)), View(**view), training)
+
+
+SIZES = [(12,), (12, 9), (8, 7, 6)]
+
+
+@pytest.mark.parametrize('size', SIZES, ids=['1d', '2d', '3d'])
+def test_crops_and_flips_move_a_map_with_its_input(size):
+    x = np.arange(np.prod(size), dtype=np.float32).reshape(1, 1, *size)
+    crop = tuple(length - 3 for length in size)
+    samples = make(x, x[:, 0].astype(np.int64), crop=crop, augmentation=Augmentation(flip=list(range(len(size)))))
+    assert samples.shape == (1, *crop)
+    seen = set()
+    for seed in range(20):
+        item = samples.item(0, np.random.default_rng(seed))
+        assert item['input'].shape == (1, *crop)
+        np.testing.assert_array_equal(item['input'][0], item['target'])
+        assert np.isin(item['input'], x).all()
+        seen.add(item['input'].tobytes())
+    assert len(seen) > 5
+
+
+@pytest.mark.parametrize('size', SIZES, ids=['1d', '2d', '3d'])
+def test_the_same_seed_gives_the_same_sample(size):
+    x = np.random.default_rng(0).normal(size=(1, 2, *size))
+    samples = make(x, crop=(5,) * len(size), augmentation=Augmentation(flip=[0], noise=0.1, gain=0.2), corruption=0.1)
+    first, again, other = (samples.item(0, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    for name in first:
+        np.testing.assert_array_equal(first[name], again[name])
+    assert not np.array_equal(first['input'], other['input'])
+
+
+def test_without_chance_a_crop_is_central_and_nothing_is_augmented():
+    x = np.arange(10.0)[None, None]
+    samples = make(x, crop=(4,), training=False, augmentation=Augmentation(flip=[0], noise=1.0, gain=0.5))
+    np.testing.assert_array_equal(samples.item(0, None)['input'], [[3, 4, 5, 6]])
+
+
+def test_noise_has_the_deviation_it_was_given():
+    clean = np.full((1, 1, 100_000), 7.0, np.float32)
+    noise = make(clean, augmentation=Augmentation(noise=2.0)).item(0, np.random.default_rng(0))
+    assert abs((noise['input'] - 7).std() - 2) < 0.02
+    np.testing.assert_array_equal(noise['target'], clean[0])
+
+
+def test_corruption_is_in_every_part_and_the_same_each_time_outside_training():
+    clean = np.zeros((2, 1, 50), np.float32)
+    samples = make(clean, training=False, corruption=1.0)
+    first, again, other = samples.item(0, None), samples.item(0, None), samples.item(1, None)
+    np.testing.assert_array_equal(first['input'], again['input'])
+    assert not np.array_equal(first['input'], other['input'])
+    assert first['input'].std() > 0.5
+    np.testing.assert_array_equal(first['target'], clean[0])
+
+
+def test_patches_are_drawn_in_training_and_whole_samples_elsewhere():
+    x = np.zeros((2, 1, 20, 20))
+    training, other = (make(x, patch=(8, 8), patches=5, training=part) for part in (True, False))
+    assert (len(training), len(other)) == (10, 2)
+    assert training.item(9, np.random.default_rng(0))['input'].shape == (1, 8, 8)
+    assert training.name(9) == 'array[1]'
+    assert other.item(1, None)['input'].shape == (1, 20, 20)
+    assert other.shape is None
+
+
+@pytest.mark.parametrize(
+    ('target', 'dtype', 'shape'),
+    [
+        (np.arange(3, dtype=np.uint8), np.int64, ()),
+        (np.arange(3.0), np.float32, ()),
+        (np.zeros((3, 4)), np.float32, (4,)),
+        (np.zeros((3, 16), bool), np.int64, (16,)),
+    ],
+)
+def test_targets_keep_their_kind(target, dtype, shape):
+    found = make(np.zeros((3, 1, 16)), target).item(1, None)['target']
+    assert found.dtype == dtype
+    assert found.shape == shape
+
+
+def test_names_of_classes_become_numbers():
+    data = ArrayData(np.zeros((4, 1, 8)), np.array(['dog', 'cat', 'dog', 'ant']), split=Split(0, 0))
+    data.setup()
+    assert data.facts['classes'] == ['ant', 'cat', 'dog']
+    assert [int(data.train.item(index, None)['target']) for index in range(4)] == [2, 1, 2, 0]
+
+
+def test_holes_in_targets_are_marked():
+    target = np.array([[1.0, np.nan, 3.0]], np.float32)
+    item = make(np.zeros((1, 1, 3)), target, missing=True).item(0, None)
+    np.testing.assert_array_equal(item['known'], [True, False, True])
+    np.testing.assert_array_equal(item['target'], [1, 0, 3])
+
+
+def test_samples_without_channel_get_one():
+    data = ArrayData(np.zeros((20, 6, 7)), order=2)
+    data.setup()
+    assert data.train.shape == (1, 6, 7)
+    assert data.train.item(0, None)['input'].shape == (1, 6, 7)
+    assert data.facts['normalisation'] == {'mean': [0.0], 'std': [1.0]}
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'targets', 'view', 'text'),
+    [
+        (np.zeros((2, 8)), None, {}, r'its shape is \(8,\), but samples are \(C, L1\)'),
+        (np.zeros((2, 1, 8)), None, {'order': 3}, r'its shape is \(1, 8\).*order=3 was given'),
+        (np.zeros((2, 1, 8)), None, {'crop': (9,)}, r'a window of \(9,\) does not fit into a sample of spatial size \(8,\)'),
+        (np.zeros((2, 1, 8)), None, {'crop': (4, 4)}, r'a window of \(4, 4\) does not fit'),
+        (np.array([[['a', 'b']]]), None, {}, 'its values are of type <U1, not numbers'),
+        (np.zeros((2, 1, 8), complex), None, {}, 'its values are of type complex128'),
+        (np.zeros((1, 1, 8)), np.array([1j]), {}, r'its target array\[0\] is of type complex128'),
+    ],
+)
+def test_samples_that_cannot_be_used(inputs, targets, view, text):
+    with pytest.raises(DataError, match=text):
+        make(inputs, targets, **view).item(0, np.random.default_rng(0))
+
+
+def test_flip_of_an_axis_that_is_not_there():
+    with pytest.raises(DataError, match=r'flip=\[1\] names an axis that samples of 1 axes do not have'):
+        make(np.zeros((1, 1, 8)), augmentation=Augmentation(flip=[1])).item(0, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ('options', 'text'),
+    [
+        ({'batch_size': 0}, 'batch_size=0'),
+        ({'overlap': 1.0}, r'overlap=1\.0'),
+        ({'crop': [4], 'patch': [4]}, r'crop=\[4\]'),
+        ({'order': 4}, 'order must be 1, 2, 3 or None, not 4'),
+    ],
+)
+def test_options_out_of_range(options, text):
+    with pytest.raises(ValueError, match=text):
+        ArrayData(np.zeros((4, 1, 8)), **options)

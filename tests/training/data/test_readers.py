@@ -1,0 +1,209 @@
+"""Every format gives the same samples and windows, in every order, also in another process."""
+
+import pickle
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+
+from mdnc.training.data.location import memory_rows, open_pair, open_reader
+from mdnc.training.data.reader import DataError
+
+SHAPES = [(5, 2, 11), (5, 2, 6, 7), (5, 1, 4, 5, 6)]
+WINDOWS = {3: (slice(2, 9),), 4: (slice(1, 4), slice(0, 6)), 5: (slice(1, 3), slice(2, 5), slice(0, 4))}
+
+
+def values(shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def write_npy(path, array):
+    np.save(path / 'x.npy', array)
+    return path / 'x.npy'
+
+
+def write_npz(path, array):
+    np.savez(path / 'x.npz', x=array, y=array[:, 0])
+    return f'{path}/x.npz::x'
+
+
+def write_compressed(path, array):
+    np.savez_compressed(path / 'x.npz', x=array)
+    return path / 'x.npz'
+
+
+def write_hdf5(path, array):
+    for number, part in enumerate(np.array_split(array, 2)):
+        with h5py.File(path / f'run_{number}.h5', 'w') as file:
+            file.create_dataset('group/x', data=part, chunks=(1, *part.shape[1:]))
+            file['y'] = part[:, 0]
+    return f'{path}/run_*.h5::group/x'
+
+
+def write_zarr(path, array):
+    group = zarr.open_group(path / 'x.zarr', mode='w')
+    group.create_array('x', data=array)
+    return f'{path}/x.zarr'
+
+
+def write_folder(path, array):
+    for number, sample in enumerate(array):
+        np.save(path / f'sample_{number}.npy', sample)
+    return path
+
+
+def write_memory(path, array):
+    return array
+
+
+@pytest.mark.parametrize('shape', SHAPES, ids=['1d', '2d', '3d'])
+@pytest.mark.parametrize(
+    'write', [write_npy, write_npz, write_compressed, write_hdf5, write_zarr, write_folder, write_memory]
+)
+def test_formats_agree(write, shape, tmp_path):
+    array = values(shape)
+    location = write(tmp_path, array)
+    reader = open_reader(location)
+    reader.read(0)
+    for copy in (reader, pickle.loads(pickle.dumps(reader))):
+        assert len(copy) == 5
+        assert copy.shape(3) == shape[1:]
+        for index in (4, 0, 2):
+            np.testing.assert_array_equal(copy.read(index), array[index])
+            window = WINDOWS[len(shape)]
+            np.testing.assert_array_equal(copy.read(index, window), array[(index, ..., *window)])
+    assert len({reader.name(index) for index in range(5)}) == 5
+
+
+def test_files_travel_as_paths_not_as_values(tmp_path):
+    # A spawned worker gets the reader by pickle: a memory map would arrive as a copy of the whole file.
+    reader = open_reader(write_npy(tmp_path, values((100, 1, 1000))))
+    assert len(pickle.dumps(reader)) < 1000
+    assert isinstance(reader._array, np.memmap)
+    assert isinstance(open_reader(write_npz(tmp_path, values((100, 1, 1000))))._array, np.memmap)
+
+
+def test_fortran_order_and_old_header_are_mapped_right(tmp_path):
+    array = np.asfortranarray(values((4, 2, 9)))
+    np.savez(tmp_path / 'x.npz', array)
+    np.testing.assert_array_equal(open_reader(tmp_path / 'x.npz').read(2), array[2])
+
+
+def test_names_and_files_of_several_files(tmp_path):
+    reader = open_reader(write_hdf5(tmp_path, values((5, 1, 8))))
+    assert [reader.name(index) for index in (0, 3)] == ['run_0.h5::group/x[0]', 'run_1.h5::group/x[0]']
+    assert [reader.file(index) for index in (0, 3)] == ['run_0.h5', 'run_1.h5']
+
+
+@pytest.mark.parametrize(
+    ('mode', 'shape', 'stored'),
+    [('L', (6, 7), (1, 6, 7)), ('RGB', (6, 7, 3), (3, 6, 7)), ('I;16', (6, 7), (1, 6, 7))],
+)
+def test_png(mode, shape, stored, tmp_path):
+    pixels = np.arange(np.prod(shape)).reshape(shape).astype(np.uint16 if '16' in mode else np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'a.png')
+    reader = open_reader(tmp_path)
+    assert reader.shape(0) == stored
+    expected = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    np.testing.assert_array_equal(reader.read(0), expected)
+    np.testing.assert_array_equal(reader.read(0, (slice(1, 3), slice(2, 6))), expected[:, 1:3, 2:6])
+
+
+def test_palette_png_shows_its_colours(tmp_path):
+    Image.new('P', (4, 3), 1).save(tmp_path / 'a.png')
+    assert open_reader(tmp_path).shape(0) == (3, 3, 4)
+
+
+def test_tiff_stack_and_colours(tmp_path):
+    stack = values((5, 6, 7))
+    tifffile.imwrite(tmp_path / 'stack.tif', stack)
+    np.testing.assert_array_equal(open_reader(f'{tmp_path}/stack.tif').read(0), stack)
+    colours = np.arange(6 * 7 * 3, dtype=np.uint8).reshape(6, 7, 3)
+    tifffile.imwrite(tmp_path / 'colours.tif', colours, photometric='rgb')
+    np.testing.assert_array_equal(open_reader(f'{tmp_path}/colours.tif').read(0), np.moveaxis(colours, -1, 0))
+
+
+def test_csv_orders_and_names_the_files(tmp_path):
+    for name in 'abc':
+        np.save(tmp_path / f'{name}.npy', np.full((1, 4), ord(name)))
+    (tmp_path / 'labels.csv').write_text('file,kind,size\nc.npy,cat,3\na,dog,1\nb.npy,cat,2\n')
+    pair = open_pair(tmp_path, f'{tmp_path}/labels.csv::kind')
+    assert [pair.inputs.name(index) for index in range(3)] == ['c.npy', 'a.npy', 'b.npy']
+    assert [str(pair.targets.read(index)) for index in range(3)] == ['cat', 'dog', 'cat']
+    sizes = open_reader(f'{tmp_path}/labels.csv::size')
+    assert sizes.read(0).dtype.kind == 'i'
+    assert open_reader(f'{tmp_path}/labels.csv::size,size').shape(0) == (2,)
+
+
+def test_csv_of_quantities(tmp_path):
+    (tmp_path / 'y.csv').write_text('x,y\n1,2.5\n3,4\n')
+    np.testing.assert_array_equal(open_reader(tmp_path / 'y.csv').read(1), [3.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ('location', 'error', 'text'),
+    [
+        ('absent.npy', FileNotFoundError, r"no file or folder is called '.*absent\.npy'"),
+        ('two.npz', DataError, r'two\.npz holds several arrays; choose one as PATH::NAME. It has: x, y'),
+        ('two.npz::z', DataError, r"two\.npz holds no array 'z'; .* It has: x, y"),
+        ('two.h5::z', DataError, r"two\.h5 holds no array 'z'; .* It has: x, y"),
+        ('cut.npy', DataError, r'cut\.npy cannot be read: '),
+        ('cut.npz', DataError, r'cut\.npz cannot be read: '),
+        ('cut.h5', DataError, r'cut\.h5 cannot be read: '),
+        ('notes.txt', DataError, r'notes\.txt: unknown kind of file; known are \.npy, '),
+        ('empty', DataError, r'empty holds no file of the kinds \.npy, '),
+        ('number.npy', DataError, r'number\.npy holds a single number'),
+        ('objects.npy', DataError, r'objects\.npy cannot be read: '),
+        ('objects.npz', DataError, r'objects\.npz cannot be read: it holds Python objects'),
+        ('labels.csv::size', DataError, r"labels\.csv: no column \['size'\]"),
+    ],
+)
+def test_what_cannot_be_read_is_named(location, error, text, tmp_path):
+    x = np.zeros((3, 1, 4))
+    np.savez(tmp_path / 'two.npz', x=x, y=x)
+    with h5py.File(tmp_path / 'two.h5', 'w') as file:
+        file['x'], file['y'] = x, x
+    np.save(tmp_path / 'number.npy', 3)
+    for name in ('objects.npy', 'objects.npz'):
+        (np.save if name.endswith('y') else np.savez)(tmp_path / name, np.array([None, 1], object), allow_pickle=True)
+    for name in ('cut.npy', 'cut.npz', 'cut.h5', 'notes.txt'):
+        (tmp_path / name).write_bytes(b'\x93NUMPY\x01\x00')
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'labels.csv').write_text('file,kind\na,b\n')
+    with pytest.raises(error, match=text):
+        open_reader(f'{tmp_path}/{location}')
+
+
+@pytest.mark.parametrize(
+    ('rows', 'text'),
+    [('file,y\na.npy,1\n', '1 files without a row .*b.npy'), ('file,y\na,1\nb,2\nz,3\n', '1 rows without a file .*z')],
+)
+def test_csv_that_does_not_fit_the_folder(rows, text, tmp_path):
+    for name in 'ab':
+        np.save(tmp_path / f'{name}.npy', np.zeros((1, 4)))
+    (tmp_path / 'labels.csv').write_text(rows)
+    with pytest.raises(DataError, match=text):
+        open_pair(tmp_path, tmp_path / 'labels.csv')
+
+
+def test_pairs_must_fit(tmp_path):
+    with pytest.raises(DataError, match=r'4 inputs \(the first is array\[0\]\) but 3 targets'):
+        open_pair(np.zeros((4, 1, 5)), np.zeros(3))
+    for folder, name in (('x', 'a'), ('y', 'b')):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / f'{name}.npy', np.zeros((1, 4)))
+    with pytest.raises(DataError, match=r'paired by name, but .*a\.npy stands beside .*b\.npy'):
+        open_pair(tmp_path / 'x', tmp_path / 'y')
+
+
+def test_rows_of_an_array_in_memory_have_names():
+    assert memory_rows(np.zeros((2, 1, 3)), 'digits').name(1) == 'digits[1]'
+
+
+def test_paths_may_be_path_objects(tmp_path):
+    assert isinstance(write_npy(tmp_path, values((2, 1, 3))), Path)
+    assert len(open_reader([tmp_path / 'x.npy', tmp_path / 'x.npy'])) == 4

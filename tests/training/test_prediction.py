@@ -1,0 +1,98 @@
+"""Predictions reach their file once each, in order, with names, whole volumes too."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mdnc.training import ArrayData, Classification, DenseRegression, Segmentation, Split, make_trainer
+from mdnc.training.prediction import PredictionWriter
+from mdnc.training.tiling import run_tiled
+
+
+class Double(nn.Module):
+    """Gives back twice its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv1d(1, 1, 1)
+
+    def forward(self, x):
+        return 2 * x
+
+
+def predict(path, task, data):
+    trainer = make_trainer(path.parent, accelerator='cpu', callbacks=[PredictionWriter(path)], enable_progress_bar=False)
+    trainer.predict(task, data, return_predictions=False)
+
+
+def read(path):
+    if path.suffix == '.npz':
+        return dict(np.load(path))
+    with h5py.File(path) as file:
+        found = {}
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        return {name: value.astype(str) if value.dtype.kind == 'O' else value for name, value in found.items()}
+
+
+@pytest.mark.parametrize('suffix', ['.h5', '.npz'])
+def test_each_sample_once_with_its_name(suffix, tmp_path):
+    x = np.arange(22, dtype=np.float32)[:, None, None] * np.ones((1, 1, 8), np.float32)
+    data = ArrayData(x, np.array(['a', 'b'] * 11), batch_size=4, split=Split(0, 0.5), normalise=False)
+    task = Classification(nn.Sequential(nn.Flatten(), nn.Linear(8, 2)))
+    path = tmp_path / f'new/p{suffix}'
+    predict(path, task, data)
+    found = read(path)
+    assert found['index'].tolist() == list(range(11))
+    assert found['name'].tolist() == [data.test.name(index) for index in range(11)]
+    assert found['classes'].tolist() == ['a', 'b']
+    inputs = torch.stack([torch.from_numpy(data.test.item(index, None)['input']) for index in range(11)])
+    with torch.no_grad():
+        np.testing.assert_allclose(found['prediction'], task.network(inputs).softmax(1).numpy(), rtol=1e-5)
+    assert [file.name for file in path.parent.iterdir() if file.suffix != '.csv'] == [path.name]
+
+
+@pytest.mark.parametrize('suffix', ['.h5', '.npz'])
+def test_whole_samples_of_different_sizes_from_tiles(suffix, tmp_path):
+    signals = tmp_path / 'signals'
+    signals.mkdir()
+    sizes = [50, 37, 64]
+    for number, size in enumerate(sizes):
+        np.save(signals / f's{number}.npy', np.random.default_rng(number).normal(size=(1, size)).astype(np.float32))
+    data = ArrayData(signals, patch=[16], predict=signals, normalise=False)
+    path = tmp_path / f'p{suffix}'
+    predict(path, DenseRegression(Double()), data)
+    found = read(path)
+    assert found['name'].tolist() == ['s0.npy', 's1.npy', 's2.npy']
+    for number in range(3):
+        np.testing.assert_allclose(found[f'prediction/{number}'], 2 * np.load(signals / f's{number}.npy'), rtol=1e-5)
+
+
+def test_volumes_come_back_whole(tmp_path):
+    torch.manual_seed(0)
+    task = Segmentation(
+        {'name': 'UNet3d', 'arguments': {'channel': 2, 'layers': [1, 1], 'block': 'plain', 'out_planes': 3}},
+        probabilities=True,
+    )
+    x = np.random.default_rng(0).normal(size=(2, 1, 13, 9, 20)).astype(np.float32)
+    data = ArrayData({'train': x, 'val': x, 'test': x}, patch=[8, 8, 8], overlap=0.5)
+    predict(tmp_path / 'p.h5', task, data)
+    found = read(tmp_path / 'p.h5')['prediction']
+    assert found.shape == (2, 3, 13, 9, 20)
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
+    with torch.no_grad():
+        expected = run_tiled(task.eval(), torch.from_numpy(x[:1]), [8, 8, 8], 0.5).softmax(1)
+    np.testing.assert_allclose(found[:1], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_other_endings_are_refused():
+    with pytest.raises(ValueError, match=r'written to a file \.h5, \.hdf5 or \.npz, not p\.csv'):
+        PredictionWriter('p.csv')
+
+
+def test_a_prediction_that_fails_leaves_no_part(tmp_path):
+    data = ArrayData(np.zeros((10, 1, 9)), batch_size=4)
+    with pytest.raises(RuntimeError):
+        predict(tmp_path / 'p.h5', Classification(nn.Sequential(nn.Flatten(), nn.Linear(8, 2))), data)
+    assert list(tmp_path.glob('.p*')) == []

@@ -38,8 +38,10 @@ class AE1d(_AENd):
         kernel_size: int | Sequence[int] = 3,
         in_planes: int = 1,
         out_planes: int = 1,
+        *,
+        memory: str = 'lean',
     ) -> None:
-        super().__init__(1, channel, layers, block, kernel_size, in_planes, out_planes)
+        super().__init__(1, channel, layers, block, kernel_size, in_planes, out_planes, memory=memory)
 
 
 class AE2d(_AENd):
@@ -53,8 +55,10 @@ class AE2d(_AENd):
         kernel_size: int | Sequence[int] = 3,
         in_planes: int = 1,
         out_planes: int = 1,
+        *,
+        memory: str = 'lean',
     ) -> None:
-        super().__init__(2, channel, layers, block, kernel_size, in_planes, out_planes)
+        super().__init__(2, channel, layers, block, kernel_size, in_planes, out_planes, memory=memory)
 
 
 class AE3d(_AENd):
@@ -68,5 +72,7 @@ class AE3d(_AENd):
         kernel_size: int | Sequence[int] = 3,
         in_planes: int = 1,
         out_planes: int = 1,
+        *,
+        memory: str = 'lean',
     ) -> None:
-        super().__init__(3, channel, layers, block, kernel_size, in_planes, out_planes)
+        super().__init__(3, channel, layers, block, kernel_size, in_planes, out_planes, memory=memory)

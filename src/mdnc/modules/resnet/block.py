@@ -11,6 +11,8 @@ from mdnc.modules._doc import inherit_sections
 from mdnc.modules._sizes import Size
 from mdnc.modules.resnet import branch
 from mdnc.modules.resnet.branch import Style, Window, _Branch
+from mdnc.ops import path
+from mdnc.ops.fused import Manner
 
 
 class _BlockNd(nn.Module):
@@ -44,6 +46,9 @@ class _BlockNd(nn.Module):
     _units: ClassVar[tuple[str, ...]] = ()
     # Blocks inside a network trust its door; the public faces have one of their own.
     _has_door: ClassVar[bool] = False
+
+    # How the fused path runs; networks set it for all their blocks.
+    manner: Manner = Manner()
 
     in_node: _Branch | None
 
@@ -101,11 +106,25 @@ class _BlockNd(nn.Module):
         """Apply the block: ``(B, in_planes, L1, …)`` → ``(B, out_planes, M1, …)``."""
         if self._has_door and not _checks.traced(x):
             self._admit(x)
+        units = [getattr(self, name) for name in self._units]
+        fused = path.run(x, units, self.manner, self._adds, self.in_node)
+        if fused is not None:
+            return fused
         y = x
-        for name in self._units:
-            y = getattr(self, name)(y)
+        for unit in units:
+            y = path.call(unit, y, self.manner)
         # Out of place: in 'old' order ReLU keeps the output that an in-place sum would overwrite.
         return y + (x if self.in_node is None else self.in_node(x))
+
+    def paths(self, prefix: str = '') -> list[path.Taken]:
+        """Which path each unit takes as things stand; only the input may still overrule it."""
+        names = (*self._units, *(() if self.in_node is None else ('in_node',)))
+        named = {f'{prefix}{name}': getattr(self, name) for name in names}
+        return path.taken(named, self.manner, self._adds, f'{prefix}in_node')
+
+    @property
+    def _adds(self) -> str:
+        return 'input' if self.in_node is None else 'shortcut'
 
     def _admit(self, x: Tensor) -> None:
         owner = type(self).__name__

@@ -9,6 +9,7 @@ from mdnc.modules._dims import DIMS
 from mdnc.modules._sizes import Size
 from mdnc.modules.resnet.network import Arguments, _ResNetNd, outer_conv, same_conv, stages
 from mdnc.modules.resnet.stage import crop
+from mdnc.ops import path
 
 
 class _DecoderNetNd(_ResNetNd):
@@ -23,6 +24,8 @@ class _DecoderNetNd(_ResNetNd):
             resized.
         in_length: Length of the input vector, at least 1; ``None`` to take feature maps of `input_size` instead.
         out_planes: Channels of the output, at least 1.
+        memory: What training keeps for backward, see `memory`: ``'plain'``, ``'fast'``, ``'lean'``, ``'leaner'`` or
+            ``'least'``.
 
     Shapes:
         x ``(B, *input_size)`` → ``(B, out_planes, *out_size)``.
@@ -51,6 +54,8 @@ class _DecoderNetNd(_ResNetNd):
         kernel_size: int | Sequence[int] = 3,
         in_length: int | None = 2,
         out_planes: int = 1,
+        *,
+        memory: str = 'lean',
     ) -> None:
         given = Arguments(type(self).__name__, order, channel, layers, block, kernel_size)
         size = _checks.per_axis(given.owner, 'out_size', out_size, given.shape.order)
@@ -64,6 +69,7 @@ class _DecoderNetNd(_ResNetNd):
         self.conv_first = same_conv(plan.order, wide, wide, plan.kernel, bias=False)
         self.netbody = nn.ModuleList(stages(plan))
         self.conv_last = outer_conv(plan, given.shape.channel, out_planes, bias=True)
+        self.memory = memory
 
     @property
     def input_size(self) -> tuple[int, ...]:
@@ -95,7 +101,7 @@ class _DecoderNetNd(_ResNetNd):
         order = self._plan.order
         if self.conv_in is not None:
             x = self.conv_in(x[(..., *(None,) * order)])  # (B, in_length, 1, …) → smallest map
-        x = self.conv_first(x)
+        x = path.call(self.conv_first, x, self.manner)
         for stage, size in zip(self.netbody, self._plan.decoder_sizes()[1:], strict=True):
             x = crop(stage(x), size, order)
         return self.conv_last(x)  # type: ignore[no-any-return]
@@ -143,8 +149,10 @@ class DecoderNet1d(_DecoderNetNd):
         kernel_size: int | Sequence[int] = 3,
         in_length: int | None = 2,
         out_planes: int = 1,
+        *,
+        memory: str = 'lean',
     ) -> None:
-        super().__init__(1, channel, layers, out_size, block, kernel_size, in_length, out_planes)
+        super().__init__(1, channel, layers, out_size, block, kernel_size, in_length, out_planes, memory=memory)
 
 
 class DecoderNet2d(_DecoderNetNd):
@@ -159,8 +167,10 @@ class DecoderNet2d(_DecoderNetNd):
         kernel_size: int | Sequence[int] = 3,
         in_length: int | None = 2,
         out_planes: int = 1,
+        *,
+        memory: str = 'lean',
     ) -> None:
-        super().__init__(2, channel, layers, out_size, block, kernel_size, in_length, out_planes)
+        super().__init__(2, channel, layers, out_size, block, kernel_size, in_length, out_planes, memory=memory)
 
 
 class DecoderNet3d(_DecoderNetNd):
@@ -175,5 +185,7 @@ class DecoderNet3d(_DecoderNetNd):
         kernel_size: int | Sequence[int] = 3,
         in_length: int | None = 2,
         out_planes: int = 1,
+        *,
+        memory: str = 'lean',
     ) -> None:
-        super().__init__(3, channel, layers, out_size, block, kernel_size, in_length, out_planes)
+        super().__init__(3, channel, layers, out_size, block, kernel_size, in_length, out_planes, memory=memory)

@@ -21,6 +21,8 @@ class _DownUpNd(_ResNetNd):
             resized.
         in_planes: Channels of the input, at least 1.
         out_planes: Channels of the output, at least 1.
+        memory: What training keeps for backward, see `memory`: ``'plain'``, ``'fast'``, ``'lean'``, ``'leaner'`` or
+            ``'least'``.
 
     Shapes:
         x ``(B, in_planes, L1, …)`` → ``(B, out_planes, L1, …)``.
@@ -47,6 +49,8 @@ class _DownUpNd(_ResNetNd):
         kernel_size: int | Sequence[int] = 3,
         in_planes: int = 1,
         out_planes: int = 1,
+        *,
+        memory: str = 'lean',
     ) -> None:
         given = Arguments(type(self).__name__, order, channel, layers, block, kernel_size)
         in_planes = given.planes('in_planes', in_planes)
@@ -60,3 +64,4 @@ class _DownUpNd(_ResNetNd):
         self.conv_up_list = nn.ModuleList(built[middle + 1 :])
         self.conv_middle_up = built[middle]
         self.conv_final = outer_conv(plan, given.shape.channel, out_planes, bias=True)
+        self.memory = memory

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from mdnc.modules import _plan
 from mdnc.modules._dims import DIMS
 from mdnc.modules.resnet.network import Arguments, _ResNetNd, outer_conv, same_conv, stages
+from mdnc.ops import path
 
 
 class _EncoderNetNd(_ResNetNd):
@@ -20,6 +21,8 @@ class _EncoderNetNd(_ResNetNd):
             resized.
         in_planes: Channels of the input, at least 1.
         out_length: Length of the output vector, at least 1; ``None`` to give the last feature maps instead.
+        memory: What training keeps for backward, see `memory`: ``'plain'``, ``'fast'``, ``'lean'``, ``'leaner'`` or
+            ``'least'``.
 
     Shapes:
         x ``(B, in_planes, L1, …)`` → ``(B, out_length)``, or without ``out_length``
@@ -47,6 +50,8 @@ class _EncoderNetNd(_ResNetNd):
         kernel_size: int | Sequence[int] = 3,
         in_planes: int = 1,
         out_length: int | None = 2,
+        *,
+        memory: str = 'lean',
     ) -> None:
         given = Arguments(type(self).__name__, order, channel, layers, block, kernel_size)
         in_planes = given.planes('in_planes', in_planes)
@@ -61,12 +66,13 @@ class _EncoderNetNd(_ResNetNd):
         if out_length is not None:
             self.netbody.append(DIMS[plan.order].average_pool(1))
             self.fc = nn.Linear(wide, out_length)
+        self.memory = memory
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode ``(B, in_planes, L1, …)`` into a vector, or without ``out_length`` into feature maps."""
         self._admit(x)
         for layer in self.netbody:
-            x = layer(x)
+            x = path.call(layer, x, self.manner)
         return x if self.fc is None else self.fc(x.flatten(1))
 
 
@@ -81,8 +87,10 @@ class EncoderNet1d(_EncoderNetNd):
         kernel_size: int | Sequence[int] = 3,
         in_planes: int = 1,
         out_length: int | None = 2,
+        *,
+        memory: str = 'lean',
     ) -> None:
-        super().__init__(1, channel, layers, block, kernel_size, in_planes, out_length)
+        super().__init__(1, channel, layers, block, kernel_size, in_planes, out_length, memory=memory)
 
 
 class EncoderNet2d(_EncoderNetNd):
@@ -96,8 +104,10 @@ class EncoderNet2d(_EncoderNetNd):
         kernel_size: int | Sequence[int] = 3,
         in_planes: int = 1,
         out_length: int | None = 2,
+        *,
+        memory: str = 'lean',
     ) -> None:
-        super().__init__(2, channel, layers, block, kernel_size, in_planes, out_length)
+        super().__init__(2, channel, layers, block, kernel_size, in_planes, out_length, memory=memory)
 
 
 class EncoderNet3d(_EncoderNetNd):
@@ -111,5 +121,7 @@ class EncoderNet3d(_EncoderNetNd):
         kernel_size: int | Sequence[int] = 3,
         in_planes: int = 1,
         out_length: int | None = 2,
+        *,
+        memory: str = 'lean',
     ) -> None:
-        super().__init__(3, channel, layers, block, kernel_size, in_planes, out_length)
+        super().__init__(3, channel, layers, block, kernel_size, in_planes, out_length, memory=memory)

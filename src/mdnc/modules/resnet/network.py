@@ -1,6 +1,7 @@
 """What every network promises: checked inputs, sizes known without running, a plan and a configuration."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -11,7 +12,11 @@ from mdnc.modules._doc import inherit_sections
 from mdnc.modules._plan import Plan, Shape
 from mdnc.modules._pretrained import _Pretrained
 from mdnc.modules._sizes import Size
+from mdnc.modules.resnet.block import _BlockNd
 from mdnc.modules.resnet.stage import _BlockResStkNd
+from mdnc.ops import path
+from mdnc.ops.fused import Manner
+from mdnc.ops.path import MEMORY_LEVELS
 
 
 class _ResNetNd(_Pretrained):
@@ -26,10 +31,42 @@ class _ResNetNd(_Pretrained):
         super().__init__()
         self._plan = plan
         self._config = config
+        self.manner = Manner()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         inherit_sections(cls)
+
+    @property
+    def memory(self) -> str:
+        """What training keeps for backward, from most to least; may be set at any time, and changes no result.
+
+        - ``'plain'``: torch's own layers, three tensors a unit of norm, activation and convolution.
+        - ``'fast'``: two, the unit's input and the convolution's.
+        - ``'lean'``: one, the unit's input.
+        - ``'leaner'``: one, but for inputs that a 1 × … × 1 convolution gives, which are computed again.
+        - ``'least'``: one for each block, which is computed again.
+        """
+        return self.manner.memory
+
+    @memory.setter
+    def memory(self, level: str) -> None:
+        _checks.word(type(self).__name__, 'memory', level, MEMORY_LEVELS)
+        for each in self.modules():
+            if isinstance(each, (_ResNetNd, _BlockNd)):
+                each.manner = replace(each.manner, memory=level)
+
+    def paths(self) -> list[path.Taken]:
+        """Which path each unit of the blocks takes as things stand, and why not the fused one.
+
+        Example:
+            >>> import mdnc
+            >>> net = mdnc.modules.resnet.EncoderNet1d(8, [1, 1], memory='plain')
+            >>> print(net.paths()[0])
+            netbody.1.conv_scale.conv1: plain, for the plain path was asked for
+        """
+        blocks = ((name, each) for name, each in self.named_modules() if isinstance(each, _BlockNd))
+        return [unit for name, each in blocks for unit in each.paths(f'{name}.')]
 
     @property
     def plan(self) -> Plan:
@@ -38,7 +75,10 @@ class _ResNetNd(_Pretrained):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values: ``type(net)(**net.config)`` builds the network anew."""
+        """The constructor's arguments as plain values: ``type(net)(**net.config)`` builds the network anew.
+
+        `memory` is left out: how a network is trained is not part of what it is.
+        """
         return dict(self._config)
 
     @property

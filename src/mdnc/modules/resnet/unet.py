@@ -37,8 +37,10 @@ class UNet1d(_UNetNd):
         kernel_size: int | Sequence[int] = 3,
         in_planes: int = 1,
         out_planes: int = 1,
+        *,
+        memory: str = 'lean',
     ) -> None:
-        super().__init__(1, channel, layers, block, kernel_size, in_planes, out_planes)
+        super().__init__(1, channel, layers, block, kernel_size, in_planes, out_planes, memory=memory)
 
 
 class UNet2d(_UNetNd):
@@ -52,8 +54,10 @@ class UNet2d(_UNetNd):
         kernel_size: int | Sequence[int] = 3,
         in_planes: int = 1,
         out_planes: int = 1,
+        *,
+        memory: str = 'lean',
     ) -> None:
-        super().__init__(2, channel, layers, block, kernel_size, in_planes, out_planes)
+        super().__init__(2, channel, layers, block, kernel_size, in_planes, out_planes, memory=memory)
 
 
 class UNet3d(_UNetNd):
@@ -67,5 +71,7 @@ class UNet3d(_UNetNd):
         kernel_size: int | Sequence[int] = 3,
         in_planes: int = 1,
         out_planes: int = 1,
+        *,
+        memory: str = 'lean',
     ) -> None:
-        super().__init__(3, channel, layers, block, kernel_size, in_planes, out_planes)
+        super().__init__(3, channel, layers, block, kernel_size, in_planes, out_planes, memory=memory)

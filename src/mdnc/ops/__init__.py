@@ -1,0 +1,6 @@
+"""The fast path: fused operators over the parameters of torch's own layers, their definition beside them."""
+
+from mdnc.ops.operator import norm_act_conv
+from mdnc.ops.path import plain
+
+__all__ = ['norm_act_conv', 'plain']

@@ -1,0 +1,188 @@
+"""Convolutions by the route that suits their shape.
+
+On a CPU torch lays the weights anew at each call, which costs more than the arithmetic where they are many and the
+maps small; and 1 × … × 1 convolutions are matrix products, which BLAS computes several times quicker than the general
+kernel on contiguous maps. Everywhere else torch's convolution is the quickest, and the only one on other devices.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_aten = torch.ops.aten
+
+# Weights from this number on no longer stay in the caches while they are laid anew (12 MB in float32).
+MANY_WEIGHTS = 3_000_000
+# More positions than this give the general kernel enough arithmetic to hide it.
+FEW_POSITIONS = 1024
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Stride and zero padding, one value for each spatial axis."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+
+
+def route(z: Tensor, kernel: Tensor, geometry: Geometry) -> str:
+    """How the convolution is computed: ``'torch'``, ``'product'`` (1 × … × 1) or ``'columns'`` (im2col)."""
+    if z.device.type != 'cpu' or z.dtype not in (torch.float32, torch.float64):
+        return 'torch'
+    if kernel[0, 0].numel() == 1 and not any(geometry.padding) and max(geometry.stride) == 1:
+        return 'product'
+    positions = z.shape[0] * math.prod(_output_size(z, kernel, geometry))
+    return 'columns' if kernel.numel() >= MANY_WEIGHTS and positions <= FEW_POSITIONS else 'torch'
+
+
+def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+    """``z (N, C, L1, …)``, ``kernel (O, C, K1, …)`` → ``(N, O, M1, …)``."""
+    way = route(z, kernel, geometry)
+    if way == 'torch':
+        return _aten.convolution(z, kernel, bias, *_arguments(geometry))  # type: ignore[no-any-return]
+    y = (_product if way == 'product' else _columns_product)(z, kernel, geometry)
+    return y if bias is None else y.add_(bias.view(-1, *(1 for _ in geometry.stride)))
+
+
+def backward(
+    g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """∂z, ∂kernel and ∂bias, each only if needed, from g = ∂L/∂y."""
+    way = route(z, kernel, geometry)
+    if way == 'torch':
+        sizes = [kernel.shape[0]]
+        return _aten.convolution_backward(g, z, kernel, sizes, *_arguments(geometry), needs)  # type: ignore[no-any-return]
+    gbias = g.sum((0, *range(2, g.dim()))) if needs[2] else None
+    if way == 'product':
+        return *_product_backward(g, z, kernel, needs), gbias
+    return *_columns_backward(g, z, kernel, geometry, needs), gbias
+
+
+def _arguments(geometry: Geometry) -> tuple[object, ...]:
+    axes = len(geometry.stride)
+    return geometry.stride, geometry.padding, (1,) * axes, False, (0,) * axes, 1
+
+
+def _output_size(z: Tensor, kernel: Tensor, geometry: Geometry) -> tuple[int, ...]:
+    sizes = zip(z.shape[2:], kernel.shape[2:], geometry.stride, geometry.padding, strict=True)
+    return tuple((size + 2 * pad - width) // step + 1 for size, width, step, pad in sizes)
+
+
+# ---- 1 × … × 1 convolutions ----
+
+
+def _product(z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    matrix = kernel.flatten(1)  # (O, C)
+    if _by_sample(z, kernel):
+        y = torch.bmm(matrix.expand(z.shape[0], -1, -1), z.flatten(2))
+        return y.view(z.shape[0], -1, *z.shape[2:])
+    return _maps(_rows(z) @ matrix.t(), z, z.shape[2:])
+
+
+def _product_backward(
+    g: Tensor, z: Tensor, kernel: Tensor, needs: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    matrix, gz, gkernel = kernel.flatten(1), None, None
+    if not _by_sample(z, kernel):
+        rows = _rows(g)
+        gz = _maps(rows @ matrix, z, z.shape[2:]) if needs[0] else None
+        return gz, ((rows.t() @ _rows(z)).view_as(kernel) if needs[1] else None)
+    flat = g.flatten(2)
+    if needs[0]:
+        gz = torch.bmm(matrix.t().expand(z.shape[0], -1, -1), flat).view_as(z)
+    if needs[1]:
+        gkernel = flat[0] @ z[0].flatten(1).t()
+        for own, planes in zip(flat[1:], z[1:], strict=True):
+            gkernel.addmm_(own, planes.flatten(1).t())
+        gkernel = gkernel.view_as(kernel)
+    return gz, gkernel
+
+
+def _by_sample(z: Tensor, kernel: Tensor) -> bool:
+    # Contiguous maps are matrices (C, L) already, but a product a sample reads the weights anew each time.
+    return z.is_contiguous() and z[0, 0].numel() > kernel.shape[0]
+
+
+def _rows(x: Tensor) -> Tensor:
+    """``(N, C, L1, …)`` → ``(N·L1·…, C)``; no copy where x is channels-last."""
+    return x.movedim(1, -1).reshape(-1, x.shape[1])
+
+
+def _maps(rows: Tensor, like: Tensor, size: tuple[int, ...]) -> Tensor:
+    """``(N·M1·…, O)`` → ``(N, O, M1, …)``, contiguous where ``like`` is."""
+    return _like(rows.view(like.shape[0], *size, -1).movedim(-1, 1), like)
+
+
+def _like(x: Tensor, like: Tensor) -> Tensor:
+    return x.contiguous() if like.is_contiguous() else x
+
+
+# ---- Convolutions with many weights over small maps ----
+
+
+def _columns_product(z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    rows = _columns(z, kernel, geometry) @ _matrix(kernel).t()
+    return _maps(rows, z, _output_size(z, kernel, geometry))
+
+
+def _columns_backward(
+    g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    rows, gz, gkernel = _rows(g), None, None
+    if needs[0]:
+        gz = _gathered(rows @ _matrix(kernel), z, kernel, geometry)
+    if needs[1]:
+        flat = rows.t() @ _columns(z, kernel, geometry)  # (O, C·K) or (O, K·C)
+        gkernel = flat.view_as(kernel) if kernel.is_contiguous() else _channels_first(flat, kernel)
+    return gz, gkernel
+
+
+def _matrix(kernel: Tensor) -> Tensor:
+    # (O, C·K) of a contiguous kernel, (O, K·C) of a channels-last one: in either case a view.
+    return kernel.flatten(1) if kernel.is_contiguous() else kernel.movedim(1, -1).flatten(1)
+
+
+def _channels_first(flat: Tensor, kernel: Tensor) -> Tensor:
+    return flat.view(kernel.shape[0], *kernel.shape[2:], -1).movedim(-1, 1)
+
+
+def _columns(z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    """The values under the kernel at each position: ``(N·M1·…, C·K)``, in the kernel's own order."""
+    axes = range(2, z.dim())
+    windows = F.pad(z, [pad for pad in reversed(geometry.padding) for _ in (0, 1)])
+    for axis, width, step in zip(axes, kernel.shape[2:], geometry.stride, strict=True):
+        windows = windows.unfold(axis, width, step)  # (N, C, M1, …, K1, …)
+    taps = [axis + len(axes) for axis in axes]
+    order = (1, *taps) if kernel.is_contiguous() else (*taps, 1)
+    return windows.permute(0, *axes, *order).reshape(-1, kernel[0].numel())
+
+
+def _gathered(rows: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    """∂z from the gradient of its columns: every tap adds its part where it had read."""
+    size = _output_size(z, kernel, geometry)
+    if kernel.is_contiguous():
+        parts = rows.view(z.shape[0], *size, z.shape[1], *kernel.shape[2:]).movedim(1 + len(size), -1)
+    else:
+        parts = rows.view(z.shape[0], *size, *kernel.shape[2:], z.shape[1])  # (N, M1, …, K1, …, C)
+    sides = list(zip(z.shape[2:], geometry.padding, strict=True))
+    total = rows.new_zeros(z.shape[0], *(length + 2 * pad for length, pad in sides), z.shape[1])
+    for tap, place in _placed(kernel, size, geometry):
+        total[place] += parts[tap]
+    inside: Any = (slice(None), *(slice(pad, pad + length) for length, pad in sides))
+    inner = total[inside]
+    return _like(inner.contiguous().movedim(-1, 1), z)
+
+
+def _placed(kernel: Tensor, size: tuple[int, ...], geometry: Geometry) -> Iterator[tuple[Any, Any]]:
+    for tap in product(*map(range, kernel.shape[2:])):
+        spans = zip(tap, size, geometry.stride, strict=True)
+        yield (
+            (..., *tap, slice(None)),
+            (slice(None), *(slice(at, at + step * (n - 1) + 1, step) for at, n, step in spans)),
+        )

@@ -1,0 +1,237 @@
+"""The one rule by which a unit takes the fused path or the plain one, and the reason for the latter."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensor
+from torch.autograd import forward_ad
+from torch.nn.modules import module as module_hooks
+
+from mdnc.ops import fused
+from mdnc.ops.definition import INTERPOLATION, Block, Resize, Shortcut, Unit, Weights
+from mdnc.ops.fused import Manner
+
+MEMORY_LEVELS = ('plain', 'fast', 'lean', 'leaner', 'least')
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # the first three are what autocast mixes
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+_plainly: ContextVar[bool] = ContextVar('plainly', default=False)
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Have torch's own layers called, whatever the networks' ``memory`` says.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.EncoderNet1d(8, [1, 1])
+        >>> with mdnc.ops.plain():
+        ...     y = net(torch.zeros(1, 1, 16))
+    """
+    token = _plainly.set(True)
+    try:
+        yield
+    finally:
+        _plainly.reset(token)
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A block read from its layers, ready for the fused path."""
+
+    how: Block
+    weights: tuple[Weights, ...]
+
+    @property
+    def tensors(self) -> Iterator[Tensor]:
+        """The parameters."""
+        return (each for own in self.weights for each in own if each is not None)
+
+    def __call__(self, x: Tensor, manner: Manner) -> Tensor:
+        return fused.block(x, self.weights, self.how, manner)
+
+
+class _NotFused(Exception):
+    """The reason why layers can't take the fused path."""
+
+
+def read(units: Sequence[nn.Module], adds: str = 'nothing', shortcut: nn.Module | None = None) -> Fused | str:
+    """Read a block from its layers, or say why it can't take the fused path.
+
+    Args:
+        units: Units, each a ``Sequential`` of [norm, act, (up-sampling), conv] or a convolution alone.
+        adds: See ``definition.Block``.
+        shortcut: ``Sequential`` of [(up-sampling), conv, norm].
+    """
+    try:
+        pairs = [_unit(_layers(each)) for each in units]
+        last = None if shortcut is None else _shortcut(_layers(shortcut))
+    except _NotFused as reason:
+        return str(reason)
+    how = Block(tuple(how for how, _ in pairs), adds, None if last is None else last[0])
+    return Fused(how, (*(own for _, own in pairs), *(() if last is None else (last[1],))))
+
+
+def call(module: nn.Module, x: Tensor, manner: Manner) -> Tensor:
+    """``module(x)``, for a unit or a convolution by the fused path where it may be taken."""
+    y = run(x, [module], manner)
+    return module(x) if y is None else y
+
+
+def run(
+    x: Tensor, units: Sequence[nn.Module], manner: Manner, adds: str = 'nothing', shortcut: nn.Module | None = None
+) -> Tensor | None:
+    """What the layers give, by the fused path; ``None`` where only the plain path may be taken."""
+    if why_not_now(manner.memory) or type(x) not in _TENSORS:
+        return None
+    block = read(units, adds, shortcut)
+    return None if isinstance(block, str) or why_not_with(x, block) else block(x, manner)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The path of one unit: its name in the network, whether it is fused, and why not."""
+
+    unit: str
+    fused: bool
+    reason: str = ''
+
+    def __str__(self) -> str:
+        return f'{self.unit}: {"fused" if self.fused else "plain, for " + self.reason}'
+
+
+def taken(named: dict[str, nn.Module], manner: Manner, adds: str, shortcut: str) -> list[Taken]:
+    """The path of each unit of a block as things stand.
+
+    Args:
+        named: The units, and the shortcut if there is one, by name.
+        manner: How the block would run.
+        adds: See ``definition.Block``.
+        shortcut: Name of the shortcut.
+    """
+    now = why_not_now(manner.memory)
+    units = [each for name, each in named.items() if name != shortcut]
+    whole = read(units, adds, named.get(shortcut))
+    reasons = {}
+    for name, each in named.items():
+        # Units of a block that is not fused as a whole are fused one by one; its shortcut then runs plainly.
+        alone = whole if name == shortcut or isinstance(whole, Fused) else read([each])
+        reasons[name] = now or (alone if isinstance(alone, str) else why_not_parameters(alone))
+    return [Taken(name, not reason, reason) for name, reason in reasons.items()]
+
+
+def why_not_now(memory: str) -> str:
+    """Why no unit takes the fused path at this moment, or an empty string."""
+    if torch.compiler.is_compiling():  # first: the compiler can trace none of the others
+        return 'torch.compile or torch.export is tracing'
+    if memory == 'plain' or _plainly.get():
+        return 'the plain path was asked for'
+    return next((reason for reason, holds in _TRANSFORMS if holds()), '')
+
+
+def why_not_parameters(block: Fused) -> str:
+    """Why these parameters can't take the fused path, or an empty string."""
+    odd = next((each for each in block.tensors if type(each) not in _TENSORS), None)
+    return '' if odd is None else f'a parameter is a {type(odd).__name__}'
+
+
+def why_not_with(x: Tensor, block: Fused) -> str:
+    """Why these tensors can't take the fused path, or an empty string."""
+    if type(x) not in _TENSORS:
+        return f'the input is a {type(x).__name__}'
+    if reason := why_not_parameters(block):
+        return reason
+    if x.device.type not in ('cpu', 'cuda') or x.layout is not torch.strided or x.dtype not in DTYPES:
+        return f'the input is {x.layout}, {x.dtype}, on {x.device}'
+    if not all(type(length) is int for length in x.shape):
+        return 'the input has symbolic sizes'
+    if x.dim() != 2 + len(block.how.units[0].stride) or not x.numel() > x.shape[0] * x.shape[1] > 0:
+        return f'the input has shape {tuple(x.shape)}'
+    autocast = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
+    legal = DTYPES[:3] if autocast else (x.dtype,)
+    odd = next((own for own in block.tensors if own.dtype not in legal or own.device != x.device), None)
+    return '' if odd is None else f'the input is {x.dtype} on {x.device}, a parameter {odd.dtype} on {odd.device}'
+
+
+_TENSORS = (Tensor, nn.Parameter, FakeTensor)
+
+# The registries themselves: they are empty unless somebody registers.
+_HOOKS_ON_ALL: list[dict[int, Any]] = [
+    getattr(module_hooks, f'_global_{kind}_hooks') for kind in ('forward', 'forward_pre', 'backward', 'backward_pre')
+]
+
+# What records or transforms the layers one by one needs them called one by one.
+_TRANSFORMS: tuple[tuple[str, Callable[[], bool]], ...] = (
+    ('torch.jit.trace is tracing', lambda: torch._C._get_tracing_state() is not None),
+    ('a torch.func transform is on', lambda: torch._C._functorch.peek_interpreter_stack() is not None),
+    ('forward-mode differentiation is on', lambda: forward_ad._current_level >= 0),
+    ('hooks on all modules are registered', lambda: any(_HOOKS_ON_ALL)),
+)
+# ---- Reading layers ----
+
+
+def _layers(module: nn.Module) -> list[Any]:
+    layers = list(module) if isinstance(module, nn.Sequential) else [module]
+    for each in (module, *layers):
+        if each._forward_hooks or each._forward_pre_hooks or each._backward_hooks or each._backward_pre_hooks:
+            raise _NotFused(f'{type(each).__name__} carries a hook')
+        if 'forward' in each.__dict__:
+            raise _NotFused(f'{type(each).__name__} has a forward of its own')
+    return layers
+
+
+def _unit(layers: list[Any]) -> tuple[Unit, Weights]:
+    *before, conv = layers
+    scale, shift, eps = _norm(before.pop(0)) if before else (None, None, None)
+    stride, padding = _convolution(conv)
+    act = before.pop(0) if before and type(before[0]) in (nn.PReLU, nn.ReLU) else None
+    slope = act.weight if type(act) is nn.PReLU else None
+    word = 'null' if act is None else 'relu' if slope is None else 'prelu'
+    unit = Unit(stride, padding, eps, word, _resize(before, len(stride)))
+    return unit, Weights(scale, shift, slope, conv.weight, conv.bias)
+
+
+def _shortcut(layers: list[Any]) -> tuple[Shortcut, Weights]:
+    scale, shift, eps = _norm(layers[-1])
+    *before, conv = layers[:-1]
+    stride, padding = _convolution(conv)
+    if conv.bias is not None or any(padding) or max(conv.kernel_size) > 1:
+        raise _NotFused('the shortcut has another convolution than 1 × … × 1 without bias')
+    return Shortcut(stride, eps, _resize(before, len(stride))), Weights(scale, shift, None, conv.weight, None)
+
+
+def _norm(norm: Any) -> tuple[Tensor | None, Tensor | None, float]:
+    if type(norm) not in _NORMS:
+        raise _NotFused(f'{type(norm).__name__} stands where an instance norm would')
+    if norm.track_running_stats:
+        raise _NotFused(f'{type(norm).__name__} tracks statistics')
+    return norm.weight, norm.bias, norm.eps
+
+
+def _resize(layers: list[Any], axes: int) -> Resize | None:
+    if not layers:
+        return None
+    up, *more = layers
+    if more or type(up) is not nn.Upsample or up.mode not in INTERPOLATION.values() or not up.align_corners:
+        raise _NotFused(f'{type(layers[-1]).__name__} stands between activation and convolution')
+    return Resize(_each(up.size, axes), _each(up.scale_factor, axes))
+
+
+def _each(value: Any, axes: int) -> Any:
+    return value if value is None or isinstance(value, tuple) else (value,) * axes
+
+
+def _convolution(conv: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if type(conv) not in _CONVS:
+        raise _NotFused(f'{type(conv).__name__} stands where a convolution would')
+    odd = conv.groups > 1 or max(conv.dilation) > 1 or conv.padding_mode != 'zeros' or isinstance(conv.padding, str)
+    if odd:
+        raise _NotFused(f'{type(conv).__name__} has groups, dilation or padding of another kind')
+    return conv.stride, conv.padding

@@ -1,0 +1,234 @@
+"""The fused block equals its definition: outputs and every gradient, in every dtype, layout and memory level."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mdnc.ops import convolution, definition, fused
+from mdnc.ops.convolution import Geometry
+from mdnc.ops.definition import Block, Unit
+from mdnc.ops.fused import Manner
+from tests.ops.cases import CASES, NAMES, Case, flat, laid_out
+
+LEVELS = ('fast', 'lean', 'leaner', 'least')
+LEAN = Manner()
+# Low precision rounds each tensor between the steps; how often differs between the paths.
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 2e-5, torch.bfloat16: 6e-2, torch.float16: 1e-2}
+
+
+def both(case: Case, x: Tensor, dtype: torch.dtype, manner: Manner = LEAN) -> list[tuple[Tensor, Tensor]]:
+    """Output and gradients, by the fused path and by the definition."""
+    weights = case.weights(dtype)
+    wanted = [x, *flat(weights)]
+    y, reference = fused.block(x, weights, case.how, manner), definition.block(x, weights, case.how)
+    g = torch.randn(y.shape, generator=torch.Generator().manual_seed(3)).to(y.dtype)
+    pairs = zip(torch.autograd.grad(y, wanted, g), torch.autograd.grad(reference, wanted, g), strict=True)
+    return [(y, reference), *pairs]
+
+
+def assert_close(got: Tensor, want: Tensor, dtype: torch.dtype) -> None:
+    assert got.dtype == want.dtype
+    assert got.shape == want.shape
+    scale = want.detach().abs().max().clamp_min(1e-3)
+    assert ((got - want).abs().max() / scale).item() < TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
+@pytest.mark.parametrize('level', LEVELS)
+@pytest.mark.parametrize('case', CASES, ids=NAMES)
+def test_equals_the_definition(case: Case, level: str, layout: str):
+    for got, want in both(case, case.input(layout=layout), torch.float64, Manner(level)):
+        assert_close(got, want, torch.float64)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
+@pytest.mark.parametrize('case', CASES, ids=NAMES)
+def test_equals_the_definition_in_each_dtype(case: Case, dtype: torch.dtype, layout: str):
+    (y, reference), *grads = both(case, case.input(dtype, layout), dtype)
+    assert_close(y, reference, dtype)
+    exact = both(case, case.input(torch.float64), torch.float64)[1:]
+    for (got, want), (_, truth) in zip(grads, exact, strict=True):
+        # By norm, for a value next to the activation's kink may fall to either side of it; and where planes are as
+        # small as here gradients cancel, so that the fused path may be as far off as the definition is.
+        floor = (want.double() - truth).norm()
+        assert got.dtype == want.dtype
+        assert (got.double() - truth).norm() <= 2 * floor + 2 * TOLERANCES[dtype] * truth.norm()
+
+
+@pytest.mark.parametrize('case', CASES, ids=NAMES)
+def test_gradcheck_once_and_twice(case: Case):
+    if case.order == 3:
+        pytest.skip('1-D and 2-D run the same code in a tenth of the time')
+    weights = case.weights()
+    sizes = len(definition.Weights._fields)
+    places = [at for at, each in enumerate(each for own in weights for each in own) if each is not None]
+
+    def run(x: Tensor, *tensors: Tensor) -> Tensor:
+        given: list[Tensor | None] = [None] * (sizes * len(weights))
+        for at, each in zip(places, tensors, strict=True):
+            given[at] = each
+        groups = [definition.Weights(*given[at : at + sizes]) for at in range(0, len(given), sizes)]
+        return fused.block(x, groups, case.how, LEAN)
+
+    inputs = (case.input(), *flat(weights))
+    assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize('kind', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('case', CASES, ids=NAMES)
+def test_autocast_as_the_definition_under_it(case: Case, kind: torch.dtype):
+    x, weights = case.input(torch.float32), case.weights(torch.float32)
+    wanted = [x, *flat(weights)]
+    with torch.autocast('cpu', kind):
+        y, reference = fused.block(x, weights, case.how, LEAN), definition.block(x, weights, case.how)
+    assert_close(y, reference, kind)
+    grads = [torch.autograd.grad(each.float().square().sum(), wanted) for each in (y, reference)]
+    for got, want in zip(*grads, strict=True):
+        assert got.dtype == want.dtype == torch.float32
+        assert (got - want).norm() <= 0.15 * want.norm() + 0.05
+
+
+def test_double_backward_under_autocast():
+    case = CASES[0]
+    x, weights = case.input(torch.float32), case.weights(torch.float32)
+    with torch.autocast('cpu', torch.bfloat16):
+        y = fused.block(x.bfloat16(), weights, case.how, LEAN)
+    (gx,) = torch.autograd.grad(y.float().square().sum(), x, create_graph=True)
+    assert gx.square().sum().backward() is None
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
+@pytest.mark.parametrize('case', CASES, ids=NAMES)
+def test_keeps_the_layout(case: Case, layout: str):
+    x = case.input(torch.float32, layout)
+    weights = case.weights(torch.float32)
+    if layout != 'contiguous':
+        weights = [
+            own._replace(kernel=own.kernel.detach().movedim(1, -1).contiguous().movedim(-1, 1)) for own in weights
+        ]
+    y = fused.block(x, weights, case.how, LEAN)
+    at_end = y if layout == 'contiguous' else y.movedim(1, -1)
+    assert at_end.is_contiguous()
+
+
+@pytest.mark.parametrize('case', CASES, ids=NAMES)
+def test_repeats_to_the_bit(case: Case):
+    once, again = (both(case, case.input(torch.float32), torch.float32) for _ in range(2))
+    for (first, _), (second, _) in zip(once, again, strict=True):
+        assert torch.equal(first, second)
+
+
+def kept_bytes(run, *leave_out: Tensor) -> int:
+    """Bytes of the storages that autograd keeps, each counted once."""
+    seen = {}
+    known = {each.untyped_storage().data_ptr() for each in leave_out}
+
+    def pack(each: Tensor) -> Tensor:
+        storage = each.untyped_storage()
+        if storage.data_ptr() not in known:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return each
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda each: each):
+        run()
+    return sum(seen.values())
+
+
+def test_keeps_one_tensor_a_unit_beside_the_moments():
+    order, planes, length = 1, 8, 1000
+    case = next(each for each in CASES if each.name == 'identity1d')
+    x = torch.randn(2, planes, length)
+    weights = [
+        definition.Weights(
+            *(torch.ones(planes, requires_grad=True) for _ in range(3)),
+            torch.randn(planes, planes, *(2 * unit.padding[0] + 1,) * order, requires_grad=True),
+            None,
+        )
+        for unit in case.how.units
+    ]
+    tensor, moments = x.nbytes, 2 * 2 * planes * 4
+    counts = {'fast': 5, 'lean': 2, 'leaner': 1, 'least': 0}  # beside the block's own input
+    for level, count in counts.items():
+        kept = kept_bytes(lambda: fused.block(x, weights, case.how, Manner(level)), x, *flat(weights))  # noqa: B023
+        assert kept == count * tensor + 3 * moments, level
+
+
+def test_all_that_is_kept_can_be_moved():
+    case = next(each for each in CASES if each.name == 'up2d')
+    x, weights = case.input(), case.weights()
+    seen: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: seen.append(each) or each.clone(), lambda each: each):
+        y = fused.block(x, weights, case.how, Manner('fast'))
+    for each in seen:
+        if not each.requires_grad:
+            each.fill_(float('nan'))  # had anything been kept elsewhere, its gradient would show it
+    grads = torch.autograd.grad(y.sum(), flat(weights))
+    assert all(each.isfinite().all() for each in grads)
+
+
+@pytest.mark.parametrize('case', CASES, ids=NAMES)
+def test_frozen_parameters_get_none_and_change_nothing(case: Case):
+    x, weights = case.input(), case.weights()
+    everything = flat(weights)
+    full = torch.autograd.grad(fused.block(x, weights, case.how, LEAN).square().sum(), everything)
+    for chosen in range(len(everything)):
+        for at, each in enumerate(everything):
+            each.requires_grad_(at == chosen)
+        y = fused.block(x.detach(), weights, case.how, LEAN)
+        (got,) = torch.autograd.grad(y.square().sum(), everything[chosen])
+        assert torch.allclose(got, full[chosen], rtol=1e-9, atol=1e-9)
+
+
+def test_no_graph_without_gradients():
+    case = CASES[0]
+    x, weights = case.input(), case.weights()
+    with torch.no_grad():
+        assert fused.block(x, weights, case.how, LEAN).grad_fn is None
+    with torch.inference_mode():
+        assert fused.block(x.detach().clone(), weights, case.how, LEAN).is_inference()
+
+
+def test_a_plane_far_from_zero_keeps_its_variance():
+    x = torch.randn(1, 2, 4096) + 1e4
+    unit = Unit((1,), (0,), 1e-5, 'null')
+    weights = [definition.Weights(None, None, None, torch.eye(2)[..., None], None)]
+    want = definition.block(x.double(), [weights[0]._replace(kernel=weights[0].kernel.double())], Block((unit,)))
+    for layout in ('contiguous', 'channels last'):
+        got = fused.block(laid_out(x, layout), weights, Block((unit,)), LEAN)
+        assert (got - want).abs().max() < 5e-3  # 1e4 has a spacing of 1e-3 in float32
+
+
+# ---- Convolution routes ----
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('order', [1, 2, 3])
+def test_columns_equal_torch(order: int, stride: int, layout: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(convolution, 'MANY_WEIGHTS', 0)
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[order - 1](3, 5, 3, stride, 1).double()
+    x = torch.randn(2, 3, *(5, 4, 3)[:order], dtype=torch.float64)
+    kernel = conv.weight.detach()
+    if layout != 'contiguous':
+        x, kernel = (laid_out(each, layout) for each in (x, kernel))
+    geometry = Geometry(conv.stride, conv.padding)
+    assert convolution.route(x, kernel, geometry) == 'columns'
+    y = convolution.forward(x, kernel, conv.bias, geometry)
+    torch.testing.assert_close(y, conv(x))
+    g = torch.randn_like(y)
+    want = torch.autograd.grad(conv(x.requires_grad_()), [x, conv.weight, conv.bias], g)
+    with torch.no_grad():
+        got = convolution.backward(g, x, kernel, geometry, (True, True, True))
+    torch.testing.assert_close(got, want)
+
+
+def test_the_route_follows_the_shape():
+    geometry, wide = Geometry((1, 1), (0, 0)), Geometry((1, 1), (1, 1))
+    deep, shallow = torch.empty(1024, 1024, 3, 3), torch.empty(64, 64, 3, 3)
+    assert convolution.route(torch.empty(8, 1024, 4, 4), deep, wide) == 'columns'
+    assert convolution.route(torch.empty(8, 64, 64, 64), shallow, wide) == 'torch'
+    assert convolution.route(torch.empty(8, 64, 64, 64), torch.empty(64, 64, 1, 1), geometry) == 'product'
+    assert convolution.route(torch.empty(8, 64, 64, 64, dtype=torch.bfloat16), shallow, wide) == 'torch'
+    assert convolution.route(torch.empty(8, 64, 9, 9, device='meta'), torch.empty(64, 64, 1, 1), geometry) == 'torch'

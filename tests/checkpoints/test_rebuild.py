@@ -120,7 +120,7 @@ def test_what_is_known_is_compared():
     assert rebuild(state, kernel_size=3, layers=[1, 1], block='bottleneck').config['kernel_size'] == (3, 3)
     with pytest.raises(ValueError, match=r'channel=4 is not what the shapes say: 2'):
         rebuild(state, channel=4)
-    with pytest.raises(TypeError, match=r"UNet2d has no arguments \['out_size'\]"):
+    with pytest.raises(TypeError, match=r"\['out_size'\] say nothing of the weights of a UNet2d"):
         rebuild(state, out_size=4)
 
 

@@ -195,7 +195,7 @@ def _span(possible: list[range]) -> str:
 def _refuse_contradiction(cls: type[_ResNetNd], arguments: dict[str, Any], known: dict[str, Any]) -> None:
     unknown = sorted(known.keys() - arguments.keys())
     if unknown:
-        raise TypeError(f'{OWNER}: {cls.__name__} has no arguments {unknown}; it has {sorted(arguments)}.')
+        raise TypeError(f'{OWNER}: {unknown} say nothing of the weights of a {cls.__name__}; {sorted(arguments)} do.')
     if not known:
         return
     with torch.device('meta'):

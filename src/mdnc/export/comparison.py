@@ -14,6 +14,7 @@ from mdnc.export.contract import Shape, given_shape, trial_shapes
 from mdnc.export.formats import Opened, opened
 from mdnc.export.graph import Scaled
 from mdnc.modules.resnet.network import _ResNetNd
+from mdnc.ops import plain
 
 # Of the largest output value.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -78,7 +79,7 @@ def compare(file: Opened, graph: Scaled, shapes: Sequence[Shape]) -> tuple[Compa
     found = []
     for shape in shapes:
         x = torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)
-        with torch.no_grad():
+        with torch.no_grad(), plain():
             y = graph(x)
             answer = file.run(x)
         difference, allowed = _off(answer, y), TOLERANCE[like.dtype]
@@ -94,7 +95,7 @@ def _off(answer: Tensor, y: Tensor) -> float:
     return float((answer - y).abs().max() / y.abs().max().clamp(min=1e-12))
 
 
-@torch.no_grad()
 def _fine(graph: Scaled, x: Tensor) -> Tensor:
-    y: Tensor = copy.deepcopy(graph).double()(x.double())
+    with torch.no_grad(), plain():
+        y: Tensor = copy.deepcopy(graph).double()(x.double())
     return y

@@ -15,6 +15,7 @@ from mdnc._bundle import Bundle
 from mdnc._extras import require
 from mdnc.modules._plan import Plan
 from mdnc.modules._sizes import Size
+from mdnc.ops import plain
 
 Net = TypeVar('Net', bound='_Pretrained')
 
@@ -228,7 +229,7 @@ def _golden_output(net: _Pretrained, x: Tensor) -> Tensor:
     if any(weight.dtype != x.dtype for weight in net.parameters()):
         weights = {key: value.to(x.dtype) for key, value in net.state_dict().items()}
         net = built(type(net), net.config, weights, '')
-    with torch.autocast('cpu', enabled=False):
+    with torch.autocast('cpu', enabled=False), plain():
         y: Tensor = net(x).flatten()
     return y[:: max(1, y.numel() // GOLDEN_VALUES)].contiguous()
 

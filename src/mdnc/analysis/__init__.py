@@ -4,6 +4,7 @@ from mdnc.analysis.budget import fitting_level, max_batch, max_size
 from mdnc.analysis.cost import Cost, Device, Floors, cost, measured_device
 from mdnc.analysis.description import Comparison, Description, compare, describe
 from mdnc.analysis.memory import MemoryForecast, memory_forecast, saved_bytes
+from mdnc.analysis.picture import draw, figure
 from mdnc.analysis.receptive_field import ReceptiveField, receptive_field
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     'compare',
     'cost',
     'describe',
+    'draw',
+    'figure',
     'fitting_level',
     'max_batch',
     'max_size',

@@ -207,7 +207,7 @@ def test_sample_weights_leave_fillers_out():
         ({'name': 'torch.nn.Nothing'}, "network 'torch.nn.Nothing' cannot be imported"),
         ({'name': 'EncoderNet1d', 'arguments': {'chanel': 3}}, "EncoderNet1d refuses its arguments .*'chanel'"),
         ({'name': 'EncoderNet1d', 'arguments': {'channel': 0, 'layers': [1, 1]}}, 'EncoderNet1d refuses .*channel'),
-        ({'nme': 'EncoderNet1d'}, r"network must be \{'name': …"),
+        ({'nme': 'EncoderNet1d'}, r"network must be a module or \{'name': …"),
         ({'name': 'torch.nn.Linear', 'arguments': None}, 'was given as a module'),
     ],
 )

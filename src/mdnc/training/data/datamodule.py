@@ -203,7 +203,6 @@ class ArrayData(SampleData):
 
     Example:
         >>> import numpy as np
-from lightning.pytorch.utilities import CombinedLoader
         >>> data = ArrayData(np.zeros((20, 1, 32)), np.arange(20) % 2, batch_size=5)
         >>> data.setup()
         >>> len(data.train), len(data.val), len(data.test), data.train.shape

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from mdnc._files import whole_file
 
-
 _WIDEST = 15.0  # inches: what a screen shows without scrolling
 
 

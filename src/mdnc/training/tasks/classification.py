@@ -53,7 +53,7 @@ class Classification(Task):
 
     def __init__(
         self,
-        network: Network | nn.Module,
+        network: Network | dict[str, Any] | nn.Module,
         smoothing: float = 0.0,
         class_weights: list[float] | None = None,
         **options: Any,

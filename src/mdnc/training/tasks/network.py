@@ -1,33 +1,60 @@
 """A network by its name and arguments, and the name and arguments of a network."""
 
 import importlib
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from mdnc.modules import resnet
 
-Network = dict[str, Any]
+# What a configuration file can say; None stands first, so that a null is not taken for a word.
+Value = None | int | float | bool | str | list[Any]
 
 
-def build_network(network: Network) -> nn.Module:
-    """Build a network.
+@dataclass
+class Network:
+    """A network by its name.
 
     Args:
-        network: ``name``: a network or preset of `mdnc.modules.resnet`, or the full name of any ``nn.Module`` such as
-            ``my_package.nets.Net``; ``arguments``: its keyword arguments.
+        name: A network or preset of `mdnc.modules.resnet`, or the full name of any ``nn.Module``, ``my_package.Net``.
+        arguments: Its keyword arguments; None where they are not known.
+    """
+
+    name: str
+    arguments: dict[str, Value] | None = field(default_factory=dict)
+
+
+def as_network(network: Network | dict[str, Any]) -> Network:
+    """Read what a user or a checkpoint gives as a dictionary.
+
+    Raises:
+        ValueError: It holds something else than ``name`` and ``arguments``.
+    """
+    if isinstance(network, Network):
+        return network
+    if (
+        not isinstance(network, dict)
+        or set(network) - {'name', 'arguments'}
+        or not isinstance(network.get('name'), str)
+    ):
+        raise ValueError(f"network must be a module or {{'name': …, 'arguments': {{…}}}}, not {network!r}")
+    return Network(**network)
+
+
+def build_network(network: Network | dict[str, Any]) -> nn.Module:
+    """Build a network from its name and arguments.
 
     Raises:
         ValueError: There is no such network, or it refuses the arguments.
     """
-    if set(network) - {'name', 'arguments'} or not isinstance(network.get('name'), str):
-        raise ValueError(f"network must be {{'name': …, 'arguments': {{…}}}}, not {network!r}")
-    name, arguments = network['name'], network.get('arguments')
+    network = as_network(network)
+    name, arguments = network.name, network.arguments
     maker = _find(name)
-    if arguments is None and 'arguments' in network:
+    if arguments is None:
         raise ValueError(f'network {name} was given as a module, so its arguments are not known: pass the module again')
     try:
-        built: nn.Module = maker(**(arguments or {}))
+        built: nn.Module = maker(**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f'network {name} refuses its arguments {arguments!r}: {error}') from error
     return built
@@ -46,7 +73,7 @@ def _find(name: str) -> Any:
         raise ValueError(f'network {name!r} cannot be imported: {error}') from error
 
 
-def describe_network(network: nn.Module) -> Network:
+def describe_network(network: nn.Module) -> dict[str, Any]:
     """Name and arguments, as plain values, from which `build_network` makes the network again.
 
     The arguments of a module that does not keep them in ``config`` are unknown: None.

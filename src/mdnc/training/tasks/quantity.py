@@ -33,7 +33,9 @@ class QuantityTask(Task):
 
     labels: ClassVar[dict[str, str]] = {'loss': 'loss (standard units)', 'rmse': 'root mean square error'}
 
-    def __init__(self, network: Network | nn.Module, criterion: Criterion = 'mse', **options: Any) -> None:
+    def __init__(
+        self, network: Network | dict[str, Any] | nn.Module, criterion: Criterion = 'mse', **options: Any
+    ) -> None:
         super().__init__(network, **options)
         if criterion not in QUANTITY_LOSSES:
             raise ValueError(f'{type(self).__name__}: criterion must be one of {[*QUANTITY_LOSSES]}, not {criterion!r}')
@@ -100,7 +102,7 @@ class Regression(QuantityTask):
 
     def __init__(
         self,
-        network: Network | nn.Module,
+        network: Network | dict[str, Any] | nn.Module,
         criterion: Criterion = 'mse',
         names: list[str] | None = None,
         **options: Any,
@@ -169,7 +171,11 @@ class Reconstruction(DenseRegression):
     """
 
     def __init__(
-        self, network: Network | nn.Module, criterion: Criterion = 'mse', residual: bool = False, **options: Any
+        self,
+        network: Network | dict[str, Any] | nn.Module,
+        criterion: Criterion = 'mse',
+        residual: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(network, criterion, **options)
         self.hparams['residual'] = residual

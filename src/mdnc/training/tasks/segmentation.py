@@ -39,7 +39,7 @@ class Segmentation(Task):
 
     def __init__(
         self,
-        network: Network | nn.Module,
+        network: Network | dict[str, Any] | nn.Module,
         criterion: Literal['cross_entropy', 'dice', 'both'] = 'both',
         ignore: int = -100,
         probabilities: bool = False,
@@ -97,6 +97,15 @@ class Segmentation(Task):
 
     def predicted(self, output: Tensor) -> Tensor:
         return output.softmax(1) if self.hparams['probabilities'] else output.argmax(1)
+
+    def title(self) -> str:
+        figures = self.trainer.callback_metrics
+        each = [
+            f'{name} {float(figures[f"test/dice_{name}"]):.1%}'
+            for name in self.class_names()
+            if f'test/dice_{name}' in figures
+        ]
+        return super().title() + (f' ({", ".join(each)})' if each else '')
 
     def on_test_epoch_start(self) -> None:
         self._kept = []

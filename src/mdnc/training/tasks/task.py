@@ -65,7 +65,7 @@ class Task(L.LightningModule):
 
     def __init__(
         self,
-        network: Network | nn.Module,
+        network: Network | dict[str, Any] | nn.Module,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.05,
@@ -152,9 +152,10 @@ class Task(L.LightningModule):
             The files: ``results.png``, where there is anything to show.
         """
         panels = curves_panel(history, self.labels) + self.panels()
-        return [save_page(Path(folder) / 'results.png', self._title(), panels)] if panels else []
+        return [save_page(Path(folder) / 'results.png', self.title(), panels)] if panels else []
 
-    def _title(self) -> str:
+    def title(self) -> str:
+        """What stands over the picture: the network and how well it did in the test."""
         name = next(name for name in self.labels if name != 'loss')
         value = self.trainer.callback_metrics.get(f'test/{name}')
         if value is None:

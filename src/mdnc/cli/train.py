@@ -1,5 +1,6 @@
 """`mdnc fit | validate | test | predict`: a configuration in LightningCLI's syntax → task, data, trainer → a run."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class _Command(LightningCLI):
             save_config_callback=None,
             trainer_defaults=run.DEFAULTS,
             seed_everything_default=0,
-            parser_kwargs={'exit_on_error': False, 'prog': f'mdnc {verb}', 'description': _ABOUT[verb]},
+            parser_kwargs={'exit_on_error': False, 'allow_abbrev': False, 'prog': f'mdnc {verb}', 'description': _ABOUT[verb]},
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=request.words,
@@ -93,13 +94,26 @@ def _place(name: str, free: bool) -> Path:
     return place if free or number == 1 else last
 
 
+def _reason(error: Exception) -> str:
+    # jsonargparse lists every type that a value might have had; what the user did wrong is a line or two of it.
+    noise = re.compile(
+        r"Does not validate|Subtypes:|Errors:|Given value type|Given value: (NestedArg|Namespace|\{|\[)|.*'NoneType'>"
+    )
+    lines = [line.strip().removeprefix('- ') for line in str(error).splitlines()]
+    text = ' '.join(line if line[-1] in ':.' else f'{line}.' for line in lines if line and not noise.match(line))
+    return re.sub(r"<class '([\w.]+)'>", r'\1', text).replace('Parser key ', 'option ')
+
+
 def _command(verb: str, argv: list[str]) -> _Command:
     leave_at_once()
+    run.quieten()
     request = read_request(argv)
+    if request.checkpoint and not request.checkpoint.is_file():
+        raise UsageError(f'--ckpt_path: there is no checkpoint {request.checkpoint}')
     try:
         return _Command(verb, request)
     except (ArgumentError, ValueError, TypeError, OSError, MisconfigurationException) as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(_reason(error)) from error
 
 
 def fit(argv: list[str]) -> int:

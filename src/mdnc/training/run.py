@@ -39,6 +39,15 @@ _CALLBACKS: tuple[tuple[type | tuple[type, ...], Callable[[], L.Callback]], ...]
 )
 
 
+def quieten() -> None:
+    """Leave out what Lightning says of itself at every start."""
+    for name in ('lightning.pytorch', 'lightning.fabric'):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings('ignore', message='.*LeafSpec', module='lightning')
+    # A part that was left empty on purpose: split.val=0, say.
+    warnings.filterwarnings('ignore', message='Total length of .* across ranks is zero')
+
+
 def make_trainer(
     run_dir: str | os.PathLike[str],
     *,
@@ -67,7 +76,7 @@ def make_trainer(
     if options.get('enable_progress_bar') is False or isinstance(made[-1], Lines):
         made = [callback for callback in made if not isinstance(callback, ProgressBar)]
         options['enable_progress_bar'] = False
-    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
+    quieten()
     options = {**DEFAULTS, **options, 'default_root_dir': str(run_dir)}
     return L.Trainer(callbacks=made, plugins=[*plugins, WholeFileIO()], **options)
 

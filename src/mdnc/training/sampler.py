@@ -24,6 +24,10 @@ def _process() -> tuple[int, int]:
     return 0, 1
 
 
+class WorkerError(RuntimeError):
+    """A process that reads samples died."""
+
+
 class Batches:
     """The batches of one process, as lists of keys.
 
@@ -101,16 +105,33 @@ class Loader:
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
+    @property
+    def _iterator(self) -> Any:
+        # By this name of a DataLoader's, Lightning ends the workers with the run.
+        return self._loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, value: None) -> None:
+        self._loader._iterator = value
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         # A generator starts at its first `next`, when Lightning has set the epoch; workers read ahead, so the
         # position is counted here and not in the sampler.
         state, self._taken_up = self._taken_up, {}
         self.seen = self.batch_sampler.start = state.get('seen', 0) if state.get('epoch') == self.batch_sampler.epoch else 0
-        for batch in self._loader:
-            if 'error' in batch:
-                raise SampleError(batch['error'])
-            self.seen += 1
-            yield batch
+        try:
+            for batch in self._loader:
+                if 'error' in batch:
+                    raise SampleError(batch['error'])
+                self.seen += 1
+                yield batch
+        except RuntimeError as error:
+            if 'DataLoader worker' not in str(error):
+                raise
+            raise WorkerError(
+                f'a reading process died (out of memory, or killed) before batch {self.seen} of epoch '
+                f'{self.batch_sampler.epoch} was read: {error}'
+            ) from error
 
     def first_batch(self) -> dict[str, Any]:
         """Read the first batch of the epoch, in this process, as a probe of what is to come."""

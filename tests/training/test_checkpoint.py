@@ -1,0 +1,121 @@
+"""Checkpoints on the disk: whole or not at all, the newest good one found, misfits refused in words."""
+
+import resource
+
+import pytest
+import torch
+
+from mdnc._archive import DamagedFileError, save_archive
+from mdnc.training.checkpoint import FOLDER, WholeFileIO, check_fits, keep_as, newest, sweep
+from tests.training.points import Sum, train
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / FOLDER).mkdir()
+    for step in (10, 9, 100):
+        save_archive({'state_dict': {}, 'step': step}, tmp_path / FOLDER / f'step-{step:09d}.ckpt')
+    return tmp_path / FOLDER
+
+
+def _spoil(path, how):
+    data = bytearray(path.read_bytes())
+    if how == 'flipped':
+        data[len(data) // 2] ^= 1
+    path.write_bytes(b'' if how == 'empty' else data[: len(data) // 2] if how == 'cut' else data)
+
+
+@pytest.mark.parametrize(('how', 'words'), [('empty', 'is empty'), ('cut', 'cut short'), ('flipped', 'checksum')])
+def test_the_newest_good_one_is_found_and_the_damaged_one_named(folder, how, words):
+    bad = folder / 'step-000000100.ckpt'
+    _spoil(bad, how)
+    path, faults = newest(folder.parent)
+    assert path.name == 'step-000000010.ckpt'
+    [fault] = faults
+    assert str(bad) in fault
+    assert words in fault
+    with pytest.raises(DamagedFileError, match=words):
+        WholeFileIO().load_checkpoint(bad)
+
+
+def test_no_checkpoint_is_a_start_and_only_damaged_ones_an_error(folder):
+    assert newest(folder.parent / 'nothing') == (None, [])
+    for path in folder.iterdir():
+        _spoil(path, 'cut')
+    with pytest.raises(DamagedFileError, match='no checkpoint of this run is good'):
+        newest(folder.parent)
+
+
+def test_a_torch_file_that_is_no_checkpoint_is_refused(tmp_path):
+    torch.save([1], tmp_path / 'list.ckpt')
+    with pytest.raises(DamagedFileError, match='no checkpoint of a training run'):
+        WholeFileIO().load_checkpoint(tmp_path / 'list.ckpt')
+    with pytest.raises(FileNotFoundError, match='there is no checkpoint'):
+        WholeFileIO().load_checkpoint(tmp_path / 'missing.ckpt')
+
+
+def test_code_in_a_checkpoint_is_never_run(tmp_path):
+    torch.save({'state_dict': {}, 'evil': pytest.raises}, tmp_path / 'evil.ckpt')
+    with pytest.raises(DamagedFileError, match='cannot be read'):
+        WholeFileIO().load_checkpoint(tmp_path / 'evil.ckpt', weights_only=False)
+
+
+def test_a_full_disk_leaves_what_was_there(folder):
+    path = folder / 'step-000000100.ckpt'
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match=r'could not be written .* good ones: step-000000100.ckpt, step-000000010'):
+            WholeFileIO().save_checkpoint({'state_dict': torch.zeros(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert len(list(folder.iterdir())) == 3, 'no part is left behind'
+
+
+@pytest.mark.parametrize('links', [True, False])
+def test_a_second_name_replaces_the_old_bearer(folder, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr('os.link', lambda *_: (_ for _ in ()).throw(OSError('no links here')))
+    for step in (9, 10):
+        keep_as(folder / f'step-{step:09d}.ckpt', 'best.ckpt')
+    assert WholeFileIO().load_checkpoint(folder / 'best.ckpt')['step'] == 10
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_parts_of_killed_saves_are_swept_and_nothing_else(folder):
+    (folder / '.step-000000101.ckpt.abc.mdnc-part').touch()
+    (folder / 'notes.txt').touch()
+    sweep(folder)
+    assert sorted(path.suffix for path in folder.iterdir()) == ['.ckpt', '.ckpt', '.ckpt', '.txt']
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_both_named():
+    small, large = Sum(hidden=16), Sum(hidden=17)
+    check_fits(small, {'state_dict': small.state_dict()})
+    checkpoint = {
+        'state_dict': large.state_dict(),
+        'hyper_parameters': {'network': {'name': 'EncoderNet2d', 'arguments': {'channel': 17}}},
+    }
+    text = (
+        r'of another network: it holds EncoderNet2d\(channel=17\), the configuration builds another network. '
+        r'1 of 4 tensors fit; the first that does not is network.0.weight: \(17, 3\) in the checkpoint, \(16, 3\) in'
+    )
+    with pytest.raises(ValueError, match=text):
+        check_fits(small, checkpoint)
+
+
+def test_a_run_keeps_the_best_and_the_newest_two(tmp_path):
+    _, trainer = train(tmp_path)
+    scores = [row['val/loss'] for row in _history(tmp_path)]
+    best = WholeFileIO().load_checkpoint(tmp_path / FOLDER / 'best.ckpt')
+    assert best['callbacks']['Keeper']['best_score'] == pytest.approx(min(scores))
+    assert best['epoch'] == scores.index(min(scores))
+    assert len(list((tmp_path / FOLDER).glob('step-*.ckpt'))) == 2
+
+
+def _history(run_dir):
+    from mdnc.training.history import read_history
+
+    return read_history(run_dir)

@@ -1,0 +1,116 @@
+"""Every sample once an epoch, weighted as one of all, whatever the processes, batches and steps."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdnc.training import sampler
+from mdnc.training.sample import SampleError
+from mdnc.training.sampler import Batches, WorkerError, make_loader
+from tests.training.points import Points
+
+
+def _per_rank(monkeypatch, make, world):
+    lists = []
+    for rank in range(world):
+        monkeypatch.setattr(sampler, '_process', lambda rank=rank: (rank, world))
+        lists.append(list(make()))
+    return lists
+
+
+@given(
+    samples=st.integers(1, 60), batch=st.integers(1, 17), world=st.integers(1, 5), accumulate=st.integers(1, 4),
+    limit=st.integers(1, 60) | st.none(),
+)
+def test_each_sample_counts_once_and_each_step_is_a_mean(samples, batch, world, accumulate, limit):
+    def make():
+        batches = Batches(samples, batch, shuffle=True, seed=7)
+        batches.accumulate = accumulate
+        batches.limit = None if limit is None else min(limit, len(batches))
+        return list(batches)[: batches.limit]
+
+    with pytest.MonkeyPatch.context() as patch:
+        lists = _per_rank(patch, make, world)
+    assert len({len(keys) for keys in lists}) == 1, 'a process with fewer batches would leave the others waiting'
+    real = [key.index for keys in lists for batch_ in keys for key in batch_ if key.weight > 0]
+    assert len(real) == len(set(real)) == min(samples, batch * (limit or samples))
+    for start in range(0, len(lists[0]), accumulate):
+        weights = [key.weight for keys in lists for batch_ in keys[start : start + accumulate] for key in batch_]
+        # The trainer divides by `accumulate`, the processes' gradients are averaged.
+        assert sum(weights) / (accumulate * world) == pytest.approx(1)
+        assert len({weight for weight in weights if weight}) == 1
+
+
+@pytest.mark.parametrize('world', [1, 2, 3])
+def test_batches_do_not_depend_on_the_number_of_processes(monkeypatch, world):
+    lists = _per_rank(monkeypatch, lambda: Batches(23, 5, shuffle=True, seed=1), world)
+    merged = [sorted(k.index for keys in step for k in keys if k.weight) for step in zip(*lists, strict=True)]
+    monkeypatch.setattr(sampler, '_process', lambda: (0, 1))
+    assert merged == [sorted(key.index for key in keys) for keys in Batches(23, 5, shuffle=True, seed=1)]
+
+
+def test_order_and_seeds_follow_from_seed_and_epoch():
+    def keys(seed, epoch):
+        batches = Batches(40, 8, shuffle=True, seed=seed)
+        batches.set_epoch(epoch)
+        return list(batches)
+
+    assert keys(1, 2) == keys(1, 2)
+    assert keys(1, 2) != keys(2, 1) != keys(1, 1)
+    [(first, *_), *_] = keys(1, 2)
+    assert first.seed == (1, 2, first.index)
+
+
+def test_a_loader_goes_on_where_it_was_also_with_workers_that_read_ahead():
+    def batches(loader):
+        return [(batch['index'].tolist(), batch['input'].tolist()) for batch in loader]
+
+    options = {'batch_size': 4, 'shuffle': True, 'workers': 2}
+    whole = batches(make_loader(Points(30, 0), **options))
+    loader = make_loader(Points(30, 0), **options)
+    iterator = iter(loader)
+    seen = [next(iterator) for _ in range(3)]
+    state = loader.state_dict()
+    iterator.close()
+    rest = make_loader(Points(30, 0), **options)
+    rest.load_state_dict(state)
+    assert [batch['index'].tolist() for batch in seen] == [index for index, _ in whole[:3]]
+    assert batches(rest) == whole[3:]
+    assert len(batches(rest)) == len(rest), 'the next epoch is whole again'
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize(
+    ('fault', 'text'),
+    [
+        ('unreadable', r'sample 5 \(points.npy\[5\]\): OSError: truncated file$'),
+        ('shape', r'sample 5 \(points.npy\[5\]\): its shape is \(2,\), the data set has \(3,\)$'),
+        ('nan', r'sample 5 \(points.npy\[5\]\): its input holds NaN or Inf'),
+    ],
+)
+def test_a_bad_sample_is_named_in_one_sentence(workers, fault, text):
+    loader = make_loader(Points(9, 0, {5: fault}), batch_size=4, workers=workers)
+    with pytest.raises(SampleError, match=text):
+        list(loader)
+
+
+def test_a_sample_with_nan_can_be_left_out():
+    [batch] = make_loader(Points(4, 0, {2: 'nan'}), batch_size=4, nonfinite='skip')
+    assert batch['weight'].tolist() == [0.25, 0.25, 0, 0.25]
+    assert batch['input'].isfinite().all()
+
+
+def test_a_dead_worker_ends_the_loading():
+    with pytest.raises(WorkerError, match=r'a reading process died .* before batch [01] of epoch 0 was read'):
+        list(make_loader(Points(9, 0, {5: 'deadly'}), batch_size=4, workers=1))
+
+
+@pytest.mark.parametrize('options', [{'batch_size': 0}, {'batch_size': 2, 'workers': -1}])
+def test_numbers_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match='batch_size must be at least 1 and workers at least 0'):
+        make_loader(Points(4, 0), **options)
+
+
+def test_an_empty_set_is_refused():
+    with pytest.raises(ValueError, match='no sample'):
+        make_loader(Points(0, 0), batch_size=1)

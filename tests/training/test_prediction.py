@@ -23,7 +23,9 @@ class Double(nn.Module):
 
 
 def predict(path, task, data):
-    trainer = make_trainer(path.parent, accelerator='cpu', callbacks=[PredictionWriter(path)], enable_progress_bar=False)
+    trainer = make_trainer(
+        path.parent, accelerator='cpu', callbacks=[PredictionWriter(path)], enable_progress_bar=False
+    )
     trainer.predict(task, data, return_predictions=False)
 
 

@@ -1,5 +1,7 @@
 """Tiles cover everything once they are blended, and leave no seam."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ def test_tiles_cover_each_position_and_share_what_was_asked(size, tile, overlap)
     tile = min(tile, size)
     assert starts[0] == 0
     assert starts[-1] + tile == size
-    steps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    steps = [later - earlier for earlier, later in itertools.pairwise(starts)]
     assert all(1 <= step <= max(1, int(tile * (1 - overlap))) + (tile > 1) for step in steps)
     assert all(step <= tile for step in steps)
 

@@ -102,7 +102,11 @@ def test_normalisation_is_of_the_training_part_only():
 def test_target_statistics_by_quantity_and_channel():
     rng = np.random.default_rng(0)
     vectors, maps = rng.normal(5, 3, (20, 4)), rng.normal(2, 3, (20, 16))
-    for target, expected in ((vectors, vectors.mean(0)), (vectors[:, 0], vectors[:, :1].mean(0)), (maps, [maps.mean()])):
+    for target, expected in (
+        (vectors, vectors.mean(0)),
+        (vectors[:, 0], vectors[:, :1].mean(0)),
+        (maps, [maps.mean()]),
+    ):
         data = ArrayData(np.zeros((20, 1, 16)), target, split=Split(0, 0))
         data.setup()
         np.testing.assert_allclose(data.target_normalisation['mean'], expected, rtol=1e-6)
@@ -217,7 +221,12 @@ def test_samples_without_channel_get_one():
     [
         (np.zeros((2, 8)), None, {}, r'its shape is \(8,\), but samples are \(C, L1\)'),
         (np.zeros((2, 1, 8)), None, {'order': 3}, r'its shape is \(1, 8\).*order=3 was given'),
-        (np.zeros((2, 1, 8)), None, {'crop': (9,)}, r'a window of \(9,\) does not fit into a sample of spatial size \(8,\)'),
+        (
+            np.zeros((2, 1, 8)),
+            None,
+            {'crop': (9,)},
+            r'a window of \(9,\) does not fit into a sample of spatial size \(8,\)',
+        ),
         (np.zeros((2, 1, 8)), None, {'crop': (4, 4)}, r'a window of \(4, 4\) does not fit'),
         (np.array([[['a', 'b']]]), None, {}, 'its values are of type <U1, not numbers'),
         (np.zeros((2, 1, 8), complex), None, {}, 'its values are of type complex128'),

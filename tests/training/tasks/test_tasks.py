@@ -1,5 +1,6 @@
 """Each task learns, says what it means, and comes back from its checkpoint as it was."""
 
+import itertools
 import math
 
 import lightning as L
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchmetrics.classification import MulticlassAveragePrecision
+from torchmetrics.classification import MulticlassPrecision
 
 from mdnc.modules import resnet
 from mdnc.training import ArrayData, Classification, DenseRegression, Reconstruction, Regression, Segmentation, Split
@@ -112,6 +113,17 @@ def test_quantities_are_reported_in_their_own_units():
     assert (truth - predicted).unique().item() == 4
 
 
+def test_quantities_of_different_units_are_reported_one_by_one(tmp_path):
+    x = waves(1)[0]
+    y = np.stack([np.zeros(24), np.arange(24) * 100.0], 1)
+    task = Regression(encoder(1, 2), names=['time (s)', 'mass (g)'])
+    figures = trainer(tmp_path).test(task, ArrayData(x, y, split=Split(0, 0.5)), verbose=False)[0]
+    assert figures['test/rmse_mass (g)'] > 100 > figures['test/rmse_time (s)']
+    assert task.pictures(tmp_path, [])
+    with pytest.raises(ValueError, match=r"names=\['a'\] must be 2 names"):
+        Regression(encoder(1, 2), names=['a'])
+
+
 def test_each_channel_of_the_input_is_normalised_by_its_own_figures():
     task = Classification(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
     task.learn({'normalisation': {'mean': [1.0, 3.0], 'std': [2.0, 4.0]}})
@@ -169,31 +181,39 @@ def test_the_learning_rate_rises_then_falls_to_nothing():
     assert factors[0] == 0.1
     assert factors[9] == factors[10] == 1
     assert factors[100] == pytest.approx(0)
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(factors))
 
 
 def test_any_module_optimizer_loss_and_metric(tmp_path):
     x, amplitude = waves(1)
+    data = ArrayData(x, (amplitude > 2).astype(int), split=Split(0.25, 0))
     task = Classification(
         nn.Sequential(nn.Flatten(), nn.Linear(24, 2)),
-        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1),
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.5),
         loss=nn.MultiMarginLoss(reduction='none'),
-        metrics={'precision': MulticlassAveragePrecision(2)},
+        metrics={'precision': MulticlassPrecision(2)},
         schedule='constant',
+        warmup=0,
     )
-    task.own_metrics()
+    runner = trainer(tmp_path, max_epochs=1)
+    runner.fit(task, data)
+    assert isinstance(runner.optimizers[0], torch.optim.SGD)
+    assert runner.optimizers[0].param_groups[0]['lr'] == 0.5
+    assert 0 <= runner.callback_metrics['val/precision'] <= 1
+
+
+def test_a_loss_that_reduces_by_itself_is_refused():
     with pytest.raises(ValueError, match="MSELoss must give one value a sample or element: make it reduction='none'"):
         Regression(nn.Linear(3, 1), loss=nn.MSELoss()).losses(
             torch.zeros(2, 1), {'input': torch.zeros(2, 1, 3), 'target': torch.zeros(2)}
         )
-    assert task.network[1].out_features == output_channels(task.network)
 
 
 def test_sample_weights_leave_fillers_out():
     task, _ = make(Classification, 1)
     batch = {'input': torch.randn(3, 1, 24), 'target': torch.tensor([0, 1, 1]), 'weight': torch.tensor([0.5, 0.5, 0.0])}
     with torch.no_grad():
-        loss = task.training_step(batch, 0)
+        loss = task.training_step(batch, 0)['loss']
         alone = task.losses(task(batch['input'][:2]), {'target': batch['target'][:2]})
     torch.testing.assert_close(loss, alone.mean())
     torch.testing.assert_close(task.train_metrics['loss'].compute(), alone.mean())
@@ -229,11 +249,19 @@ def test_networks_by_name_and_back():
 @pytest.mark.parametrize(
     ('kind', 'target', 'text'),
     [
-        (Classification, None, 'Classification: targets must be class numbers, integers of shape .2,.; a batch holds nothing'),
+        (
+            Classification,
+            None,
+            'Classification: targets must be class numbers, integers of shape .2,.; a batch holds nothing',
+        ),
         (Classification, torch.zeros(2), r'a batch holds float32 \(2,\)'),
         (Classification, torch.tensor([1, 2]), 'tells 2 classes apart, 0 to 1, but the target of sample b holds 2'),
         (Classification, torch.tensor([-1, 0]), 'the target of sample a holds -1'),
-        (Segmentation, torch.zeros(2, 5, dtype=torch.int64), r'integers of shape \(2, 24\); a batch holds int64 \(2, 5\)'),
+        (
+            Segmentation,
+            torch.zeros(2, 5, dtype=torch.int64),
+            r'integers of shape \(2, 24\); a batch holds int64 \(2, 5\)',
+        ),
         (Segmentation, torch.full((2, 24), 9), 'the target of sample a holds 9'),
         (Regression, None, 'Regression: the data have no targets'),
     ],

@@ -23,7 +23,7 @@ def _draw(figure: Any, counts: NDArray[Any], classes: list[str]) -> None:
             axes.text(column, row, str(counts[row, column]), ha='center', va='center', color=colour, fontsize=8)
     step = -(-len(classes) // 40)
     ticks = range(0, len(classes), step)
-    long = max(map(len, classes)) > 3
+    long = max(map(len, classes)) * len(classes) > 30
     axes.set_xticks(ticks, classes[::step], rotation=45 if long else 0, ha='right' if long else 'center')
     axes.set_yticks(ticks, classes[::step])
     right, total = int(np.trace(counts)), int(counts.sum())

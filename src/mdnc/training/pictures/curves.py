@@ -34,7 +34,7 @@ def _draw_one(axes: Any, history: History, name: str, label: str) -> None:
         axes.set_yscale('log')
     if is_share(name):
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set(xlabel='epoch', title=label)
+    axes.set(xlabel='epoch', title=label, xlim=(0.5, history[-1]['epoch'] + 1.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()

@@ -77,7 +77,7 @@ class Classification(Task):
         check_classes('Classification', batch, self.outputs, (len(batch['input']),), ignore=-100)
 
     def describe(self, batch: Batch) -> list[str]:
-        names = self.facts.get('classes') or [str(number) for number in range(self.outputs)]
+        names = self.names()
         present = sorted({names[int(number)] for number in batch['target']})
         return [f'classes in the batch: {", ".join(present)} ({len(present)} of {len(names)})']
 
@@ -101,8 +101,4 @@ class Classification(Task):
         self.confusion.reset()
 
     def panels(self) -> list[Panel]:
-        if self._counts is None:
-            return []
-        return [
-            confusion_panel(self._counts.numpy(), self.facts.get('classes') or list(map(str, range(len(self._counts)))))
-        ]
+        return [] if self._counts is None else [confusion_panel(self._counts.numpy(), self.names())]

@@ -96,8 +96,11 @@ class Regression(QuantityTask):
     Args:
         network: See `Task`.
         criterion: See `QuantityTask`.
-        names: Names of the quantities, with their units, for the pictures.
+        names: Names of the quantities, with their units.
         **options: Those of `Task`.
+
+    Raises:
+        ValueError: ``names`` are not as many as the network's outputs, or see `QuantityTask`.
     """
 
     def __init__(
@@ -108,7 +111,25 @@ class Regression(QuantityTask):
         **options: Any,
     ) -> None:
         super().__init__(network, criterion, **options)
+        if names is not None and len(names) != self.outputs:
+            raise ValueError(f'Regression: names={names!r} must be {self.outputs} names, one a quantity')
         self.hparams['names'] = names
+
+    def own_metrics(self) -> dict[str, Metric]:
+        metrics = super().own_metrics()
+        if self.outputs > 1:  # quantities may have different units
+            metrics['rmse_each'] = MeanSquaredError(squared=False, num_outputs=self.outputs)
+        return metrics
+
+    def names(self) -> list[str]:
+        given: list[str] | None = self.hparams['names']
+        return given or (['value'] if self.outputs == 1 else [f'value {number + 1}' for number in range(self.outputs)])
+
+    def title(self) -> str:
+        if self.outputs == 1:
+            return super().title()
+        name = self.hparams['network']['name']
+        return f'{name}: predicted and true values, test of {sum(len(values) for values, _ in self._kept)} samples'
 
     def target(self, batch: Batch) -> Tensor:
         return super().target(batch).view(len(batch['input']), -1)
@@ -121,11 +142,7 @@ class Regression(QuantityTask):
         if not self._kept:
             return []
         predicted, truth = (np.concatenate(values) for values in zip(*self._kept, strict=True))
-        return [agreement_panel(truth, predicted, self.hparams['names'] or _numbered(truth.shape[1]))]
-
-
-def _numbered(count: int) -> list[str]:
-    return ['value'] if count == 1 else [f'value {number + 1}' for number in range(count)]
+        return [agreement_panel(truth, predicted, self.names())]
 
 
 class DenseRegression(QuantityTask):

@@ -70,12 +70,8 @@ class Segmentation(Task):
         checked = {**batch, 'target': self.target(batch)} if 'target' in batch else batch
         check_classes('Segmentation', checked, self.outputs, shape, self.ignore)
 
-    def class_names(self) -> list[str]:
-        """Names of the classes, numbers where the data have no names."""
-        return self.facts.get('classes') or [str(number) for number in range(self.outputs)]
-
     def describe(self, batch: Batch) -> list[str]:
-        names, target = self.class_names(), self.target(batch)
+        names, target = self.names(), self.target(batch)
         shares = [float((target == number).float().mean()) for number in range(len(names))]
         present = [f'{name} {share:.1%}' for name, share in zip(names, shares, strict=True) if share]
         return [f'classes in the batch: {", ".join(present)} of the positions']
@@ -96,13 +92,16 @@ class Segmentation(Task):
         return output.argmax(1), self.target(batch)
 
     def predicted(self, output: Tensor) -> Tensor:
-        return output.softmax(1) if self.hparams['probabilities'] else output.argmax(1)
+        if self.hparams['probabilities']:
+            return output.softmax(1)
+        classes = output.argmax(1)
+        return classes.byte() if self.outputs <= 256 else classes  # an eighth of the file
 
     def title(self) -> str:
         figures = self.trainer.callback_metrics
         each = [
             f'{name} {float(figures[f"test/dice_{name}"]):.1%}'
-            for name in self.class_names()
+            for name in self.names()
             if f'test/dice_{name}' in figures
         ]
         return super().title() + (f' ({", ".join(each)})' if each else '')
@@ -114,4 +113,4 @@ class Segmentation(Task):
         keep_examples(self._kept, batch, self.target(batch), output.argmax(1))
 
     def panels(self) -> list[Panel]:
-        return [maps_panel(self._kept, Style(classes=self.class_names()))] if self._kept else []
+        return [maps_panel(self._kept, Style(classes=self.names()))] if self._kept else []

@@ -204,12 +204,12 @@ class Task(L.LightningModule):
             return output
         return run_tiled(self, x, patch, self.facts['overlap'])
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         output = self(batch['input'])
         losses = self.losses(output, batch)
         self._count('train', output.detach(), losses.detach(), batch)
         weight = batch['weight'] if 'weight' in batch else torch.full_like(losses, 1 / len(losses))
-        return (losses * weight).sum()
+        return {'loss': (losses * weight).sum(), 'losses': losses.detach()}  # the guard names the samples
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         output = self.whole(batch['input'])
@@ -253,11 +253,14 @@ class Task(L.LightningModule):
             metric.reset()
 
     def rows(self, name: str, value: Tensor) -> dict[str, Tensor]:
-        """A metric's values by name: one a class where it gives one a class."""
+        """A metric's values by name: one by one where it gives several (``…_each``)."""
         if value.ndim == 0:
             return {name: value}
-        classes = self.facts.get('classes') or range(len(value))
-        return {f'{name.removesuffix("_each")}_{word}': part for word, part in zip(classes, value, strict=True)}
+        return {f'{name.removesuffix("_each")}_{word}': part for word, part in zip(self.names(), value, strict=True)}
+
+    def names(self) -> list[str]:
+        """Names of what the network gives: of classes, or of quantities; numbers where there are none."""
+        return self.facts.get('classes') or [str(number) for number in range(self.outputs)]
 
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self.network, self.hparams['weight_decay'])

@@ -3,6 +3,7 @@
 from mdnc.analysis.budget import fitting_level, max_batch, max_size
 from mdnc.analysis.cost import Cost, Device, Floors, cost, measured_device
 from mdnc.analysis.description import Comparison, Description, compare, describe
+from mdnc.analysis.diagnosis import Diagnosis, Thresholds, diagnose
 from mdnc.analysis.memory import MemoryForecast, memory_forecast, saved_bytes
 from mdnc.analysis.picture import draw, figure
 from mdnc.analysis.receptive_field import ReceptiveField, receptive_field
@@ -12,12 +13,15 @@ __all__ = [
     'Cost',
     'Description',
     'Device',
+    'Diagnosis',
     'Floors',
     'MemoryForecast',
     'ReceptiveField',
+    'Thresholds',
     'compare',
     'cost',
     'describe',
+    'diagnose',
     'draw',
     'figure',
     'fitting_level',

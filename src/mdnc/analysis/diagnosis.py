@@ -1,0 +1,322 @@
+"""What may be wrong with a network on a batch of one's own, in plain sentences."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mdnc import ops
+from mdnc.analysis.parts import PartWatch
+from mdnc.analysis.standin import undisturbed
+from mdnc.analysis.table import table
+from mdnc.contribs.torchsummary.record import tensors
+
+Loss = Callable[[Any], Tensor]
+CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """From where on something is a finding.
+
+    Args:
+        few_values: A norm with fewer values than this to take its statistics from.
+        padding: A convolution of which more than this share of the values under its kernel is padding.
+        constant: A channel whose standard deviation is below this, relative to the root mean square of its map.
+        gradient: A part whose gradient, relative to its weights, is this many times below or above the middle part's.
+        amplitude: An output that changes by less than this, relatively, when the input is doubled.
+    """
+
+    few_values: int = 16
+    padding: float = 0.5
+    constant: float = 1e-5
+    gradient: float = 1e3
+    amplitude: float = 0.01
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that may be wrong.
+
+    Args:
+        kind: Name of the threshold that was passed, or ``'finite'``.
+        part: Path of the part; empty for the whole network.
+        text: A sentence.
+    """
+
+    kind: str
+    part: str
+    text: str
+
+
+@dataclass
+class PartState:
+    """What was seen in a part of a network.
+
+    Args:
+        name: Its path.
+        values: Fewest values that one of its norms takes its statistics from; ``None`` without a norm.
+        padding: Largest share of padding under the kernel of one of its convolutions.
+        constant: Largest share of constant channels in the output of one of its layers.
+        layer: Path of that layer.
+        gradient: Root mean square of the gradients, relative to that of the weights; ``None`` without trained ones.
+        output: Root mean square of what its last layer gave.
+    """
+
+    name: str
+    values: int | None = None
+    padding: float = 0.0
+    constant: float = 0.0
+    layer: str = ''
+    gradient: float | None = None
+    output: float = math.nan
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was seen, and what of it may be wrong.
+
+    Args:
+        name: Class of the network.
+        parts: What was seen in each part.
+        amplitude: How much the output changes, relatively, when the input is doubled.
+        findings: What may be wrong, in the order of the network.
+    """
+
+    name: str
+    parts: tuple[PartState, ...]
+    amplitude: float
+    findings: tuple[Finding, ...]
+
+    def __str__(self) -> str:
+        """The table and the sentences."""
+        rows = [
+            (
+                part.name,
+                '' if part.values is None else f'{part.values}',
+                f'{part.padding:.0%}',
+                f'{part.constant:.0%}',
+                f'{part.output:.3g}',
+                '' if part.gradient is None else f'{part.gradient:.2g}',
+            )
+            for part in self.parts
+        ]
+        seen = table(('part', 'values a norm', 'padding', 'constant', 'rms of output', 'gradient / weight'), rows)
+        change = f'Doubling the input changes the output by {self.amplitude:.2%}.'
+        sentences = [finding.text for finding in self.findings] or ['Nothing was found to be wrong.']
+        return '\n'.join([seen, '', change, *sentences])
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass
+class _Observer:
+    """Looks at the layers of a network while it runs."""
+
+    net: nn.Module
+    thresholds: Thresholds
+    states: dict[str, PartState] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.watch = PartWatch(self.net)
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        handles = []
+        try:
+            for path, module in self.net.named_modules():
+                if not any(True for _ in module.children()):
+                    handles.append(module.register_forward_hook(partial(self._look, path)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def state(self, path: str) -> PartState:
+        name = self.watch.part_of(path)
+        return self.states.setdefault(name, PartState(name))
+
+    @torch.no_grad()
+    def _look(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if not (isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor)):
+            return
+        state, x = self.state(path), inputs[0]
+        values = _norm_values(module, x)
+        if values is not None:
+            state.values = min(values, state.values or values)
+        state.padding = max(state.padding, _padding_share(module, x))
+        constant = _constant_share(output, self.thresholds.constant)
+        if constant > state.constant:
+            state.constant, state.layer = constant, path
+        state.output = output.double().square().mean().sqrt().item()
+
+
+def _norm_values(module: nn.Module, x: Tensor) -> int | None:
+    """How many values the statistics of a norm are taken from; None for what is no norm, or uses kept statistics."""
+    plane = math.prod(x.shape[2:])
+    if isinstance(module, INSTANCE_NORMS):
+        return plane
+    if isinstance(module, BATCH_NORMS):
+        return x.shape[0] * plane if module.training else None
+    if isinstance(module, nn.GroupNorm):
+        return module.num_channels // module.num_groups * plane
+    return math.prod(module.normalized_shape) if isinstance(module, nn.LayerNorm) else None
+
+
+def _padding_share(module: nn.Module, x: Tensor) -> float:
+    """Share of zeros that padding puts under the kernel, over all its places."""
+    if not isinstance(module, CONVS) or module.padding_mode != 'zeros' or isinstance(module.padding, str):
+        return 0.0
+    full = tuple(kernel - 1 for kernel in module.kernel_size)
+    if math.prod(x.shape[2:]) == 1 and module.padding == full:
+        return 0.0  # a vector that is spread over a map: each value under the kernel is used
+    inside = 1.0
+    axes = zip(x.shape[2:], module.kernel_size, module.stride, module.padding, module.dilation, strict=True)
+    for length, kernel, stride, padding, dilation in axes:
+        places = torch.arange(-padding, length + padding - dilation * (kernel - 1), stride)
+        under = places[:, None] + dilation * torch.arange(kernel)
+        inside *= ((under >= 0) & (under < length)).double().mean().item()
+    return 1 - inside
+
+
+def _constant_share(output: Tensor, threshold: float) -> float:
+    """Share of the channels of ``(B, C, …)`` that hardly vary over the batch and the places."""
+    if output.dim() < 2 or output.numel() < 2 * output.shape[1]:
+        return 0.0
+    channels = output.detach().double().transpose(0, 1).flatten(1)
+    still = channels.std(1) <= threshold * channels.square().mean().sqrt()
+    return still.double().mean().item()
+
+
+def _mean_square(output: Any) -> Tensor:
+    return torch.stack([each.double().square().mean() for each in tensors(output)]).sum()
+
+
+def _add_gradients(observer: _Observer, loss: Tensor) -> None:
+    """Give each part the size of the gradients of its weights, relative to that of the weights."""
+    trained = [(name, p) for name, p in observer.net.named_parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(loss, [p for _, p in trained], allow_unused=True)
+    sums: dict[str, list[float]] = {}
+    for (name, parameter), gradient in zip(trained, gradients, strict=True):
+        both = sums.setdefault(observer.state(name).name, [0.0, 0.0])
+        both[0] += 0.0 if gradient is None else gradient.double().square().sum().item()
+        both[1] += parameter.detach().double().square().sum().item()
+    for part, (slopes, weights) in sums.items():
+        observer.states[part].gradient = math.sqrt(slopes / weights) if weights else math.sqrt(slopes)
+
+
+def _change(once: Any, twice: Any) -> float:
+    """How far two outputs are apart, relative to the first."""
+    pairs = list(zip(tensors(once), tensors(twice), strict=True))
+    size = sum(a.double().square().sum().item() for a, _ in pairs)
+    apart = sum((a.double() - b.double()).square().sum().item() for a, b in pairs)
+    return math.sqrt(apart / size) if size else math.inf if apart else 0.0
+
+
+def _findings(parts: tuple[PartState, ...], amplitude: float, limits: Thresholds) -> Iterator[Finding]:
+    sizes = [part.gradient for part in parts if part.gradient]
+    middle = median(sizes) if sizes else 0.0
+    for part in parts:
+        yield from _part_findings(part, limits)
+        yield from _gradient_findings(part, middle, limits)
+    if amplitude < limits.amplitude:
+        yield Finding(
+            'amplitude',
+            '',
+            f'The output does not depend on the amplitude of the input: doubling it changes the output by '
+            f'{amplitude:.2%} (less than {limits.amplitude:.0%}).',
+        )
+
+
+def _part_findings(part: PartState, limits: Thresholds) -> Iterator[Finding]:
+    if not math.isfinite(part.output):
+        yield Finding('finite', part.name, f'{part.name} gives values that are not finite.')
+    if part.values is not None and part.values < limits.few_values:
+        yield Finding(
+            'few_values',
+            part.name,
+            f'{part.name} norms over {part.values} values (fewer than {limits.few_values}): their statistics are '
+            'noise. Larger inputs or fewer stages help.',
+        )
+    if part.padding > limits.padding:
+        yield Finding(
+            'padding',
+            part.name,
+            f'{part.name} sees mostly padding: {part.padding:.0%} of the values under a kernel '
+            f'(more than {limits.padding:.0%}). Larger inputs or fewer stages help.',
+        )
+    if part.constant > 0:
+        yield Finding(
+            'constant',
+            part.name,
+            f'{part.name} has channels that are constant on this batch: {part.constant:.0%} of those of {part.layer} '
+            f'(deviation below {limits.constant:g} of the map).',
+        )
+
+
+def _gradient_findings(part: PartState, middle: float, limits: Thresholds) -> Iterator[Finding]:
+    if part.gradient is None:
+        return
+    if part.gradient == 0:
+        yield Finding('gradient', part.name, f'No gradient reaches {part.name}.')
+    elif not math.isfinite(part.gradient):
+        yield Finding('finite', part.name, f'{part.name} has gradients that are not finite.')
+    elif middle and not middle / limits.gradient <= part.gradient <= middle * limits.gradient:
+        ratio = part.gradient / middle
+        yield Finding(
+            'gradient',
+            part.name,
+            f'{part.name} has gradients {ratio:.1e} times as large, relative to its weights, as the part in the middle '
+            f'(a factor of more than {limits.gradient:g}).',
+        )
+
+
+def diagnose(net: nn.Module, x: Tensor, loss: Loss | None = None, thresholds: Thresholds | None = None) -> Diagnosis:
+    """Run a network on a batch and say what may be wrong: nothing is changed, no gradient is left behind.
+
+    It looks for norms with few values, convolutions that see mostly padding, channels that are dead or constant,
+    gradients much smaller or larger in one part than in the others, values that are not finite, and for an output
+    that does not depend on the amplitude of the input.
+
+    Args:
+        net: Any module of one input. It runs in the mode it is in, layer by layer: twice forward, once backward.
+        x: A batch as it is trained on.
+        loss: Gives a scalar from the output; ``None`` for the mean of its squares.
+        thresholds: From where on something is a finding; ``None`` for the documented ones.
+
+    Returns:
+        What was seen in each part, and the findings.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv1d(4, 1, 3))
+        >>> _ = torch.nn.init.constant_(net[0].bias, -100)  # nothing passes the ReLU
+        >>> print(diagnose(net, torch.rand(2, 1, 16)).findings[0].text)
+        1 has channels that are constant on this batch: 100% of those of 1 (deviation below 1e-05 of the map).
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f'diagnose: net must be a torch.nn.Module, not {type(net).__name__}.')
+    if not (isinstance(x, Tensor) and x.is_floating_point()):
+        raise TypeError(f'diagnose: x must be a tensor of floating-point values, not {type(x).__name__}.')
+    limits = thresholds or Thresholds()
+    observer = _Observer(net, limits)
+    with ops.plain(), undisturbed(net), observer.looking():
+        once = net(x)
+        _add_gradients(observer, (loss or _mean_square)(once))
+    with ops.plain(), undisturbed(net), torch.no_grad():  # from the same random state
+        amplitude = _change(once, net(2 * x))
+    parts = tuple(observer.states[name] for name in observer.watch.order if name in observer.states)
+    return Diagnosis(type(net).__name__, parts, amplitude, tuple(_findings(parts, amplitude, limits)))

@@ -1,8 +1,34 @@
 """Residual encoders, decoders, auto-encoders and U-Nets for signals, images and volumes in PyTorch."""
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from mdnc import checkpoints, contribs, modules, ops
+from mdnc._version import __version__
 from mdnc.checkpoints import load_into, rebuild
 
-__version__ = '0.2.0'
+if TYPE_CHECKING:
+    from mdnc import analysis, export, training
 
-__all__ = ['__version__', 'checkpoints', 'contribs', 'load_into', 'modules', 'ops', 'rebuild']
+__all__ = [
+    '__version__',
+    'analysis',
+    'checkpoints',
+    'contribs',
+    'export',
+    'load_into',
+    'modules',
+    'ops',
+    'rebuild',
+    'training',
+]
+
+# Imported when first asked for: `import mdnc` costs what `import torch` costs.
+_LATER = ('analysis', 'export', 'training')
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LATER:
+        return importlib.import_module(f'mdnc.{name}')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

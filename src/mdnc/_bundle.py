@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import mdnc
 from mdnc._archive import DamagedFileError, load_archive
 from mdnc._extras import require
 from mdnc._files import whole_file
+from mdnc._version import __version__
 
 CONFIG = 'config.json'
 FORMAT = 1
@@ -98,7 +98,7 @@ def write(folder: str | os.PathLike[str], bundle: Bundle) -> None:
     }
     config: dict[str, Any] = {
         'format': FORMAT,
-        'saved_by': {'mdnc': mdnc.__version__, 'torch': str(torch.__version__)},
+        'saved_by': {'mdnc': __version__, 'torch': str(torch.__version__)},
         'network': {'name': bundle.name, 'arguments': bundle.arguments},
         'data': bundle.data,
         'parts': parts,

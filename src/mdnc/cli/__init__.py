@@ -5,7 +5,7 @@ import os
 import sys
 from typing import NamedTuple
 
-from mdnc import __version__
+from mdnc._version import __version__
 
 
 class Verb(NamedTuple):

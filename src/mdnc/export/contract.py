@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-import mdnc
 from mdnc import _bundle
+from mdnc._version import __version__
 from mdnc.modules import _checks, _sizes
 from mdnc.modules._plan import Plan
 from mdnc.modules.resnet.decoder import _DecoderNetNd
@@ -57,7 +57,7 @@ def facts(net: _ResNetNd, scales: dict[str, Any]) -> dict[str, Any]:
     fixed = isinstance(net, _DecoderNetNd)
     shape = ('batch', *net.input_size) if isinstance(net, _DecoderNetNd) else _named(net)
     said = {
-        'mdnc': mdnc.__version__,
+        'mdnc': __version__,
         'torch': str(torch.__version__),
         'network': {'name': type(net).__name__, 'arguments': net.config},
         'data': None if net.origin is None else net.origin.data,

@@ -1,10 +1,11 @@
 # The README's commands. Each makes its own virtual environment first: PYTHON and VENV may be overruled.
 PYTHON ?= python3
 VENV ?= .venv
+PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test slow gpu check docs bench bench-full clean
+.PHONY: demo test slow gpu check docs bench bench-full bench-peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mdnc fit --config recipes/digits.yaml
@@ -34,8 +35,11 @@ bench: $(VENV)/.dev
 bench-full: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
+bench-peers: $(PEERS)/.peers
+	$(PEERS)/bin/python -m benchmarks --parts peers
+
 clean:
-	rm -rf $(VENV) build dist site
+	rm -rf $(VENV) $(PEERS) build dist site
 
 $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
@@ -57,4 +61,12 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.docs: $(VENV)/.torch pyproject.toml
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,docs]'
+	touch $@
+
+# Of the peers' packages only those that leave torch alone may bring what they ask for.
+$(PEERS)/.peers: constraints.txt benchmarks/peers.txt pyproject.toml
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet -c constraints.txt torch
+	$(PEERS)/bin/python -m pip install --quiet -c constraints.txt -e . huggingface_hub numpy pillow pyyaml safetensors
+	$(PEERS)/bin/python -m pip install --quiet --no-deps -r benchmarks/peers.txt
 	touch $@

@@ -1,0 +1,193 @@
+"""The parts of the benchmark. Each gives rows; contenders take turns within a round, in an order drawn for each."""
+
+import random
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from tempfile import TemporaryDirectory
+
+import torch
+
+from benchmarks import measures
+from benchmarks.cases import CASES, CPU_CASES, CUDA_CASES, DOCUMENTED, GROWTH_CASES, PEER_CASES
+from benchmarks.contenders import BASELINES, QUICK, WAYS, fits
+from benchmarks.peers import PEERS
+from benchmarks.results import Row, Setting, rows
+from benchmarks.worker import Failed, Job, Worker
+
+# Large buffers are kept for the next step instead of being handed back and asked for anew, in huge pages.
+PAGES_KEPT = {
+    'MALLOC_MMAP_THRESHOLD_': str(2**33),
+    'MALLOC_TRIM_THRESHOLD_': str(2**34),
+    'THP_MEM_ALLOC_ENABLE': '1',
+}
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+
+Values = dict[str, dict[str, list[float]]]  # measure → contender → a value for each round
+
+
+@dataclass(frozen=True)
+class Race:
+    """A case, who runs it and how often.
+
+    Args:
+        setting: What its rows share.
+        case: Name of the case.
+        contenders: Their names; those that can't run inputs of this shape stay out.
+        rounds: Number of rounds of the timed measures. The counted ones are taken once.
+        counted: The counted measures.
+    """
+
+    setting: Setting
+    case: str
+    contenders: Sequence[str]
+    rounds: int
+    counted: Sequence[str] = measures.COUNTED
+
+    def rows(self) -> list[Row]:
+        """Run it."""
+        with ExitStack() as stack:
+            workers = dict(self._started(stack))
+            values = self._values(workers)
+        return [row for measure, own in values.items() for row in rows(self.setting, self.case, measure, own)]
+
+    def _started(self, stack: ExitStack) -> Iterator[tuple[str, Worker]]:
+        losses: dict[str, float] = {}
+        for name in self.contenders:
+            if not fits(name, CASES[self.case].shape):
+                continue
+            try:
+                worker = stack.enter_context(running(self._job(name, stack.enter_context(TemporaryDirectory()))))
+            except Failed as reason:
+                say(f'{name} is left out: {str(reason).strip().splitlines()[-1]}')
+                continue
+            if name in WAYS:
+                losses[name] = worker.first['loss']
+                check_alike(losses, TOLERANCE[CASES[self.case].dtype])
+            yield name, worker
+
+    def _job(self, contender: str, cache: str) -> Job:
+        kept = PAGES_KEPT if self.setting.allocator == 'pages kept' else {}
+        environment = {'TORCHINDUCTOR_CACHE_DIR': cache} | kept
+        return Job(self.case, contender, self.setting.device, self.setting.threads, environment)
+
+    def _values(self, workers: Mapping[str, Worker]) -> Values:
+        values: Values = defaultdict(dict)
+        for name, worker in workers.items():
+            values[measures.FIRST][name] = [worker.first['seconds']]
+            for measure in self.counted:
+                values[measure][name] = [worker.ask(measure)]
+        for measure in measures.TIMED:
+            takes = {name: partial(worker.ask, measure) for name, worker in workers.items()}
+            values[measure] = in_turns(takes, self.rounds)
+        return values
+
+
+def check_alike(losses: Mapping[str, float], tolerance: float) -> None:
+    """Refuse to compare contenders whose first losses differ: they don't compute the same."""
+    first = next(iter(losses.values()))
+    if not all(abs(loss - first) <= tolerance * abs(first) for loss in losses.values()):
+        raise ArithmeticError(f'The contenders compute different things; losses of the first step: {losses}')
+
+
+def in_turns(takes: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """A value of each for each round, so that what disturbs the machine meets all alike."""
+    values: dict[str, list[float]] = {name: [] for name in takes}
+    order, chance = list(takes), random.Random(0)
+    for _ in range(rounds):
+        chance.shuffle(order)
+        for name in order:
+            values[name].append(takes[name]())
+    return values
+
+
+@contextmanager
+def running(job: Job) -> Iterator[Worker]:
+    """A contender's process while it is needed."""
+    worker = Worker(job)
+    try:
+        yield worker
+    finally:
+        worker.close()
+
+
+def say(text: str) -> None:
+    """Tell how far it is."""
+    print(f'{time.strftime("%H:%M:%S")} {text}', file=sys.stderr, flush=True)
+
+
+# ---- The parts ----
+
+
+def networks(setting: Setting, quick: bool) -> Iterator[Row]:
+    """Every network by every contender."""
+    for case in CUDA_CASES if setting.device == 'cuda' else CPU_CASES:
+        say(case)
+        yield from Race(setting, case, QUICK if quick else tuple(WAYS), 5 if quick else 21).rows()
+
+
+def pages(setting: Setting, quick: bool) -> Iterator[Row]:
+    """The same with the C library told to keep pages; it matters on a CPU alone."""
+    for case in () if setting.device == 'cuda' else CPU_CASES:
+        say(f'{case}, pages kept')
+        names = QUICK if quick else (*QUICK, 'plain, compiled')
+        yield from Race(replace(setting, allocator='pages kept'), case, names, 5 if quick else 21, ()).rows()
+
+
+def growth(setting: Setting, quick: bool) -> Iterator[Row]:
+    """How cost grows with voxels and with channels."""
+    for case in list(GROWTH_CASES)[: 2 if quick else None]:
+        say(case)
+        yield from Race(setting, case, QUICK, 3 if quick else 7, (measures.KEPT,)).rows()
+
+
+def start(setting: Setting, quick: bool) -> Iterator[Row]:
+    """Time to the first step, without and with a cache on disk, and times of imports."""
+    case = next(iter(CUDA_CASES)) if setting.device == 'cuda' else DOCUMENTED
+    names = ('plain', 'lean (default)', 'optimized', *(() if quick else ('plain, compiled',)))
+    say('first steps')
+    cold: dict[str, list[float]] = defaultdict(list)
+    cached: dict[str, list[float]] = defaultdict(list)
+    for _ in range(1 if quick else 3):
+        for name in names:
+            with TemporaryDirectory() as cache:
+                job = Job(case, name, setting.device, setting.threads, {'TORCHINDUCTOR_CACHE_DIR': cache})
+                for values in (cold, cached):
+                    with running(job) as worker:
+                        values[name].append(worker.first['seconds'])
+    yield from rows(setting, case, 'first step, nothing cached', cold)
+    yield from rows(setting, case, 'first step, cached', cached)
+    say('imports')
+    takes = {' '.join(words): partial(_process_seconds, words) for words in IMPORTS}
+    yield from rows(setting, 'a new process', 'start', in_turns(takes, 3 if quick else 21), ['-c import torch'])
+
+
+IMPORTS = (('-c', 'import torch'), ('-c', 'import mdnc'), ('-m', 'mdnc.cli', '--help'))
+
+
+def _process_seconds(words: Sequence[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def peers(setting: Setting, quick: bool) -> Iterator[Row]:
+    """Networks of other packages with as many multiply-adds."""
+    ours = ('lean (default)', 'optimized')
+    counted = (*measures.COUNTED, measures.MACS, measures.ELEMENTS_PER_MAC)
+    for case, about in PEER_CASES.items():
+        say(case)
+        names = [name for name in PEERS if len(about.shape) == 4 or 'timm' not in name]
+        found = Race(setting, case, (*BASELINES, *ours, *names), 5 if quick else 21, counted).rows()
+        uneven = [row for row in found if row.measure == measures.MACS and not abs(row.ratio - 1) <= 0.03]
+        if uneven:
+            raise ArithmeticError(f'{case}: more than 3 % from its multiply-adds: {uneven}')
+        yield from found
+
+
+PARTS = {part.__name__: part for part in (networks, pages, growth, start, peers)}

@@ -1,0 +1,116 @@
+"""The benchmark runs, compares like with like, and its figures are those of the page. No time is judged."""
+
+import os
+
+import pytest
+import torch
+
+from benchmarks import chart, measures, page
+from benchmarks.cases import CASES, TINY
+from benchmarks.contenders import WAYS, fits
+from benchmarks.parts import Race, check_alike, in_turns
+from benchmarks.results import RESULTS, Setting, read, rows, spread, write
+from benchmarks.worker import Failed, Job, Worker
+
+SETTING = Setting('networks')
+
+
+@pytest.fixture(scope='module')
+def race():
+    return Race(SETTING, TINY, ('plain', 'lean (default)', 'plain, channels last'), rounds=2).rows()
+
+
+def test_race_takes_every_measure_of_those_that_fit(race):
+    assert {(row.contender, row.measure) for row in race} == {
+        (name, measure)
+        for name in ('plain', 'lean (default)')  # there are no channels-last signals
+        for measure in (measures.FIRST, *measures.COUNTED, *measures.TIMED)
+    }
+    assert {row.measure: row.n for row in race} == dict.fromkeys(
+        (measures.FIRST, *measures.COUNTED), 1
+    ) | dict.fromkeys(measures.TIMED, 2)
+
+
+def test_race_sees_the_memory_that_is_spared(race):
+    kept = {row.contender: row for row in race if row.measure == measures.KEPT}
+    assert kept['plain'].ratio == 1
+    assert kept['lean (default)'].ratio < 0.5
+
+
+def test_table_and_csv_hold_the_race(race, tmp_path):
+    text = page.tables(race)
+    assert TINY in text
+    assert '| lean (default) |' in text
+    write(tmp_path / 'rows.csv', race)
+    back = read(tmp_path / 'rows.csv')
+    assert [(row.case, row.contender, row.n, row.date) for row in back] == [
+        (row.case, row.contender, row.n, row.date) for row in race
+    ]
+    assert [row.median for row in back] == pytest.approx([row.median for row in race], rel=1e-5)
+
+
+def test_picture_is_drawn(race, tmp_path):
+    chart.draw(race, tmp_path / 'chart.png')
+    assert (tmp_path / 'chart.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.parametrize('name', [name for name in WAYS if 'compiled' not in name and name != 'optimized'])
+def test_ways_give_the_same(name):
+    case = 'UNet2d(8, [2]*3) 2×3×96×96'
+    expected, x = CASES[case].setup('cpu')
+    y = expected(x)
+    net, x = CASES[case].setup('cpu')
+    for step in WAYS[name]:
+        net, x = step(net, x)
+    torch.testing.assert_close(net(x), y, rtol=1e-3, atol=1e-3)
+
+
+def test_worker_hands_errors_on():
+    with pytest.raises(Failed, match='no such contender'):
+        Worker(Job(TINY, 'no such contender'))
+
+
+def test_worker_starts_with_its_environment():
+    before = dict(os.environ)
+    worker = Worker(Job(TINY, 'plain', environment={'TORCHINDUCTOR_CACHE_DIR': 'somewhere'}))
+    assert worker.ask(measures.KEPT) > 0
+    worker.close()
+    assert dict(os.environ) == before
+
+
+def test_ratios_are_taken_round_by_round_to_the_better_plain_layout():
+    values = {'plain': [3.0, 5.0], 'plain, channels last': [2.0, 4.0], 'optimized': [1.0, 1.0]}
+    found = {row.contender: row for row in rows(SETTING, TINY, measures.STEP, values)}
+    assert {row.baseline for row in found.values()} == {'plain, channels last'}
+    assert found['optimized'].ratio == pytest.approx((1 / 2 + 1 / 4) / 2)
+    assert (found['plain'].ratio_p20, found['plain'].ratio_p80) == pytest.approx((1.30, 1.45))
+
+
+def test_spread_of_one_value_is_that_value():
+    assert spread([3.0]) == (3.0, 3.0, 3.0)
+    assert spread([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == (3.5, 2.0, 5.0)
+
+
+def test_all_take_turns_in_every_round():
+    log = []
+    values = in_turns({name: lambda name=name: log.append(name) or float(len(log)) for name in 'abc'}, 4)
+    assert [sorted(log[start : start + 3]) for start in range(0, 12, 3)] == [['a', 'b', 'c']] * 4
+    assert sorted(value for own in values.values() for value in own) == list(range(1, 13))
+
+
+@pytest.mark.parametrize('loss', [1.1, float('nan')])
+def test_different_computations_are_not_compared(loss):
+    with pytest.raises(ArithmeticError, match='different things'):
+        check_alike({'plain': 1.0, 'optimized': loss}, 1e-3)
+    check_alike({'plain': 1.0, 'optimized': 1.0005}, 1e-3)
+
+
+def test_signals_have_no_channels_last():
+    assert fits('plain, channels last', (2, 1, 8, 8))
+    assert not fits('plain, channels last', (2, 1, 8))
+
+
+@pytest.mark.skipif(not any(RESULTS.glob('*.csv')), reason='nothing has been measured yet')
+def test_page_shows_the_figures_of_the_csvs():
+    text = page.PAGE.read_text(encoding='utf-8')
+    assert page.filled(text) == text

@@ -126,7 +126,8 @@ class SignalAt(L.Callback):
         self.batch, self.number = batch, number
 
     def on_train_batch_end(self, trainer, *_):
-        if trainer.fit_loop.epoch_loop.total_batch_idx == self.batch:
+        # Only one process gets it: the others must hear of it.
+        if trainer.fit_loop.epoch_loop.total_batch_idx == self.batch and trainer.is_global_zero:
             os.kill(os.getpid(), self.number)
 
 

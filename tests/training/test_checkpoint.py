@@ -4,10 +4,11 @@ import resource
 
 import pytest
 import torch
+from tests.training.points import Sum, train
 
 from mdnc._archive import DamagedFileError, save_archive
 from mdnc.training.checkpoint import FOLDER, WholeFileIO, check_fits, keep_as, newest, sweep
-from tests.training.points import Sum, train
+from mdnc.training.history import read_history
 
 
 @pytest.fixture
@@ -107,15 +108,9 @@ def test_a_checkpoint_of_another_network_is_refused_with_both_named():
 
 
 def test_a_run_keeps_the_best_and_the_newest_two(tmp_path):
-    _, trainer = train(tmp_path)
-    scores = [row['val/loss'] for row in _history(tmp_path)]
+    train(tmp_path)
+    scores = [row['val/loss'] for row in read_history(tmp_path)]
     best = WholeFileIO().load_checkpoint(tmp_path / FOLDER / 'best.ckpt')
     assert best['callbacks']['Keeper']['best_score'] == pytest.approx(min(scores))
     assert best['epoch'] == scores.index(min(scores))
     assert len(list((tmp_path / FOLDER).glob('step-*.ckpt'))) == 2
-
-
-def _history(run_dir):
-    from mdnc.training.history import read_history
-
-    return read_history(run_dir)

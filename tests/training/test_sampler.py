@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.training.points import Points
 
 from mdnc.training import sampler
 from mdnc.training.sample import SampleError
 from mdnc.training.sampler import Batches, WorkerError, make_loader
-from tests.training.points import Points
 
 
 def _per_rank(monkeypatch, make, world):
@@ -19,7 +19,10 @@ def _per_rank(monkeypatch, make, world):
 
 
 @given(
-    samples=st.integers(1, 60), batch=st.integers(1, 17), world=st.integers(1, 5), accumulate=st.integers(1, 4),
+    samples=st.integers(1, 60),
+    batch=st.integers(1, 17),
+    world=st.integers(1, 5),
+    accumulate=st.integers(1, 4),
     limit=st.integers(1, 60) | st.none(),
 )
 def test_each_sample_counts_once_and_each_step_is_a_mean(samples, batch, world, accumulate, limit):

@@ -6,8 +6,8 @@ from typing import Any
 
 import lightning as L
 from jsonargparse import ArgumentError
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mdnc._files import whole_file
 from mdnc.cli import UsageError
@@ -32,7 +32,12 @@ class _Command(LightningCLI):
             save_config_callback=None,
             trainer_defaults=run.DEFAULTS,
             seed_everything_default=0,
-            parser_kwargs={'exit_on_error': False, 'allow_abbrev': False, 'prog': f'mdnc {verb}', 'description': _ABOUT[verb]},
+            parser_kwargs={
+                'exit_on_error': False,
+                'allow_abbrev': False,
+                'prog': f'mdnc {verb}',
+                'description': _ABOUT[verb],
+            },
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=request.words,
@@ -152,7 +157,7 @@ def predict(argv: list[str]) -> int:
 
     command = _command('predict', argv)
     output = command.request.output or command.run_dir / 'predictions.h5'
-    command.trainer.callbacks.append(PredictionWriter(output))
+    command.trainer.callbacks.append(PredictionWriter(output))  # type: ignore[attr-defined]
     command.trainer.predict(
         command.model, datamodule=command.datamodule, ckpt_path=command.checkpoint, return_predictions=False
     )

@@ -24,7 +24,7 @@ class Repeatable(L.Callback):
     """Seeds Python's, NumPy's and torch's generators (every device's) at each step, epoch and evaluation.
 
     Args:
-        seed: Start of every choice; None takes the one of `seed_everything`, or draws one and keeps it in the checkpoint.
+        seed: Start of every choice, kept in the checkpoints; None takes that of `seed_everything`, or torch's own.
     """
 
     def __init__(self, seed: int | None = None) -> None:

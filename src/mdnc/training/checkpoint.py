@@ -76,7 +76,7 @@ def newest(run_dir: str | os.PathLike[str]) -> tuple[Path | None, list[str]]:
     for path in _candidates(Path(run_dir) / FOLDER):
         try:
             check_archive(path)
-        except DamagedFileError as error:
+        except DamagedFileError as error:  # noqa: PERF203 # a handful of files, each of them large
             faults.append(str(error))
         else:
             return path, faults
@@ -124,8 +124,8 @@ def check_fits(task: L.LightningModule, checkpoint: dict[str, Any]) -> None:
     built = task.hparams.get('network')
     raise ValueError(
         f'the checkpoint is of another network: it holds {_words(held)}, the configuration builds {_words(built)}. '
-        f'{len(fitting)} of {len(ours)} tensors fit; the first that does not is {misfit}: {theirs.get(misfit, "missing")} '
-        f'in the checkpoint, {ours.get(misfit, "missing")} in the network'
+        f'{len(fitting)} of {len(ours)} tensors fit; the first that does not is {misfit}: '
+        f'{theirs.get(misfit, "missing")} in the checkpoint, {ours.get(misfit, "missing")} in the network'
     )
 
 

@@ -1,18 +1,21 @@
 """When a run is saved, and how it ends when it is told to."""
 
+import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from mdnc.training.chance import metric_sums, take_up_metrics
 from mdnc.training.checkpoint import BEST, FOLDER, keep_as, numbered, sweep
 from mdnc.training.history import History
 from mdnc.training.signals import Wish, Wishes
 
+_LOST = re.compile('peer|gloo|NCCL', re.IGNORECASE)
 _METRICS = 'mdnc_train_metrics'
 
 
@@ -103,6 +106,15 @@ class Keeper(Checkpoint):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._wishes.stop()
+        # The collective's own text tells of sockets; a killed neighbour is what nearly always stands behind it.
+        if trainer.world_size > 1 and isinstance(exception, RuntimeError) and _LOST.search(str(exception)):
+            kept = [path.name for path in numbered(self._folder)]
+            print(
+                f'process {trainer.global_rank} of {trainer.world_size}: another process of this run has died; '
+                f'checkpoints: {", ".join(kept) or "none"}',
+                file=sys.stderr,
+                flush=True,
+            )
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         # At its end an epoch's metrics have been reported, and wait to be reset.

@@ -120,6 +120,6 @@ def test(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModul
     }
     with whole_file(run_dir / 'test.json') as file:
         file.write(json.dumps({'checkpoint': checkpoint.name, **figures}, indent=2).encode())
-    pictures = getattr(task, 'pictures', lambda folder, history: [])(run_dir, read_history(run_dir))
+    pictures: list[Path] = getattr(task, 'pictures', lambda folder, history: [])(run_dir, read_history(run_dir))
     print('test: ' + '  '.join(f'{name} {value:.4g}' for name, value in figures.items()))
     print('written: ' + ', '.join(str(path) for path in [checkpoint, run_dir / 'metrics.csv', *pictures]), flush=True)

@@ -1,6 +1,7 @@
 """One sample on its way from a dataset to a batch: read, checked, named."""
 
-from typing import Any, Literal, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ class SampleError(ValueError):
     """A sample cannot be read, has another shape than its data set, or holds NaN or Inf; the text names it."""
 
 
-class Key(NamedTuple):
+@dataclass(frozen=True)
+class Key:
     """What the sampler asks a dataset for."""
 
     index: int

@@ -96,7 +96,6 @@ class Loader:
     """
 
     def __init__(self, loader: DataLoader[Any], batches: Batches) -> None:
-        self.sampler, self.batch_sampler = self, None  # Lightning asks for both
         self.batch_sampler = batches
         self.seen = 0
         self._loader = loader
@@ -118,7 +117,9 @@ class Loader:
         # A generator starts at its first `next`, when Lightning has set the epoch; workers read ahead, so the
         # position is counted here and not in the sampler.
         state, self._taken_up = self._taken_up, {}
-        self.seen = self.batch_sampler.start = state.get('seen', 0) if state.get('epoch') == self.batch_sampler.epoch else 0
+        self.seen = self.batch_sampler.start = (
+            state.get('seen', 0) if state.get('epoch') == self.batch_sampler.epoch else 0
+        )
         try:
             for batch in self._loader:
                 if 'error' in batch:
@@ -180,7 +181,7 @@ def make_loader(
     batches = Batches(len(samples), batch_size, shuffle, seed)
     loader = DataLoader(
         Checked(samples, nonfinite),
-        batch_sampler=batches,  # type: ignore[arg-type] # keys instead of numbers
+        batch_sampler=batches,  # keys instead of numbers
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,

@@ -20,12 +20,15 @@ class Sanity(L.Callback):
     """
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        loader = trainer.datamodule.train_dataloader() if getattr(trainer, 'datamodule', None) else None
+        data = getattr(trainer, 'datamodule', None)
+        loader = data.train_dataloader() if data is not None else None
         if not isinstance(loader, Loader):
             return
         batch = loader.first_batch()
         shape = tuple(batch['input'].shape)
-        lines = [f'data: {loader.batch_sampler.samples} training samples, {len(loader)} batches an epoch; {_about(batch)}']
+        lines = [
+            f'data: {loader.batch_sampler.samples} training samples, {len(loader)} batches an epoch; {_about(batch)}'
+        ]
         if trainer.is_global_zero:
             summary(getattr(pl_module, 'network', pl_module), shape[1:])
         # A strategy that cuts the parameters into pieces needs its own wrapper round each pass.

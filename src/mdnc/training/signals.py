@@ -59,8 +59,8 @@ def outlive_signals(worker: int) -> None:
 class Wishes:
     """Collects the signals of this process, and agrees with the other processes on what to do.
 
-    A signal may reach one process only, or several at different steps. A collective at each step, waited for at the next
-    one, makes all of them act after the same step and costs no time.
+    A signal may reach one process only, or several at different steps. A collective at each step, waited for at the
+    next one, makes all of them act after the same step and costs no time.
     """
 
     def __init__(self) -> None:

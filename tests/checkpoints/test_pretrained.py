@@ -197,6 +197,12 @@ def test_a_save_cut_off_leaves_a_whole_network(step, tmp_path, monkeypatch):
     assert not list(tmp_path.glob(f'*{_files.PART_SUFFIX}'))
 
 
+def test_what_a_save_replaces_is_removed(tmp_path):
+    for _ in range(3):
+        _encoder().save_pretrained(tmp_path)
+        assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_another_save_into_the_folder_is_left_alone(tmp_path):
     _encoder().save_pretrained(tmp_path)
     (tmp_path / 'model-0123456789abcdef.safetensors').write_bytes(b'of a save half way')
@@ -282,6 +288,20 @@ def test_other_training_checkpoints_are_refused(tmp_path):
     _archive(path, net, prefix='network.', name=['EncoderNet2d'])
     with pytest.raises(ValueError, match='not named by a str'):
         checkpoints.load(path)
+
+
+@pytest.mark.slow
+def test_a_run_of_mdnc_fit_loads_bare(tmp_path):
+    # Half a minute: an epoch of a recipe that ships with mdnc.
+    pytest.importorskip('lightning')
+    run = tmp_path / 'run'
+    words = ['--config', 'digits', '--trainer.max_epochs', '1', '--trainer.default_root_dir', str(run)]
+    subprocess.run([sys.executable, '-m', 'mdnc.cli', 'fit', *words], check=True, stdout=subprocess.DEVNULL)
+    net = checkpoints.load(run)
+    assert type(net) is resnet.EncoderNet2d
+    assert len(net.origin.data['classes']) == 10
+    saved = torch.load(run / 'checkpoints' / 'best.ckpt', weights_only=True)['state_dict']
+    assert all(torch.equal(value, saved[f'network.{key}']) for key, value in net.state_dict().items())
 
 
 KILLED = """

@@ -22,14 +22,16 @@ pytestmark = pytest.mark.filterwarnings('ignore::DeprecationWarning', 'ignore::F
 
 
 def test_each_recipe_states_a_figure():
-    assert RECIPES == sorted(STATED)
+    assert sorted(STATED) == RECIPES
 
 
 @pytest.mark.parametrize('name', RECIPES)
 def test_recipes_start(name, tmp_path, capsys):
     few = ['--trainer.max_epochs', '1', '--trainer.limit_train_batches', '1', '--trainer.limit_val_batches', '0']
     place = ['--trainer.default_root_dir', str(tmp_path), '--trainer.limit_test_batches', '0']
-    assert main(['fit', '--config', str(ROOT / f'recipes/{name}.yaml'), *few, *place, '--trainer.accelerator', 'cpu']) == 0
+    assert (
+        main(['fit', '--config', str(ROOT / f'recipes/{name}.yaml'), *few, *place, '--trainer.accelerator', 'cpu']) == 0
+    )
     assert 'its gradient reaches every parameter' in capsys.readouterr().out
 
 
@@ -52,7 +54,10 @@ def snippets():
 @pytest.mark.parametrize(('page', 'text'), [pytest.param(*found, id=found[0]) for found in snippets()])
 def test_the_recipes_in_the_pages_are_understood(page, text, tmp_path, capsys):
     whole = {
-        'model': {'class_path': 'Regression', 'init_args': {'network': {'name': 'encnet12', 'arguments': {'order': 1}}}},
+        'model': {
+            'class_path': 'Regression',
+            'init_args': {'network': {'name': 'encnet12', 'arguments': {'order': 1}}},
+        },
         'data': {'class_path': 'Digits'},
         'trainer': {'max_epochs': 1},
         **yaml.safe_load(text),

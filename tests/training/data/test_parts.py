@@ -11,6 +11,7 @@ from mdnc.training.data.location import memory_rows, open_pair, open_reader
 from mdnc.training.data.normalisation import channel_statistics, windows
 from mdnc.training.data.samples import Samples, View
 from mdnc.training.data.split import split_samples
+from mdnc.training.sample import SampleError
 
 
 @given(total=st.integers(3, 60), val=st.floats(0, 0.4), test=st.floats(0, 0.4), seed=st.integers(0, 3))
@@ -255,3 +256,15 @@ def test_flip_of_an_axis_that_is_not_there():
 def test_options_out_of_range(options, text):
     with pytest.raises(ValueError, match=text):
         ArrayData(np.zeros((4, 1, 8)), **options)
+
+
+def test_bad_samples_of_a_folder_are_named_with_file_and_number(tmp_path):
+    for number in range(6):
+        np.save(tmp_path / f's{number}.npy', np.zeros((1, 9 if number == 4 else 8)))
+    data = ArrayData(tmp_path, np.zeros(6), batch_size=6, split=Split(0, 0), normalise=False)
+    data.setup()
+    with pytest.raises(SampleError, match=r'sample 4 \(s4\.npy\): its shape is \(1, 9\), the data set has \(1, 8\)'):
+        list(data.train_dataloader())
+    (tmp_path / 's4.npy').write_bytes(b'no array')
+    with pytest.raises(SampleError, match=r'sample 4 \(s4\.npy\): '):
+        list(data.train_dataloader())

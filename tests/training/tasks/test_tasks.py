@@ -297,3 +297,9 @@ def test_a_schedule_without_an_end_is_refused(tmp_path):
     task, (x, y) = make(Classification, 1)
     with pytest.raises(ValueError, match='the schedule needs an end: set max_epochs or max_steps'):
         trainer(tmp_path, max_epochs=-1, max_steps=-1).fit(task, ArrayData(x, y, split=Split(0, 0)))
+
+
+def test_a_network_for_another_number_of_classes_is_refused():
+    task = Classification(encoder(1, 3), data={'classes': ['cat', 'dog']})
+    with pytest.raises(ValueError, match='the network tells 3 classes apart, but the data have 2: cat, dog'):
+        task.describe({'target': torch.tensor([0, 1])})

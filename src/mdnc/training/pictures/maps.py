@@ -87,7 +87,9 @@ def _draw_images(figure: Any, examples: Sequence[Example], style: Style) -> None
     if style.classes is not None:
         colours = _class_colours(len(style.classes))
         handles = [Patch(color=colours(number), label=name) for number, name in enumerate(style.classes)]
-        figure.legend(handles=handles, loc='outside lower center', ncols=min(len(handles), 6))
+        each = 0.8 + 0.09 * max(map(len, style.classes))  # inches that a name of ordinary letters takes
+        columns = max(1, int(2.9 * len(titles) / each))
+        figure.legend(handles=handles, loc='outside lower center', ncols=min(len(handles), columns))
 
 
 def _class_colours(count: int) -> ListedColormap:
@@ -119,15 +121,15 @@ def _draw_row(figure: Any, line: Sequence[Any], maps: dict[str, Map], style: Sty
 
 
 def _draw_lines(figure: Any, examples: Sequence[Example], style: Style) -> None:
-    apart = not style.alike
+    apart, form = not style.alike, 'default' if style.classes is None else 'steps-mid'
     grid = figure.subplots(len(examples) * (1 + apart), 1, squeeze=False, sharex=True)[:, 0]
     for number, example in enumerate(examples):
         upper, lower = grid[number * (1 + apart)], grid[number * (1 + apart) + apart]
         upper.plot(example.given.T, color='0.6', label='input')
         upper.set_title(example.name, fontsize=9)
         if example.target is not None:
-            lower.plot(example.target, color='tab:blue', label='target', linewidth=2.5, alpha=0.6)
-        lower.plot(example.output, color='tab:red', label='output', linewidth=1)
+            lower.plot(example.target, color='tab:blue', label='target', linewidth=2.5, alpha=0.6, drawstyle=form)
+        lower.plot(example.output, color='tab:red', label='output', linewidth=1, drawstyle=form)
         if style.classes is not None:
             lower.set_yticks(range(len(style.classes)), style.classes)
         for axes in {upper, lower}:

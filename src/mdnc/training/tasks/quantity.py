@@ -226,7 +226,7 @@ class Reconstruction(DenseRegression):
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
         if self._noisy:
-            self.log('test/rmse_of_input', self.before.compute())
+            self.log('test/rmse_of_input', self.before.compute(), sync_dist=True)
             self.before.reset()
 
     def panels(self) -> list[Panel]:

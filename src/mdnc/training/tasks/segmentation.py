@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
@@ -110,7 +111,9 @@ class Segmentation(Task):
         self._kept = []
 
     def collect(self, output: Tensor, batch: Batch) -> None:
-        keep_examples(self._kept, batch, self.target(batch), output.argmax(1))
+        target = self.target(batch)
+        shown = target.float().masked_fill(target == self.ignore, torch.nan)
+        keep_examples(self._kept, batch, shown, output.argmax(1))
 
     def panels(self) -> list[Panel]:
         return [maps_panel(self._kept, Style(classes=self.names()))] if self._kept else []

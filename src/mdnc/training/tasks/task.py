@@ -237,7 +237,6 @@ class Task(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._log('train')
-        self.log('lr', self.trainer.optimizers[0].param_groups[0]['lr'], rank_zero_only=True)
 
     def on_validation_epoch_end(self) -> None:
         self._log('val')
@@ -248,8 +247,8 @@ class Task(L.LightningModule):
     def _log(self, stage: str) -> None:
         for name, metric in getattr(self, f'{stage}_metrics').items():
             for key, value in self.rows(name, metric.compute()).items():
-                # `compute` has already brought the processes together, so that each logs the same.
-                self.log(f'{stage}/{key}', value, prog_bar=name == 'loss', sync_dist=False, rank_zero_only=False)
+                # `compute` has brought the processes together: all log the same, and its mean is the same again.
+                self.log(f'{stage}/{key}', value, prog_bar=name == 'loss', sync_dist=True)
             metric.reset()
 
     def rows(self, name: str, value: Tensor) -> dict[str, Tensor]:
@@ -260,7 +259,13 @@ class Task(L.LightningModule):
 
     def names(self) -> list[str]:
         """Names of what the network gives: of classes, or of quantities; numbers where there are none."""
-        return self.facts.get('classes') or [str(number) for number in range(self.outputs)]
+        classes: list[str] | None = self.facts.get('classes')
+        if classes is not None and len(classes) != self.outputs:
+            raise ValueError(
+                f'{type(self).__name__}: the network tells {self.outputs} classes apart, but the data have '
+                f'{len(classes)}: {", ".join(classes[:10])}{"…" if len(classes) > 10 else ""}'
+            )
+        return classes or [str(number) for number in range(self.outputs)]
 
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self.network, self.hparams['weight_decay'])

@@ -12,12 +12,11 @@ from mdnc import ops
 from mdnc.analysis import compare, describe, memory_forecast
 from mdnc.modules.resnet import BlockPlain2d, EncoderNet2d, UNet1d, UNet2d, encnet12
 from tests import catalogue
+from tests.analysis.entries import EVERY
 from tests.catalogue import identity
 
-SMALL = [entry for entry in catalogue.ENTRIES if not entry.name.endswith(('47', '48', '62', '63', '65', '83'))]
 
-
-@pytest.mark.parametrize('entry', SMALL, ids=identity)
+@EVERY
 def test_figures_equal_those_of_others(entry):
     net, x = entry.build(), entry.sample()
     whole = describe(net, entry.input, 2).whole

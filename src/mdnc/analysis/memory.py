@@ -178,25 +178,28 @@ def _optimizer(optimizer: object) -> Optimizer | None:
 
 def _optimizer_states(stand: StandIn, make: Optimizer | None) -> dict[str, int]:
     """Bytes of an optimizer's state for each parameter that is trained, found by a step of it."""
-    # On the CPU whatever the network's device: states are as large there, and no device's own code is needed.
-    trained = {
-        name: torch.empty_like(parameter, device='cpu', requires_grad=True)
-        for name, parameter in stand.parameters.items()
-        if parameter.requires_grad
-    }
+    trained = {name: parameter for name, parameter in stand.parameters.items() if parameter.requires_grad}
     if make is None or not trained:
         return {}
-    for parameter in trained.values():
-        parameter.grad = torch.empty_like(parameter)
-    made = make(list(trained.values()))
+    # One for each shape, and on the CPU: states are as large for all others, and no device's own code is needed.
+    kinds = {
+        (parameter.shape, parameter.dtype): torch.empty_like(parameter, device='cpu', requires_grad=True)
+        for parameter in trained.values()
+    }
+    for kind in kinds.values():
+        kind.grad = torch.empty_like(kind)
+    made = make(list(kinds.values()))
     try:
         made.step()
     except DataDependentOutputException as error:
         raise ValueError(
             f'memory_forecast: {type(made).__name__} computes with values of the parameters, which a forecast does '
-            "not have. Give optimizer=None and add its state yourself."
+            'not have. Give optimizer=None and add its state yourself.'
         ) from error
-    return {name: sum(map(_bytes, _tensors(made.state[parameter]))) for name, parameter in trained.items()}
+    return {
+        name: sum(map(_bytes, _tensors(made.state[kinds[parameter.shape, parameter.dtype]])))
+        for name, parameter in trained.items()
+    }
 
 
 def _tensors(state: dict[str, Any]) -> list[Tensor]:

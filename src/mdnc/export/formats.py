@@ -37,6 +37,7 @@ class Format(Protocol):
     """A kind of file; torch opens its own by their suffix only."""
 
     suffix: ClassVar[str]
+    dtypes: ClassVar[tuple[torch.dtype, ...]]
 
     def prepare(self) -> None:
         """Raise now what would fail after minutes: a missing package or compiler."""
@@ -57,6 +58,7 @@ class Onnx:
     """
 
     suffix: ClassVar[str] = '.onnx'
+    dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32,)  # onnxruntime convolves no float64
     opset: int | None = None
 
     def prepare(self) -> None:
@@ -97,6 +99,7 @@ class TorchExport:
     """``torch.export``, for any device that torch has."""
 
     suffix: ClassVar[str] = '.pt2'
+    dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32, torch.float64)
 
     def prepare(self) -> None:
         pass
@@ -116,6 +119,7 @@ class AotInductor:
     """Code compiled ahead of time for the device of the network, run without tracing or compiling anything."""
 
     suffix: ClassVar[str] = '.pt2'
+    dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32, torch.float64)
 
     def prepare(self) -> None:
         from torch._inductor import cpp_builder, exc

@@ -15,8 +15,6 @@ from mdnc.export.contract import axes, sample_shape
 from mdnc.modules import _pretrained
 from mdnc.modules.resnet.network import _ResNetNd
 
-DTYPES = (torch.float32, torch.float64)
-
 
 class Scaled(nn.Module):
     """A copy of a network in eval mode, between the scales of its input's and its output's values.

@@ -13,7 +13,7 @@ from mdnc._files import whole_file
 from mdnc.export.comparison import Compared, compare
 from mdnc.export.contract import axes, facts, trial_shapes
 from mdnc.export.formats import AotInductor, Format, Onnx, TorchExport
-from mdnc.export.graph import DTYPES, Scaled, captured
+from mdnc.export.graph import Scaled, captured
 from mdnc.modules.resnet.network import _ResNetNd
 
 
@@ -61,7 +61,7 @@ def to_onnx(
     is and which sizes it takes. The network itself is not changed; a copy on the CPU is exported, in eval mode.
 
     Args:
-        net: A network in float32 or float64.
+        net: A network in float32.
         path: The file, ``….onnx``, written whole or not at all.
         normalisation: ``{'mean': […], 'std': […]}`` of the input's channels to make part of the graph, which then takes
             values in the data's own units, for example ``net.origin.data['normalisation']``.
@@ -90,7 +90,7 @@ def to_torch_export(
     """Write a network for ``torch.export.load``, with a free batch and free lengths; it then runs without mdnc.
 
     Args:
-        net: As in `to_onnx`.
+        net: A network in float32 or float64.
         path: As in `to_onnx`, but ``….pt2``.
         normalisation: As in `to_onnx`.
         target_normalisation: As in `to_onnx`.
@@ -118,7 +118,7 @@ def to_aotinductor(
     minute to several.
 
     Args:
-        net: As in `to_onnx`.
+        net: A network in float32 or float64.
         path: As in `to_onnx`, but ``….pt2``.
         normalisation: As in `to_onnx`.
         target_normalisation: As in `to_onnx`.
@@ -131,7 +131,7 @@ def to_aotinductor(
         TypeError: As `to_onnx`.
         ValueError: As `to_onnx`.
     """
-    _refuse_others('to_aotinductor', net)
+    _refuse_others('to_aotinductor', net, AotInductor)
     device = next(net.parameters()).device
     request = _Request('to_aotinductor', net, Path(path), normalisation, target_normalisation, device)
     return _export(request, AotInductor())
@@ -139,7 +139,7 @@ def to_aotinductor(
 
 def _export(request: _Request, kind: Format) -> Exported:
     owner, net, path = request.owner, request.net, request.path
-    _refuse_others(owner, net)
+    _refuse_others(owner, net, type(kind))
     if not path.parent.is_dir() or path.is_dir():
         raise FileNotFoundError(f'{owner}: path={path} must be a file in a folder that is there.')
     if path.suffix != kind.suffix:
@@ -163,11 +163,12 @@ def _export(request: _Request, kind: Format) -> Exported:
     return Exported(path, said, compared)
 
 
-def _refuse_others(owner: str, net: object) -> None:
+def _refuse_others(owner: str, net: object, kind: type[Format]) -> None:
     if not isinstance(net, _ResNetNd):
         raise TypeError(f'{owner}: net must be a network of mdnc, not a {type(net).__name__}.')
     dtypes = {weight.dtype for weight in net.parameters()}
-    if len(dtypes) > 1 or not dtypes <= set(DTYPES):
+    if len(dtypes) > 1 or not dtypes <= set(kind.dtypes):
+        have, legal = (' and '.join(sorted(map(str, each))) for each in (dtypes, kind.dtypes))
         raise ValueError(
-            f'{owner}: net has weights of {sorted(map(str, dtypes))}; make them float32 first: net.float().'
+            f'{owner}: net has weights of {have}, and this format takes {legal}; make them float32 first: net.float().'
         )

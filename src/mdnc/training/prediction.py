@@ -103,7 +103,8 @@ class PredictionWriter(L.Callback):
     """Writes what `trainer.predict` gives to one file.
 
     It holds ``index`` (numbers of the samples, ascending), ``name``, ``classes`` where there are such, and
-    ``prediction``: one array ``(N, ...)``, or, for samples of different sizes, one array a sample under ``prediction/<index>``.
+    ``prediction``: one array ``(N, ...)``, or one array a sample under ``prediction/<index>`` where
+    their sizes differ.
 
     Args:
         path: The file, ``.h5`` or ``.npz``. Several processes need to see its folder, all of them.

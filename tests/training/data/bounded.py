@@ -1,4 +1,4 @@
-"""Trains for an epoch on an HDF5 file of a given size and prints by how much its memory grew: `bounded.py FILE KIND`."""
+"""Trains for an epoch on an HDF5 file and prints by how much the memory grew: `bounded.py FILE FOLDER`."""
 
 import resource
 import sys

@@ -258,6 +258,17 @@ def test_options_out_of_range(options, text):
         ArrayData(np.zeros((4, 1, 8)), **options)
 
 
+def test_new_inputs_need_no_training_data_and_get_no_noise():
+    data = ArrayData('gone.npy', predict=np.ones((3, 1, 8)), corruption=1.0)
+    data.setup('predict')
+    np.testing.assert_array_equal(data.predict.item(2, None)['input'], np.ones((1, 8)))
+
+
+def test_shapes_that_cannot_be_samples_are_named_at_the_start():
+    with pytest.raises(DataError, match=r'array\[0\]: its shape is \(8,\), but samples are'):
+        ArrayData(np.zeros((20, 8))).setup()
+
+
 def test_bad_samples_of_a_folder_are_named_with_file_and_number(tmp_path):
     for number in range(6):
         np.save(tmp_path / f's{number}.npy', np.zeros((1, 9 if number == 4 else 8)))

@@ -159,6 +159,7 @@ def test_csv_of_quantities(tmp_path):
         ('number.npy', DataError, r'number\.npy holds a single number'),
         ('objects.npy', DataError, r'objects\.npy cannot be read: '),
         ('objects.npz', DataError, r'objects\.npz cannot be read: it holds Python objects'),
+        ('number.npy::x', DataError, 'files of this kind hold one array; ::x has no meaning'),
         ('labels.csv::size', DataError, r"labels\.csv: no column \['size'\]"),
     ],
 )
@@ -207,3 +208,17 @@ def test_rows_of_an_array_in_memory_have_names():
 def test_paths_may_be_path_objects(tmp_path):
     assert isinstance(write_npy(tmp_path, values((2, 1, 3))), Path)
     assert len(open_reader([tmp_path / 'x.npy', tmp_path / 'x.npy'])) == 4
+
+
+def test_lists_of_numbers_are_arrays_and_readers_are_themselves():
+    reader = open_reader([3, 1, 2])
+    assert int(reader.read(1)) == 1
+    assert open_reader(reader) is reader
+    with pytest.raises(DataError, match='the list of data files is empty'):
+        open_reader([])
+
+
+def test_a_table_that_names_files_wants_files(tmp_path):
+    (tmp_path / 'labels.csv').write_text('file,y\na,1\n')
+    with pytest.raises(DataError, match=r'labels\.csv names files, so the inputs must be a folder'):
+        open_pair(np.zeros((1, 1, 4)), f'{tmp_path}/labels.csv')

@@ -242,4 +242,6 @@ class ArrayData(SampleData):
             super().setup(stage)
         if self._new is not None:
             pair = open_pair(self._new, None)
-            self.predict = Samples(pair, np.arange(len(pair.inputs)), replace(self._view, order=self.order))
+            # They are what they are: noise that was added for training is not added to them.
+            view = replace(self._view, order=self.order, corruption=0.0)
+            self.predict = Samples(pair, np.arange(len(pair.inputs)), view)

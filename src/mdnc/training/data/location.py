@@ -64,12 +64,18 @@ def open_reader(location: Location) -> Reader:
         FileNotFoundError: Nothing has that name.
         DataError: The file cannot be read as what its name says, or lacks the member.
     """
-    if isinstance(location, str | os.PathLike):
-        return _open_text(os.fspath(location))
-    if isinstance(location, Sequence):
-        readers = [_open_text(os.fspath(text)) for text in location]
-        return readers[0] if len(readers) == 1 else Joined(readers)
-    return location if isinstance(location, Folder | Table | Rows | Joined) else memory_rows(location)
+    if isinstance(location, Reader):
+        return location
+    texts = [location] if isinstance(location, str | os.PathLike) else location
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str | os.PathLike) for text in texts):
+        return memory_rows(location)
+    return _as_one([_open_text(os.fspath(text)) for text in texts])
+
+
+def _as_one(readers: Sequence[Reader]) -> Reader:
+    if not readers:
+        raise DataError('the list of data files is empty')
+    return readers[0] if len(readers) == 1 else Joined(readers)
 
 
 def _open_text(text: str) -> Reader:
@@ -77,10 +83,12 @@ def _open_text(text: str) -> Reader:
     paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
     if not paths:
         raise FileNotFoundError(f'data: no file or folder is called {pattern!r} (seen from {os.getcwd()})')
-    if Path(paths[0]).suffix.lower() in SAMPLE_FORMATS and Path(paths[0]).suffix.lower() != '.npy':
+    suffix = Path(paths[0]).suffix.lower()
+    if member and (suffix == '.npy' or suffix in SAMPLE_FORMATS or not suffix):
+        raise DataError(f'{text}: files of this kind hold one array; ::{member} has no meaning')
+    if suffix in SAMPLE_FORMATS and suffix not in ROW_FORMATS:
         return Folder(paths)
-    readers = [_open_path(path, member) for path in paths]
-    return readers[0] if len(readers) == 1 else Joined(readers)
+    return _as_one([_open_path(path, member) for path in paths])
 
 
 def _open_path(path: str, member: str) -> Reader:
@@ -106,7 +114,9 @@ def open_pair(inputs: Location, targets: Location | None) -> Pair:
     if targets is None:
         return Pair(source)
     wanted = open_reader(targets)
-    if isinstance(source, Folder) and isinstance(wanted, Table) and wanted.files is not None:
+    if isinstance(wanted, Table) and wanted.files is not None:
+        if not isinstance(source, Folder):
+            raise DataError(f'{wanted.file(0)} names files, so the inputs must be a folder or a pattern of such files')
         source = _ordered(source, wanted.files, wanted.file(0))
     if isinstance(source, Folder) and isinstance(wanted, Folder):
         _same_names(source, wanted)

@@ -7,7 +7,7 @@ a number ``()``. A format is one file beside this one, which says how a path bec
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ class DataError(ValueError):
     """A data file, or a sample in it, cannot be used; the text names the file and the sample."""
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Samples that are read one at a time, whole or in part."""
 

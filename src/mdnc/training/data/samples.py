@@ -69,7 +69,10 @@ class Samples:
         self.shape = None if self.varied or not len(self) else self._item_shape()
 
     def _item_shape(self) -> tuple[int, ...]:
-        channels, *size = self._stored_shape(self._number(0))
+        try:
+            channels, *size = self._stored_shape(self._number(0))
+        except DataError as error:
+            raise DataError(f'{self.name(0)}: {error}') from error
         return (channels, *(self._window_size or size))
 
     def __len__(self) -> int:

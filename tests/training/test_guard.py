@@ -37,7 +37,8 @@ def test_the_first_batch_is_described(tmp_path, capsys):
     train(tmp_path, max_epochs=1)
     out = capsys.readouterr().out
     assert 'Total params: 81' in out
-    assert 'data: 49 training samples, 7 batches an epoch; input (8, 3) float32' in out
+    assert 'data: 49 training samples in 7 batches; input (8, 3) float32' in out
+    assert 'memory: 0 MiB a process' in out
     assert 'its gradient reaches every parameter' in out
     assert 'epoch 0  step 7' in out
     assert len(read_history(tmp_path)) == 1

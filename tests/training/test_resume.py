@@ -1,6 +1,7 @@
 """A run that is stopped and continued ends with the bits, and the rows, of one that never stopped."""
 
 import csv
+import os
 import signal
 
 import pytest
@@ -46,6 +47,27 @@ def test_continuing_gives_the_same_bits(tmp_path, options, stops):
             train(run_dir, callbacks=[SignalAt(stop, signal.SIGTERM)], **options)
         assert left.value.code == 143
         assert _same(_end(run_dir, **options), never_stopped), f'stopped after batch {stop}'
+
+
+@pytest.mark.parametrize(('options', 'validation'), [({}, 1), ({'val_check_interval': 0.5}, 3)])
+def test_a_stop_within_a_validation_repeats_the_validation(tmp_path, options, validation):
+    class SignalWithin(SignalAt):
+        seen = 0
+
+        def on_train_batch_end(self, *_):
+            pass
+
+        def on_validation_batch_start(self, trainer, *_):
+            if not trainer.sanity_checking:
+                self.seen += 1
+                if self.seen == 3 * self.batch + 2:  # the second of three batches
+                    os.kill(os.getpid(), self.number)
+
+    never_stopped = _end(tmp_path / 'whole', **options)
+    with pytest.raises(SystemExit) as left:
+        train(tmp_path / 'stopped', callbacks=[SignalWithin(validation, signal.SIGTERM)], **options)
+    assert left.value.code == 143
+    assert _same(_end(tmp_path / 'stopped', **options), never_stopped)
 
 
 def test_a_stop_within_an_epoch_is_saved_there(tmp_path):

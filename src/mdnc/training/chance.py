@@ -72,8 +72,8 @@ def metric_sums(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def take_up_metrics(metrics: Mapping[str, Any], sums: dict[str, dict[str, Any]], rank: int) -> None:
     """Fill metrics with sums of before; one process takes them all, so that they count once."""
     for name, values in sums.items():
-        if rank == 0 and name in metrics:
-            for key, value in values.items():
-                setattr(
-                    metrics[name], key, apply_to_collection(value, torch.Tensor, torch.Tensor.to, metrics[name].device)
-                )
+        if name in metrics:
+            metric = metrics[name]
+            metric._update_count = 1  # or `compute` would warn where the epoch has no batch left
+            for key, value in values.items() if rank == 0 else ():
+                setattr(metric, key, apply_to_collection(value, torch.Tensor, torch.Tensor.to, metric.device))

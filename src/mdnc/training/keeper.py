@@ -42,7 +42,7 @@ class Keeper(Checkpoint):
         self._wishes = Wishes()
         self._saved = time.monotonic()
         self._leaving = Wish.NOTHING
-        self._validated = self._epoch_over = False
+        self._validated = self._epoch_over = self._validating = False
         self._folder = Path()
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,6 +79,16 @@ class Keeper(Checkpoint):
             self._save(trainer)
         if wish > Wish.SAVE:
             self._leave(trainer, wish)
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
+    ) -> None:
+        if trainer.state.fn == 'fit' and not trainer.sanity_checking:
+            wish = self._wishes.agreed()
+            if wish > Wish.SAVE:
+                self._validating = True
+                self._save(trainer)
+                self._leave(trainer, wish)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._validated = not trainer.sanity_checking
@@ -120,6 +130,11 @@ class Keeper(Checkpoint):
         # At its end an epoch's metrics have been reported, and wait to be reset.
         unfinished = {} if self._epoch_over else getattr(pl_module, 'train_metrics', {})
         checkpoint[_METRICS] = metric_sums(unfinished)
+        if self._validating:
+            # Tell Lightning that this validation has not begun, so that it runs whole when the run goes on.
+            progress = checkpoint['loops']['fit_loop']['epoch_loop.val_loop.batch_progress']
+            progress['total'] = {'ready': 1, 'started': 1, 'processed': 0, 'completed': 0}
+            progress['current'] = dict.fromkeys(progress['current'], 0)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         take_up_metrics(getattr(pl_module, 'train_metrics', {}), checkpoint.get(_METRICS, {}), trainer.global_rank)

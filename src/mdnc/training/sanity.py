@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
+from mdnc.analysis import memory_forecast
 from mdnc.contribs.torchsummary import summary
 from mdnc.contribs.torchsummary.record import random_state_kept, unchanged
 from mdnc.training.sampler import Loader
@@ -19,22 +20,29 @@ class Sanity(L.Callback):
     trainable parameter. A task may add its own checks (``check(batch)``) and lines (``describe(batch)``).
     """
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def __init__(self) -> None:
+        self._batch: dict[str, Any] | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         data = getattr(trainer, 'datamodule', None)
-        loader = data.train_dataloader() if data is not None else None
+        loader = data.train_dataloader() if stage == 'fit' and data is not None else None
         if not isinstance(loader, Loader):
             return
-        batch = loader.first_batch()
-        shape = tuple(batch['input'].shape)
-        lines = [
-            f'data: {loader.batch_sampler.samples} training samples, {len(loader)} batches an epoch; {_about(batch)}'
-        ]
-        if trainer.is_global_zero:
+        self._batch = loader.first_batch()
+        if trainer.is_global_zero:  # the network is still whole here, whatever a strategy makes of it later
+            shape = tuple(self._batch['input'].shape)
             summary(getattr(pl_module, 'network', pl_module), shape[1:])
+            print(
+                f'data: {loader.batch_sampler.samples} training samples in {len(loader)} batches; {_about(self._batch)}'
+            )
+            print(_memory(trainer, pl_module, shape), flush=True)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        batch, self._batch = self._batch, None
+        lines = [f'run: {trainer.default_root_dir} on {trainer.world_size} × {pl_module.device.type}']
         # A strategy that cuts the parameters into pieces needs its own wrapper round each pass.
-        if hasattr(pl_module, 'losses') and type(trainer.strategy) in (SingleDeviceStrategy, DDPStrategy):
-            lines += _try(trainer, pl_module, batch)
-        lines.append(f'run: {trainer.default_root_dir} on {trainer.world_size} × {pl_module.device.type}')
+        if batch and hasattr(pl_module, 'losses') and type(trainer.strategy) in (SingleDeviceStrategy, DDPStrategy):
+            lines = _try(trainer, pl_module, batch) + lines
         if trainer.is_global_zero:
             print('\n'.join(lines), flush=True)
 
@@ -64,6 +72,15 @@ def _try(trainer: L.Trainer, task: L.LightningModule, batch: dict[str, Any]) -> 
     return [*lines, f'loss before training: {losses.mean().item():.4g}, its gradient reaches every parameter']
 
 
+def _memory(trainer: L.Trainer, task: L.LightningModule, shape: tuple[int, ...]) -> str:
+    try:
+        with trainer.precision_plugin.train_step_context():
+            forecast = memory_forecast(getattr(task, 'network', task), shape[1:], shape[0])
+    except (ValueError, TypeError, RuntimeError) as error:  # a network of others may do what a stand-in cannot
+        return f'memory: no forecast for this network ({str(error).splitlines()[0]})'
+    return f'memory: {forecast.total / 2**20:,.0f} MiB a process for weights, gradients, AdamW and what backward keeps'
+
+
 def _check_loss(losses: Tensor, names: list[str]) -> None:
     bad = [name for name, loss in zip(names, losses.tolist(), strict=True) if loss != loss or abs(loss) == float('inf')]
     if bad:
@@ -75,6 +92,6 @@ def _check_gradients(task: nn.Module) -> None:
     bad = [name for name, grad in trainable if grad is None or not bool(torch.isfinite(grad).all())]
     if bad:
         raise ValueError(
-            f'no finite gradient reaches {", ".join(bad[:5])} ({len(bad)} of {len(trainable)} parameters): the loss does '
-            'not depend on them, or overflows'
+            f'no finite gradient reaches {", ".join(bad[:5])} ({len(bad)} of {len(trainable)} parameters): '
+            'the loss does not depend on them, or overflows'
         )

@@ -91,6 +91,23 @@ def test_windows_cover_each_position_once_in_bounded_pieces(shape):
     assert max(map(len, rows)) * shape[0] * shape[2] <= max(2**22, shape[0] * shape[2])
 
 
+@pytest.mark.parametrize(
+    ('write', 'text'),
+    [
+        (lambda path: path.write_bytes(b'no array'), r'sample 3 \(s3\.npy\) cannot be used: '),
+        (lambda path: np.save(path, np.zeros((2, 8))), r'sample 3 \(s3\.npy\) .* has 2 channels, the first sample has 1'),
+    ],
+)
+def test_statistics_name_a_sample_that_cannot_be_used(write, text, tmp_path):
+    for number in range(6):
+        np.save(tmp_path / f's{number}.npy', np.zeros((1, 8)))
+    write(tmp_path / 's3.npy')
+    data = ArrayData(tmp_path, split=Split(0, 0))
+    data.setup()
+    with pytest.raises(DataError, match=text):
+        _ = data.facts
+
+
 def test_normalisation_is_of_the_training_part_only():
     x = np.concatenate([np.random.default_rng(0).normal(3, 2, (40, 1, 16)), np.full((10, 1, 16), 1e9)])
     data = ArrayData({'train': x[:40], 'val': x[40:], 'test': x[40:]})

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from mdnc.training.data.reader import Array, Reader
+from mdnc.training.data.reader import Array, DataError, Reader
 
 # Values read at once: 4 M values are 32 MB in the float64 of the sums.
 _VALUES = 2**22
@@ -45,9 +45,25 @@ def channel_statistics(pieces: Iterable[Array]) -> dict[str, list[float]]:
 
 
 def read_pieces(reader: Reader, numbers: Iterable[int], lone: bool) -> Iterator[Array]:
-    """Samples of a reader as pieces ``(C, ...)`` for `channel_statistics`; lone samples have no channel axis."""
+    """Samples of a reader as pieces ``(C, ...)`` for `channel_statistics`; lone samples have no channel axis.
+
+    Raises:
+        DataError: A sample cannot be read, or has another number of channels than the first.
+    """
+    channels = None
     for number in map(int, numbers):
-        shape = reader.shape(number)
-        for window in windows((1, *shape) if lone else shape):
-            piece = reader.read(number, window)
-            yield piece[None] if lone else piece
+        try:
+            for piece in _read_sample(reader, number, lone):
+                channels = len(piece) if channels is None else channels
+                if len(piece) != channels:
+                    raise DataError(f'it has {len(piece)} channels, the first sample has {channels}')
+                yield piece
+        except Exception as error:  # each format's library has errors of its own
+            raise DataError(f'sample {number} ({reader.name(number)}) cannot be used: {error}') from error
+
+
+def _read_sample(reader: Reader, number: int, lone: bool) -> Iterator[Array]:
+    shape = reader.shape(number)
+    for window in windows((1, *shape) if lone else shape):
+        piece = reader.read(number, window)
+        yield piece[None] if lone else piece

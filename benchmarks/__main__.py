@@ -1,7 +1,6 @@
 """``python -m benchmarks``: measure, print tables, write CSVs."""
 
 import argparse
-import os
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--quick', action='store_true', help='fewer contenders and rounds: minutes instead of an hour')
     parser.add_argument('--parts', nargs='+', choices=PARTS, help='parts to run; by default all but the peers')
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--threads', type=int, default=len(os.sched_getaffinity(0)), help='threads of torch')
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='threads of torch')
     parser.add_argument('--out', type=Path, help='folder of the CSVs')
     given = parser.parse_args(arguments)
     out = given.out or (RESULTS / 'quick' if given.quick else RESULTS)

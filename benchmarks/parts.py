@@ -64,7 +64,7 @@ class Race:
             try:
                 worker = stack.enter_context(running(self._job(name, stack.enter_context(TemporaryDirectory()))))
             except Failed as reason:
-                say(f'{name} is left out: {str(reason).strip().splitlines()[-1]}')
+                say_left_out(name, reason)
                 continue
             if name in WAYS:
                 losses[name] = worker.first['loss']
@@ -121,6 +121,11 @@ def say(text: str) -> None:
     print(f'{time.strftime("%H:%M:%S")} {text}', file=sys.stderr, flush=True)
 
 
+def say_left_out(name: str, reason: Failed) -> None:
+    """Tell who could not run, and the last line of why."""
+    say(f'{name} is left out: {str(reason).strip().splitlines()[-1]}')
+
+
 # ---- The parts ----
 
 
@@ -157,14 +162,21 @@ def start(setting: Setting, quick: bool) -> Iterator[Row]:
         for name in names:
             with TemporaryDirectory() as cache:
                 job = Job(case, name, setting.device, setting.threads, {'TORCHINDUCTOR_CACHE_DIR': cache})
-                for values in (cold, cached):
-                    with running(job) as worker:
-                        values[name].append(worker.first['seconds'])
+                try:
+                    cold[name].append(_first_seconds(job))
+                    cached[name].append(_first_seconds(job))
+                except Failed as reason:
+                    say_left_out(name, reason)
     yield from rows(setting, case, 'first step, nothing cached', cold)
     yield from rows(setting, case, 'first step, cached', cached)
     say('imports')
     takes = {' '.join(words): partial(_process_seconds, words) for words in IMPORTS}
     yield from rows(setting, 'a new process', 'start', in_turns(takes, 3 if quick else 21), ['-c import torch'])
+
+
+def _first_seconds(job: Job) -> float:
+    with running(job) as worker:
+        return worker.first['seconds']
 
 
 IMPORTS = (('-c', 'import torch'), ('-c', 'import mdnc'), ('-m', 'mdnc.cli', '--help'))

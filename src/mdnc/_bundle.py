@@ -7,6 +7,7 @@ whole network that it held before.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,19 +62,36 @@ def plain(value: object, where: str) -> Any:
     Raises:
         TypeError: JSON would drop or change it; the text says which part of it.
     """
+    try:
+        return _plain(value, where)
+    except RecursionError:
+        raise TypeError(f'{where} holds itself, or is nested too deeply for JSON.') from None
+
+
+def _plain(value: object, where: str) -> Any:
     if isinstance(value, dict):
-        wrong = next((key for key in value if type(key) is not str), None)
+        wrong = next((key for key in value if type(key) is not str or not _is_kept(key)), None)
         if wrong is not None:
             raise TypeError(f'{where} has the key {wrong!r}, but JSON keeps only str keys.')
-        return {key: plain(item, f'{where}[{key!r}]') for key, item in value.items()}
+        return {key: _plain(item, f'{where}[{key!r}]') for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item, f'{where}[{i}]') for i, item in enumerate(value)]
-    if value is None or type(value) in (bool, int, str) or (type(value) is float and abs(value) < float('inf')):
+        return [_plain(item, f'{where}[{i}]') for i, item in enumerate(value)]
+    if _is_kept(value):
         return value
     raise TypeError(
-        f'{where}={value!r:.80} of type {type(value).__name__} cannot be kept in JSON; give None, bool, int, a finite '
+        f'{where} is of type {type(value).__name__} and cannot be kept in JSON; give None, bool, int of 64 bits, finite '
         'float, str, or lists and dicts of these (an array by its tolist()).'
     )
+
+
+def _is_kept(value: object) -> bool:
+    if type(value) is int:
+        return abs(value) < 2**63
+    if type(value) is float:
+        return math.isfinite(value)
+    if type(value) is str:
+        return not any('\ud800' <= letter <= '\udfff' for letter in value)  # halves of a letter are no text
+    return value is None or type(value) is bool
 
 
 def write(folder: str | os.PathLike[str], bundle: Bundle) -> None:
@@ -91,24 +109,24 @@ def write(folder: str | os.PathLike[str], bundle: Bundle) -> None:
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f'{folder} is a file; a network is saved into a folder.')
     folder.mkdir(parents=True, exist_ok=True)
-    before = _parts_in_place(folder)
-    parts = {
-        'golden': _write_part(folder, 'golden', bundle.golden or {}),
-        'model': _write_part(folder, 'model', bundle.weights),
+    raw = {'golden': _serial(bundle.golden or {}), 'model': _serial(bundle.weights)}
+    parts: dict[str, dict[str, Any]] = {
+        part: {'bytes': len(each), 'sha256': hashlib.sha256(each).hexdigest()} for part, each in raw.items()
     }
-    config: dict[str, Any] = {
-        'format': FORMAT,
-        'saved_by': {'mdnc': __version__, 'torch': str(torch.__version__)},
-        'network': {'name': bundle.name, 'arguments': bundle.arguments},
-        'data': bundle.data,
-        'parts': parts,
-    }
-    config['checksum'] = _checksum(config)
+    names = {part: _part_name(part, facts['sha256']) for part, facts in parts.items()}
+    config = _configuration(bundle, parts)
+    before, new = _parts_in_place(folder), set(names.values())
+    try:
+        for part, name in names.items():
+            with whole_file(folder / name) as file:
+                file.write(raw[part])
+    except BaseException:
+        _remove(folder, new - before)
+        raise
     with whole_file(folder / CONFIG) as file:
-        file.write(json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False).encode() + b'\n')
-    # Only what the replaced config named: another save into this folder may be half way.
-    for old in before - {_part_name(part, parts[part]['sha256']) for part in PARTS}:
-        (folder / old).unlink(missing_ok=True)
+        file.write(config)
+    # Of other files only what the replaced config named: another save into this folder may be half way.
+    _remove(folder, before - new)
 
 
 def read(source: str | os.PathLike[str]) -> Bundle:
@@ -212,12 +230,25 @@ def _parts_in_place(folder: Path) -> set[str]:
     return {_part_name(part, parts[part]['sha256']) for part in PARTS}
 
 
-def _write_part(folder: Path, part: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    raw = require('safetensors.torch', 'export').save(tensors, metadata={'format': 'pt'})
-    checksum = hashlib.sha256(raw).hexdigest()
-    with whole_file(folder / _part_name(part, checksum)) as file:
-        file.write(raw)
-    return {'bytes': len(raw), 'sha256': checksum}
+def _configuration(bundle: Bundle, parts: dict[str, dict[str, Any]]) -> bytes:
+    config: dict[str, Any] = {
+        'format': FORMAT,
+        'saved_by': {'mdnc': __version__, 'torch': str(torch.__version__)},
+        'network': {'name': bundle.name, 'arguments': bundle.arguments},
+        'data': bundle.data,
+        'parts': parts,
+    }
+    config['checksum'] = _checksum(config)
+    return json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False).encode() + b'\n'
+
+
+def _remove(folder: Path, names: set[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _serial(tensors: dict[str, Tensor]) -> bytes:
+    return bytes(require('safetensors.torch', 'export').save(tensors, metadata={'format': 'pt'}))
 
 
 def _read_part(folder: Path, part: str, facts: dict[str, Any]) -> dict[str, Tensor]:

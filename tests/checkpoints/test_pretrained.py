@@ -97,6 +97,9 @@ def test_data_is_kept_by_saving_what_was_loaded(tmp_path):
         ({'mean': float('nan')}, r"data\['mean'\]"),
         ({'classes': {0: 'cat'}}, 'key 0'),
         ({'flag': b'x'}, r"data\['flag'\]"),
+        ({'half': '\ud800'}, r"data\['half'\]"),
+        ({'count': 10**5000}, r"data\['count'\]"),
+        ((lambda own: own.update(own=own) or own)({}), 'data holds itself'),
     ],
 )
 def test_what_json_cannot_keep_is_refused_when_saving(data, where, tmp_path):
@@ -191,6 +194,7 @@ def test_a_save_cut_off_leaves_a_whole_network(step, tmp_path, monkeypatch):
     except Cut:
         assert step < 3
     assert _equal(checkpoints.load(tmp_path), old if step < 3 else new)
+    assert len(list(tmp_path.iterdir())) == (5 if step == 2 else 3)  # cut between the parts and config.json
     monkeypatch.undo()
     new.save_pretrained(tmp_path)
     assert _equal(checkpoints.load(tmp_path), new)

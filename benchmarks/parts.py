@@ -163,15 +163,17 @@ def start(setting: Setting, quick: bool) -> Iterator[Row]:
             with TemporaryDirectory() as cache:
                 job = Job(case, name, setting.device, setting.threads, {'TORCHINDUCTOR_CACHE_DIR': cache})
                 try:
-                    cold[name].append(_first_seconds(job))
-                    cached[name].append(_first_seconds(job))
+                    both = _first_seconds(job), _first_seconds(job)
                 except Failed as reason:
                     say_left_out(name, reason)
+                    continue
+                cold[name].append(both[0])
+                cached[name].append(both[1])
     yield from rows(setting, case, 'first step, nothing cached', cold)
     yield from rows(setting, case, 'first step, cached', cached)
     say('imports')
-    takes = {' '.join(words): partial(_process_seconds, words) for words in IMPORTS}
-    yield from rows(setting, 'a new process', 'start', in_turns(takes, 3 if quick else 21), ['-c import torch'])
+    takes = {name: partial(_process_seconds, words) for name, words in IMPORTS.items()}
+    yield from rows(setting, 'a new process', 'start', in_turns(takes, 3 if quick else 21), ['import torch'])
 
 
 def _first_seconds(job: Job) -> float:
@@ -179,7 +181,11 @@ def _first_seconds(job: Job) -> float:
         return worker.first['seconds']
 
 
-IMPORTS = (('-c', 'import torch'), ('-c', 'import mdnc'), ('-m', 'mdnc.cli', '--help'))
+IMPORTS = {
+    'import torch': ('-c', 'import torch'),
+    'import mdnc': ('-c', 'import mdnc'),
+    'mdnc --help': ('-m', 'mdnc.cli', '--help'),
+}
 
 
 def _process_seconds(words: Sequence[str]) -> float:

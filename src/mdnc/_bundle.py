@@ -79,8 +79,8 @@ def _plain(value: object, where: str) -> Any:
     if _is_kept(value):
         return value
     raise TypeError(
-        f'{where} is of type {type(value).__name__} and cannot be kept in JSON; give None, bool, int of 64 bits, finite '
-        'float, str, or lists and dicts of these (an array by its tolist()).'
+        f'{where} is of type {type(value).__name__} and cannot be kept in JSON; give None, bool, int of 64 bits, '
+        'finite float, str, or lists and dicts of these (an array by its tolist()).'
     )
 
 

@@ -100,6 +100,20 @@ class Description:
         own = {name: getattr(self, name) for name in ('trainable', 'uncounted', 'never_called')}
         return json.loads(json.dumps(own | {'modules': [vars(module) for module in self.modules]}))  # type: ignore[no-any-return]
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> 'Description':
+        """The description that `to_dict` gave.
+
+        Raises:
+            ValueError: The values are of something else.
+        """
+        try:
+            modules = tuple(ModuleFigures(**{k: _as_tuple(v) for k, v in row.items()}) for row in values['modules'])
+            trainable, uncounted, never = (_as_tuple(values[n]) for n in ('trainable', 'uncounted', 'never_called'))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f'Description.from_dict: these are not the values of a description: {error}') from error
+        return cls(modules, trainable, uncounted, never, depth=2, columns=tuple(COLUMNS))
+
     def _notes(self) -> Iterator[str]:
         frozen = self.whole.parameters - self.trainable
         yield ''
@@ -143,6 +157,10 @@ class Comparison:
             names = dict.fromkeys(module.path for module in (a, b) if module is not None)
             texts = ['' if module is None else f'{module.parameters:,}' for module in (a, b)]
             yield ' | '.join(names), *texts, _ratio(*counts)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _ratio(a: int, b: int) -> str:

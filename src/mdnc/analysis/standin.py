@@ -118,10 +118,13 @@ class _Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _like(mode: FakeTensorMode, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    if dtype in (None, tensor.dtype) or not tensor.is_floating_point():
+    floating = dtype if tensor.is_floating_point() else None
+    if floating in (None, tensor.dtype) and not tensor.is_meta:
         return mode.from_tensor(tensor)
-    cast = torch.empty_like(mode.from_tensor(tensor.detach()), dtype=dtype)
-    return nn.Parameter(cast, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else cast
+    # What is on 'meta' will be somewhere else when it runs; the CPU's path stands for it.
+    device = 'cpu' if tensor.is_meta else tensor.device
+    like = torch.empty_like(mode.from_tensor(tensor.detach()), dtype=floating, device=device)
+    return nn.Parameter(like, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else like
 
 
 def _input_shape(owner: str, net: nn.Module, input_size: object) -> tuple[int, ...]:

@@ -23,6 +23,9 @@ VERBS = {
     'predict': Verb('mdnc.cli.train:predict', 'write the outputs of a checkpoint to a file', 'train'),
     'export': Verb('mdnc.cli.export:run', 'write a trained network as ONNX, torch.export or compiled', 'export'),
     'summary': Verb('mdnc.cli.summary:run', 'print the table of a network', None),
+    'forecast': Verb('mdnc.cli.forecast:run', 'memory, cost and receptive field, before a run', None),
+    'draw': Verb('mdnc.cli.draw:run', 'draw a picture of a network', 'analysis'),
+    'diagnose': Verb('mdnc.cli.diagnose:run', 'say what may be wrong with a network on a batch', None),
 }
 
 

@@ -17,12 +17,16 @@ import contextlib
 import inspect
 import json
 import re
+import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from torch import nn
 
+from mdnc import checkpoints
 from mdnc.cli import UsageError
 from mdnc.modules import resnet
 
@@ -130,3 +134,28 @@ def _words(make: Callable[..., nn.Module]) -> dict[str, str]:
 
 def _doc(make: Callable[..., nn.Module]) -> str:
     return (inspect.getdoc(make) or '').replace('``', '')
+
+
+def asked(
+    prog: str, description: str, add_options: Callable[[ArgumentParser], None], argv: Sequence[str] | None, device: str
+) -> tuple[nn.Module, Namespace]:
+    """The network that a command names, or reads from a file, and the command's options.
+
+    Args:
+        prog: See `network_parser`.
+        description: See `network_parser`.
+        add_options: See `network_parser`.
+        argv: What follows the verb: a network and its arguments, or what `mdnc.checkpoints.load` reads; options.
+        device: Where a named network is made.
+    """
+    words = list(sys.argv[2:] if argv is None else argv)
+    if words and (Path(words[0]).exists() or words[0].startswith('hf://')):
+        reader = Parser(prog=prog, description=description)
+        reader.add_argument('network', help='checkpoint or run folder of mdnc fit, folder of save_pretrained')
+        add_options(reader)
+        arguments = reader.parse_args(words)
+        return checkpoints.load(arguments.network), arguments
+    note = f'{description} A checkpoint or run folder of mdnc fit may stand in the place of NETWORK and its arguments.'
+    arguments = network_parser(prog, note, add_options).parse_args(words)
+    with torch.device(device):
+        return build(arguments), arguments

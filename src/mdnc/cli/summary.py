@@ -1,10 +1,13 @@
 """``mdnc summary``: the table of a network's layers."""
 
-from argparse import ArgumentParser
+import json
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mdnc.cli.networks import build, network_parser, refusals, value
 from mdnc.contribs.torchsummary import summary
@@ -38,8 +41,25 @@ def run(argv: Sequence[str] | None = None) -> int:
             raise ValueError(
                 f"{arguments.network}: --input_size is needed, channels first, as in --input_size '[3,64,63]'"
             )
-        summary(net, input_size, arguments.batch_size, device, _dtypes(arguments.dtypes))
+        if arguments.rich or arguments.json or arguments.against:
+            _describe(net, input_size, arguments)
+        else:
+            summary(net, input_size, arguments.batch_size, device, _dtypes(arguments.dtypes))
     return 0
+
+
+def _describe(net: nn.Module, input_size: Any, arguments: Namespace) -> None:
+    """Print the tree with more figures, alone or beside one that was written before."""
+    from mdnc.analysis import Description, compare, describe  # only here: the plain table needs none of it
+
+    batch = 1 if arguments.batch_size == -1 else arguments.batch_size
+    dtype = (_dtypes(arguments.dtypes) or [None])[0]
+    tree = describe(net, input_size, batch, dtype, depth=arguments.depth, columns=arguments.columns.split(','))
+    if arguments.against:
+        before = Description.from_dict(json.loads(Path(arguments.against).read_text(encoding='utf-8')))
+        print(compare(before, tree))
+    else:
+        print(json.dumps(tree.to_dict(), indent=1) if arguments.json else tree)
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -63,6 +83,17 @@ def _add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         '--dtypes', type=value, metavar='VALUE', help='Type of the input, as in float32 (default: that of the network)'
+    )
+    rich = parser.add_argument_group('a tree with more figures, of batch 1 where it is left open')
+    rich.add_argument('--rich', action='store_true', help='Print it in place of the table')
+    rich.add_argument('--json', action='store_true', help='Print all of it as JSON')
+    rich.add_argument('--against', metavar='FILE', help='Compare it with one that --json has written')
+    rich.add_argument('--depth', type=value, default=2, metavar='VALUE', help='How deep the tree goes (default: 2)')
+    rich.add_argument(
+        '--columns',
+        default='input,output,kernel,parameters,macs,kept',
+        metavar='NAMES',
+        help='Its columns, in any order (default: %(default)s)',
     )
 
 

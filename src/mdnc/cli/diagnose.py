@@ -1,0 +1,60 @@
+"""``mdnc diagnose``: what may be wrong with a network on a batch."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mdnc import analysis
+from mdnc._extras import require
+from mdnc.analysis.standin import trial
+from mdnc.cli.networks import asked, refusals, value
+
+DESCRIPTION = 'Run a network on a batch and say what may be wrong with it; nothing is changed.'
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Print the diagnosis that the arguments ask for.
+
+    Args:
+        argv: What follows ``mdnc diagnose`` on the command line.
+
+    Returns:
+        The exit status: 0, or 1 if something may be wrong.
+
+    Raises:
+        UsageError: An argument was refused.
+    """
+    with refusals():
+        net, arguments = asked('mdnc diagnose', DESCRIPTION, _add_options, argv, device='cpu')
+        diagnosis = analysis.diagnose(net, _batch(net, arguments))
+    print(json.dumps(diagnosis.to_dict(), indent=1) if arguments.json else diagnosis)
+    return 1 if diagnosis.findings else 0
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add('--batch', metavar='FILE', help='A batch of inputs as the network takes them: .npy, or .pt with one tensor')
+    add(
+        '--input_size',
+        type=value,
+        metavar='VALUE',
+        help="Or the size of the input, as in '[64,63]': 8 of noise are run",
+    )
+    add('--json', action='store_true', help='Print JSON')
+
+
+def _batch(net: nn.Module, arguments: Namespace) -> Tensor:
+    if arguments.batch is None:
+        size = arguments.input_size if arguments.input_size is not None else getattr(net, 'input_size', None)
+        if size is None:
+            raise ValueError(f'{arguments.network}: --batch or --input_size is needed')
+        return torch.randn(trial('diagnose', net, size, 8).shape, generator=torch.Generator().manual_seed(0))
+    path = Path(arguments.batch)
+    if path.suffix == '.npy':
+        return torch.from_numpy(require('numpy', 'data').load(path)).float()
+    batch: Tensor = torch.load(path, map_location='cpu', weights_only=True)
+    return batch

@@ -18,7 +18,7 @@ BLOCK = re.compile(
     r'^(?:<!-- not run: (?P<reason>[^\n]+) -->\n+)?```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$',
     re.MULTILINE | re.DOTALL,
 )
-COMPUTES_NOTHING = {'summary'}  # verbs that are cheap enough to be run as they stand
+COMPUTES_NOTHING = {'summary', 'forecast'}  # verbs that are cheap enough to be run as they stand
 
 
 class Block(NamedTuple):

@@ -64,7 +64,7 @@ def test_stages_add_up(entry):
         assert getattr(forecast, field) == sum(getattr(stage, field) for stage in forecast.stages)
 
 
-@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16, torch.float16])
 def test_saved_in_another_dtype(dtype):
     net = UNet2d(4, [1, 2, 1])
     forecast = memory_forecast(net, (13, 10), 2, dtype)

@@ -39,7 +39,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Floors:
-    """Times that a device cannot beat, in seconds.
+    """Times that a device cannot beat with maps that its caches do not hold, in seconds.
 
     Args:
         device: Name of the device.
@@ -69,7 +69,7 @@ class Cost:
         name: Class of the network, or path of the part in it.
         macs: Multiply-adds of convolutions and matrix products.
         elements: Values that these read and write: maps and weights.
-        bytes: The same in bytes. This is what must be moved however well everything else is fused into them.
+        bytes: The same in bytes. However well all else is fused into them, this must be moved, unless a cache holds it.
         eager_bytes: Bytes that are moved when each operator reads its inputs and writes its outputs by itself.
         stages: The same for each part, as they run; empty for a part.
         uncounted: Operators that compute but are no multiply-adds by this count: norms, activations, sums.

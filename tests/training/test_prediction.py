@@ -1,5 +1,7 @@
 """Predictions reach their file once each, in order, with names, whole volumes too."""
 
+from types import SimpleNamespace
+
 import h5py
 import numpy as np
 import pytest
@@ -86,6 +88,28 @@ def test_volumes_come_back_whole(tmp_path):
     with torch.no_grad():
         expected = run_tiled(task.eval(), torch.from_numpy(x[:1]), [8, 8, 8], 0.5).softmax(1)
     np.testing.assert_allclose(found[:1], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('suffix', ['.h5', '.npz'])
+def test_parts_of_several_processes_are_merged_without_fillers(suffix, tmp_path):
+    path = tmp_path / f'p{suffix}'
+    batches = {0: ([0, 2, 4], [1.0, 1.0, 1.0]), 1: ([1, 3, 0], [1.0, 1.0, 0.0])}  # the last one is a filler
+    for rank in (1, 0):  # the first process waits for the others before it merges
+        trainer = SimpleNamespace(
+            global_rank=rank, world_size=2, is_global_zero=rank == 0, strategy=SimpleNamespace(barrier=lambda: None)
+        )
+        index, weight = batches[rank]
+        batch = {'index': torch.tensor(index), 'weight': torch.tensor(weight), 'name': [f's{i}' for i in index]}
+        values = torch.tensor(index, dtype=torch.bfloat16)[:, None] + 100 * (torch.tensor(weight) == 0)[:, None]
+        writer = PredictionWriter(path)
+        writer.on_predict_start(trainer, None)
+        writer.on_predict_batch_end(trainer, None, values, batch, 0)
+        writer.on_predict_end(trainer, None)
+    found = read(path)
+    assert found['index'].tolist() == [0, 1, 2, 3, 4]
+    assert found['name'].tolist() == ['s0', 's1', 's2', 's3', 's4']
+    assert found['prediction'].tolist() == [[0], [1], [2], [3], [4]]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_other_endings_are_refused():

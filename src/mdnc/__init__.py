@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mdnc import checkpoints, contribs, modules, ops
 from mdnc._version import __version__
 from mdnc.checkpoints import load_into, rebuild
+from mdnc.ops import optimize, restore
 
 if TYPE_CHECKING:
     from mdnc import analysis, export, training
@@ -20,7 +21,9 @@ __all__ = [
     'load_into',
     'modules',
     'ops',
+    'optimize',
     'rebuild',
+    'restore',
     'training',
 ]
 

@@ -93,7 +93,7 @@ def activation_backward(g: Tensor, h: Tensor, slope: Tensor | None, step: Step) 
     low = h.to(step.dtype)
     if slope is not None:
         g, terms = _aten._prelu_kernel_backward(g, low, slope.to(step.dtype))
-        return g.to(h.dtype), terms.sum((0, 2), keepdim=True, dtype=accumulator(h.dtype))
+        return g.to(h.dtype), _summed(terms.sum(2, keepdim=True, dtype=accumulator(h.dtype)))
     return (_aten.threshold_backward(g, low, 0) if step.activator == 'relu' else g).to(h.dtype), None
 
 
@@ -104,7 +104,11 @@ def norm_backward(g: Tensor, x: Tensor, at: Moments, affine: Affine) -> tuple[Te
     s1, s2 = wide.sum(2, keepdim=True), (wide * standard).sum(2, keepdim=True)
     rate = at.rate if affine.scale is None else at.rate * affine.scale
     gx = rate * (wide - (s1 + standard * s2) / x.shape[2])
-    return gx.to(x.dtype), s2.sum(0, keepdim=True), s1.sum(0, keepdim=True)
+    return gx.to(x.dtype), _summed(s2), _summed(s1)
+
+
+def _summed(planes: Tensor) -> Tensor:
+    return planes.sum(0, keepdim=True)
 
 
 # ---- The same by torch's own kernels, quicker on contiguous tensors. ----
@@ -138,7 +142,7 @@ def native_norm_backward(
     gx, *sums = _aten.native_batch_norm_backward(
         g.view(planes), x.view(planes), _tiled(scale, n), None, None, mean, rate, True, 0.0, mask
     )
-    return gx.view_as(x), *(None if each is None else each.view(n, c, 1).sum(0, keepdim=True) for each in sums)
+    return gx.view_as(x), *(None if each is None else _summed(each.view(n, c, 1)) for each in sums)
 
 
 def _vector(values: Tensor | None, x: Tensor, default: float) -> Tensor | None:

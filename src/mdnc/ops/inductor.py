@@ -1,0 +1,99 @@
+"""Norm and activation compiled by Inductor from the definition in ``planes``: one pass for several of eager torch."""
+
+import warnings
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensor
+
+from mdnc.ops import fused, planes
+from mdnc.ops.planes import Affine, Gradients, Moments, Step
+
+
+def forward(x: Tensor, affine: Affine, step: Step) -> tuple[Tensor, Moments]:
+    """See ``planes.forward``."""
+    z, at = _run(_forward, planes.forward, (x, affine, step))
+    return z, Moments(*at)
+
+
+def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor, Tensor | None]:
+    """See ``planes.rebuild``; h is left to ``backward``, which computes it on the way."""
+    z, h = _run(_rebuild, planes.rebuild, (x, at, affine, step))
+    return z, h
+
+
+def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step) -> Gradients:
+    """See ``planes.backward``."""
+    if g.stride() != x.stride():
+        # Inductor of torch 2.13 gives wrong values on a CPU where the layouts of g and x differ (test_optimization.py).
+        g = torch.empty_like(x, dtype=g.dtype).copy_(g)
+    return Gradients(*_run(_backward, planes.backward, (g, h, x, at, affine, step)))
+
+
+KERNELS = fused.Kernels(forward, rebuild, backward)
+
+
+def _forward(x: Tensor, affine: Affine, step: Step) -> tuple[Tensor, Moments]:
+    at = planes.moments(x, step.eps)
+    return planes.activated(planes.normalised(x, at, affine), affine.slope, step), at
+
+
+def _rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor, None]:
+    return planes.activated(planes.normalised(x, at, affine), affine.slope, step), None
+
+
+def _backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step) -> Gradients:
+    g, slope = planes.activation_backward(g, planes.normalised(x, at, affine), affine.slope, step)
+    gx, scale, shift = planes.norm_backward(g, x, at, affine)
+    return Gradients(gx, scale, shift, slope)
+
+
+class _Compiler:
+    """Compiled functions by what they were compiled for; eager ones once compiling has failed."""
+
+    def __init__(self) -> None:
+        self.compiled: dict[object, Callable[..., Any]] = {}
+        self.failed = False
+
+    def __call__(self, function: FunctionType, key: object) -> Callable[..., Any]:
+        key = (function.__name__, key)
+        if key not in self.compiled:
+            # Dynamo counts its attempts by code object and gives up after eight: each kind of arguments gets its own.
+            own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+            self.compiled[key] = torch.compile(own, dynamic=True)
+        return self.compiled[key]
+
+
+_compiler = _Compiler()
+
+
+def _run(function: Any, eager: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    x = arguments[0]
+    if _compiler.failed or isinstance(x, FakeTensor):
+        return eager(*arguments)
+    # Plain tensors, for Dynamo would compile anew for each Parameter.
+    arguments = tuple(each.detach() if isinstance(each, Tensor) else each for each in arguments)
+    try:
+        return _compiler(function, _kind(arguments))(*arguments)
+    except Exception as error:
+        _compiler.failed = True
+        warnings.warn(f'mdnc.optimize: norm and activation run uncompiled, for compiling failed: {error}', stacklevel=2)
+        return eager(*arguments)
+
+
+def _kind(arguments: tuple[Any, ...]) -> object:
+    # What Dynamo would compile anew for: lengths of one are constants to it.
+    *tensors, affine, step = arguments
+    x = tensors[0]
+    return (
+        x.device,
+        x.dtype,
+        x.is_contiguous(),
+        min(x.shape[0], 2),
+        min(x.shape[1], 2),
+        *(each is None for each in affine),
+        step,
+    )

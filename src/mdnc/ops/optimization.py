@@ -1,0 +1,95 @@
+"""Prepare networks for the machine that they run on, and undo it."""
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from mdnc.ops import fused, inductor
+from mdnc.ops.fused import Manner
+
+Net = TypeVar('Net', bound=nn.Module)
+
+# glibc's mallopt: sizes from which memory comes from and goes back to the system (malloc.h).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 2**30
+
+
+def optimize(net: Net, *, keep_memory: bool = False) -> Net:
+    """Prepare a network, in place, for the device that it is on.
+
+    Norm and activation are compiled by Inductor at the first step (seconds; from its cache on disk, less), and the
+    weights of images' and volumes' convolutions are laid channels-last. Parameters, keys and results stay what they
+    were, up to rounding. Where nothing can be compiled, a single warning says so and torch's own kernels run.
+
+    Args:
+        net: A network or blocks of this library, or a module that holds some.
+        keep_memory: Let the process keep freed memory instead of giving it back to the system and faulting it in again
+            at each step. This holds for the whole process, can't be undone, and needs glibc; elsewhere nothing is done.
+
+    Returns:
+        ``net`` itself. `restore` undoes what was done.
+
+    Raises:
+        ValueError: ``net`` holds no block of this library.
+
+    Example:
+        >>> import mdnc
+        >>> net = mdnc.optimize(mdnc.modules.resnet.EncoderNet1d(8, [1, 1]))
+        >>> net = mdnc.restore(net)
+    """
+    _set(net, inductor.KERNELS)
+    for each in net.modules():
+        _lay(each, last=True)
+    if keep_memory and sys.platform == 'linux':
+        _keep_memory()
+    return net
+
+
+def restore(net: Net) -> Net:
+    """Undo `optimize`, in place, but for memory that the process was told to keep.
+
+    Args:
+        net: What was given to `optimize`.
+
+    Returns:
+        ``net`` itself.
+    """
+    _set(net, fused.EAGER)
+    for each in net.modules():
+        _lay(each, last=False)
+    return net
+
+
+def _set(net: nn.Module, kernels: fused.Kernels) -> None:
+    found = list(_ours(net))
+    if not found:
+        raise ValueError(f'optimize: {type(net).__name__} holds no network and no block of mdnc.')
+    for each, manner in found:
+        each.manner = replace(manner, kernels=kernels)  # type: ignore[assignment]
+
+
+def _ours(net: nn.Module) -> Iterator[tuple[nn.Module, Manner]]:
+    for each in net.modules():
+        manner = getattr(each, 'manner', None)
+        if isinstance(manner, Manner):
+            yield each, manner
+
+
+def _lay(module: nn.Module, *, last: bool) -> None:
+    # Signals stay contiguous: oneDNN is the slower there with channels last, and torch has no word for it.
+    if not isinstance(module, (nn.Conv2d, nn.Conv3d)):
+        return
+    layout = torch.channels_last if isinstance(module, nn.Conv2d) else torch.channels_last_3d
+    module.to(memory_format=layout if last else torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _keep_memory() -> None:
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, 2 * _KEPT_BYTES - 1)

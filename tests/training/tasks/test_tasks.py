@@ -14,7 +14,7 @@ from mdnc.modules import resnet
 from mdnc.training import ArrayData, Classification, DenseRegression, Reconstruction, Regression, Segmentation, Split
 from mdnc.training.run import quieten
 from mdnc.training.tasks.network import build_network, describe_network, output_channels
-from mdnc.training.tasks.task import cosine_factor, parameter_groups
+from mdnc.training.tasks.task import cosine_factor, decaying_names, parameter_groups
 
 SIZES = {1: (24,), 2: (12, 11), 3: (8, 9, 8)}
 RNG = np.random.default_rng(0)
@@ -165,7 +165,7 @@ def test_reconstruction_tells_how_far_the_noisy_input_is_off(tmp_path):
 
 def test_decay_leaves_norms_slopes_and_biases_alone():
     net = resnet.UNet1d(4, [1, 1])
-    decaying, others = parameter_groups(net, 0.1)
+    decaying, others = parameter_groups(net, decaying_names(net), 0.1)
     assert (decaying['weight_decay'], others['weight_decay']) == (0.1, 0.0)
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     assert len(decaying['params']) + len(others['params']) == len(names)
@@ -174,6 +174,18 @@ def test_decay_leaves_norms_slopes_and_biases_alone():
             assert any(part.weight is parameter for parameter in decaying['params'])
         if isinstance(part, nn.PReLU | nn.InstanceNorm1d):
             assert any(part.weight is parameter for parameter in others['params'])
+
+
+def test_decay_is_told_by_name_where_parameters_are_flat_pieces():
+    net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2))
+    names = decaying_names(net)
+    wrapper = nn.Module()
+    wrapper._fsdp_wrapped_module = net
+    for part in net:
+        part.weight = nn.Parameter(part.weight.detach().flatten())
+    decaying, others = parameter_groups(wrapper, names, 0.1)
+    assert [len(parameter) for parameter in decaying['params']] == [6]
+    assert len(others['params']) == 3
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing():

@@ -21,15 +21,27 @@ from mdnc.training.tiling import run_tiled
 Batch = dict[str, Any]
 
 
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters in two groups: weights of convolutions and linear layers, which decay, and the rest, which does not.
+def decaying_names(network: nn.Module) -> frozenset[str]:
+    """Names of the parameters that decay: weights of convolutions and linear layers.
 
     Norms, slopes of PReLU and biases are vectors; to pull a scale or a slope towards 0 helps nothing.
     """
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return frozenset(name for name, parameter in network.named_parameters() if parameter.ndim > 1)
+
+
+def parameter_groups(network: nn.Module, decaying: frozenset[str], weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters in two groups, with and without decay.
+
+    FSDP hands out flat pieces of parameters, in which a weight can no longer be told from a vector: hence the names,
+    taken before. It and `torch.compile` put prefixes before them.
+    """
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in network.named_parameters():
+        plain = name.replace('_fsdp_wrapped_module.', '').replace('_orig_mod.', '')
+        groups[plain in decaying].append(parameter)
     return [
-        {'params': [p for p in parameters if p.ndim > 1], 'weight_decay': weight_decay},
-        {'params': [p for p in parameters if p.ndim <= 1], 'weight_decay': 0.0},
+        {'params': groups[True], 'weight_decay': weight_decay},
+        {'params': groups[False], 'weight_decay': 0.0},
     ]
 
 
@@ -94,6 +106,7 @@ class Task(L.LightningModule):
             logger=False,
         )
         self._optimizer, self._loss = optimizer, loss
+        self._decaying = decaying_names(self.network)
         self._make_metrics(metrics or {})
         if data is not None:
             self.learn(data)
@@ -268,7 +281,7 @@ class Task(L.LightningModule):
         return classes or [str(number) for number in range(self.outputs)]
 
     def configure_optimizers(self) -> Any:
-        groups = parameter_groups(self.network, self.hparams['weight_decay'])
+        groups = parameter_groups(self.network, self._decaying, self.hparams['weight_decay'])
         if self._optimizer is None:
             optimizer: Optimizer = torch.optim.AdamW(groups, lr=self.hparams['lr'])
         else:

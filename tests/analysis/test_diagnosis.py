@@ -137,6 +137,26 @@ def test_values_that_are_not_finite():
     assert ('finite', '1') in findings(net, noise(9, 8))
 
 
+class Scale(nn.Module):
+    """Has a weight of its own beside a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.inner = nn.Parameter(torch.tensor(3.0)), nn.Identity()
+
+    def forward(self, x):
+        return self.inner(x) * self.weight
+
+
+def test_a_weight_outside_layers_and_a_frozen_network():
+    _, itself = diagnose(Scale(), noise(9, 8)).parts
+    assert itself.output is None
+    assert itself.gradient > 0
+    assert not findings(Scale(), noise(9, 8))
+    frozen = diagnose(plain(nn.Linear(8, 2)).requires_grad_(False), noise(9, 8))
+    assert [part.gradient for part in frozen.parts] == [None]
+
+
 def test_thresholds_can_be_chosen():
     net, x = UNet2d(8, [2, 2]), noise(2, 1, 32, 32)
     strict = Thresholds(few_values=10**6, padding=0.0, amplitude=10.0)

@@ -68,7 +68,7 @@ class PartState:
         constant: Largest share of constant channels in the output of one of its layers.
         layer: Path of that layer.
         gradient: Root mean square of the gradients, relative to that of the weights; ``None`` without trained ones.
-        output: Root mean square of what its last layer gave.
+        output: Root mean square of what its last layer gave; ``None`` if no layer of it was called.
     """
 
     name: str
@@ -77,7 +77,7 @@ class PartState:
     constant: float = 0.0
     layer: str = ''
     gradient: float | None = None
-    output: float = math.nan
+    output: float | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Diagnosis:
                 '' if part.values is None else f'{part.values}',
                 f'{part.padding:.0%}',
                 f'{part.constant:.0%}',
-                f'{part.output:.3g}',
+                '' if part.output is None else f'{part.output:.3g}',
                 '' if part.gradient is None else f'{part.gradient:.2g}',
             )
             for part in self.parts
@@ -204,7 +204,9 @@ def _mean_square(output: Any) -> Tensor:
 
 def _add_gradients(observer: _Observer, loss: Tensor) -> None:
     """Give each part the size of the gradients of its weights, relative to that of the weights."""
-    trained = [(name, p) for name, p in observer.net.named_parameters() if p.requires_grad]
+    trained = [(name, p) for name, p in observer.net.named_parameters() if p.requires_grad and loss.requires_grad]
+    if not trained:
+        return
     gradients = torch.autograd.grad(loss, [p for _, p in trained], allow_unused=True)
     sums: dict[str, list[float]] = {}
     for (name, parameter), gradient in zip(trained, gradients, strict=True):
@@ -239,7 +241,7 @@ def _findings(parts: tuple[PartState, ...], amplitude: float, limits: Thresholds
 
 
 def _part_findings(part: PartState, limits: Thresholds) -> Iterator[Finding]:
-    if not math.isfinite(part.output):
+    if part.output is not None and not math.isfinite(part.output):
         yield Finding('finite', part.name, f'{part.name} gives values that are not finite.')
     if part.values is not None and part.values < limits.few_values:
         yield Finding(

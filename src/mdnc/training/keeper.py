@@ -157,7 +157,7 @@ class Keeper(Checkpoint):
             return self.best_score is None  # as long as there is nothing to compare by, the newest is the best
         score = figures[name]
         sign = 1 if mode == 'min' else -1
-        if self.best_score is not None and not sign * score < sign * self.best_score:
+        if self.best_score is not None and not sign * score <= sign * self.best_score:
             return False
         self.best_score = score
         return True

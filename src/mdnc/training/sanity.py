@@ -59,7 +59,7 @@ def _about(batch: dict[str, Any]) -> str:
 
 def _try(trainer: L.Trainer, task: L.LightningModule, batch: dict[str, Any]) -> list[str]:
     getattr(task, 'check', lambda batch: None)(batch)
-    moved = trainer.strategy.batch_to_device(batch)
+    moved = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
     try:
         with unchanged(task), random_state_kept(), trainer.precision_plugin.train_step_context():
             losses = task.train().losses(task(moved['input']), moved)  # type: ignore[operator]

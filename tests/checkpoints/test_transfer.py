@@ -61,14 +61,15 @@ def test_other_input_channels_keep_the_response_to_channels_that_are_alike(old, 
     assert report.names('adapted') == ('netbody.0',)
     assert report.names('left') == ()
     x = torch.randn(1, 1, 9, 9)
-    torch.testing.assert_close(net(x.expand(1, new, 9, 9)), source(x.expand(1, old, 9, 9)))
+    ours, theirs = net.netbody[0](x.expand(1, new, 9, 9)), source.netbody[0](x.expand(1, old, 9, 9))
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_one_channel_takes_the_sum():
     source, net = resnet.EncoderNet2d(4, [1, 1], in_planes=3), resnet.EncoderNet2d(4, [1, 1], in_planes=1)
     load_into(net, source.state_dict())
     x = torch.randn(1, 1, 9, 9)
-    torch.testing.assert_close(net(x), source(x.expand(1, 3, 9, 9)))
+    torch.testing.assert_close(net.netbody[0](x), source.netbody[0](x.expand(1, 3, 9, 9)))
 
 
 def test_another_head_is_left_and_reported():
@@ -105,6 +106,12 @@ def test_every_key_of_both_sides_is_in_the_report():
         (source.state_dict(), {row.there for row in report.rows}),
     ):
         assert all(any(key.startswith(f'{name}.') for name in names - {''}) for key in state)
+
+
+def test_integers_are_no_weights():
+    source, net = resnet.EncoderNet1d(4, [1, 1]), resnet.EncoderNet1d(4, [1, 1])
+    report = load_into(net, source.state_dict() | {'fc.bias': torch.ones(2, dtype=torch.int64)})
+    assert [row.note for row in report.rows if row.fate != 'loaded'] == ['bias: torch.int64 there']
 
 
 def test_values_are_converted_and_kept_apart():

@@ -214,6 +214,8 @@ def test_a_decoder_takes_its_own_size_only():
     assert memory_forecast(net, 3) == memory_forecast(net, (3,))
     with pytest.raises(ValueError, match=r'must be \(3,\)'):
         memory_forecast(net, 4)
+    with pytest.raises(TypeError, match='input_size'):
+        memory_forecast(net, 3.0)
     with pytest.raises(TypeError, match='not DecoderNet2d'):
         max_size(net, 1, 2**30)
 

@@ -127,21 +127,20 @@ def _like(mode: FakeTensorMode, tensor: Tensor, dtype: torch.dtype | None) -> Te
     return nn.Parameter(like, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else like
 
 
-def _input_shape(owner: str, net: nn.Module, input_size: object) -> tuple[int, ...]:
+def _input_shape(owner: str, net: nn.Module, input_size: Any) -> tuple[int, ...]:
     if not isinstance(net, (_ResNetNd, _BlockNd)):
         return _checks.integers(owner, 'input_size', input_size)
     if isinstance(net, _ResNetNd) and net.plan.family == 'decoder':
         return _decoder_shape(owner, net, input_size)
     known = net.plan if isinstance(net, _ResNetNd) else net
     order, planes = int(known.order), int(known.in_planes)
-    whole = isinstance(input_size, (tuple, list, torch.Size)) and len(input_size) == order + 1
-    if not whole:
+    if len(_sequence(input_size)) != order + 1:
         size = _checks.per_axis(owner, 'input_size', input_size, order)
     else:
         channels, *lengths = _checks.integers(owner, 'input_size', input_size)
         if channels != planes:
             raise ValueError(
-                f'{owner}: input_size={tuple(input_size)} has {channels} channels, '  # type: ignore[arg-type]
+                f'{owner}: input_size={(channels, *lengths)} has {channels} channels, '
                 f'but {type(net).__name__} takes {planes}.'
             )
         size = tuple(lengths)
@@ -151,7 +150,11 @@ def _input_shape(owner: str, net: nn.Module, input_size: object) -> tuple[int, .
 
 def _decoder_shape(owner: str, net: _ResNetNd, input_size: object) -> tuple[int, ...]:
     whole: tuple[int, ...] = net.input_size  # type: ignore[assignment]
-    given = (input_size,) if isinstance(input_size, int) else input_size
-    if given is None or tuple(given) in (whole, net.min_size):  # type: ignore[arg-type]
-        return whole
-    raise ValueError(f'{owner}: input_size={input_size!r} must be {whole}, the only one that this decoder takes.')
+    given = _checks.integers(owner, 'input_size', _sequence(input_size))
+    if given not in (whole, net.min_size):
+        raise ValueError(f'{owner}: input_size={input_size!r} must be {whole}, the only one that this decoder takes.')
+    return whole
+
+
+def _sequence(value: Any) -> Any:
+    return value if hasattr(value, '__len__') else (value,)

@@ -102,6 +102,15 @@ def test_targets_and_outputs_share_a_scale_and_holes_stay_white():
     assert target.get_clim() == output.get_clim() == (np.nanmin(sample.target), np.nanmax(sample.target))
 
 
+def test_it_is_said_when_only_one_channel_is_shown():
+    figure = drawn(maps_panel([example(2, channels=3)], Style(alike=True, channels=3)))
+    assert [axes.get_title() for axes in figure.axes[:2]] == ['input (channel 1 of 3)', 'target (channel 1 of 3)']
+    assert figure.axes[0].images[0].get_array().shape == (6, 7)
+    colours = drawn(maps_panel([example(2, channels=3)], Style(channels=2))).axes[0]
+    assert colours.get_title() == 'input'
+    assert colours.images[0].get_array().shape == (6, 7, 3)
+
+
 def test_pages_put_what_has_no_room_below(tmp_path):
     panels = [confusion_panel(np.eye(3, dtype=int), list('abc'))] * 2 + [maps_panel([example(2)], Style())]
     with Image.open(save_page(tmp_path / 'wide.png', 'title', panels[:2])) as image:

@@ -40,15 +40,22 @@ class Style:
     Args:
         classes: Names of the classes, where targets and outputs are class numbers.
         alike: Whether inputs are of the same kind as outputs and share their scale.
+        channels: How many channels targets and outputs have; the first is shown.
     """
 
     classes: Sequence[str] | None = None
     alike: bool = False
+    channels: int = 1
+
+    @property
+    def note(self) -> str:
+        """What is written beside a title where not all is shown."""
+        return f' (channel 1 of {self.channels})' if self.channels > 1 and self.classes is None else ''
 
 
-def _picture(given: Map) -> Map:
-    # Three channels are taken for colours; of any others the first is shown.
-    if len(given) != 3:
+def _picture(given: Map, style: Style) -> Map:
+    # Three channels are taken for colours, unless they stand beside one channel of the same kind.
+    if len(given) != 3 or style.alike:
         first: Map = given[0]
         return first
     low, high = given.min(), given.max()
@@ -56,24 +63,24 @@ def _picture(given: Map) -> Map:
     return colours
 
 
-def _slices(example: Example) -> Iterator[tuple[str, dict[str, Map]]]:
+def _slices(example: Example, style: Style) -> Iterator[tuple[str, dict[str, Map]]]:
     """Rows of pictures: one for an image, for a volume one for the middle slice across each axis."""
     maps = {'input': example.given, 'target': example.target, 'output': example.output}
     there = {title: values for title, values in maps.items() if values is not None}
     if example.output.ndim == 2:
-        yield example.name, {t: _picture(v) if t == 'input' else v for t, v in there.items()}
+        yield example.name, {t: _picture(v, style) if t == 'input' else v for t, v in there.items()}
         return
     for axis in range(3):
         middle = example.output.shape[axis] // 2
         cut = {t: v.take(middle, axis - 3) for t, v in there.items()}
         yield (
             f'{example.name}\nslice {middle} of axis {axis + 1}',
-            {t: _picture(v) if t == 'input' else v for t, v in cut.items()},
+            {t: _picture(v, style) if t == 'input' else v for t, v in cut.items()},
         )
 
 
 def _draw_images(figure: Any, examples: Sequence[Example], style: Style) -> None:
-    rows = [row for example in examples for row in _slices(example)]
+    rows = [row for example in examples for row in _slices(example, style)]
     titles = list(rows[0][1])
     errors = style.classes is None and 'target' in titles
     grid = figure.subplots(len(rows), len(titles) + errors, squeeze=False)
@@ -83,7 +90,7 @@ def _draw_images(figure: Any, examples: Sequence[Example], style: Style) -> None
         line[0].set_ylabel(label, fontsize=8)
         _draw_row(figure, line, maps, style)
     for axes, title in zip(grid[0], [*titles, 'output − target'], strict=False):
-        axes.set_title(title)
+        axes.set_title(title + (style.note if title != 'input' or style.alike else ''))
     if style.classes is not None:
         colours = _class_colours(len(style.classes))
         handles = [Patch(color=colours(number), label=name) for number, name in enumerate(style.classes)]
@@ -125,8 +132,8 @@ def _draw_lines(figure: Any, examples: Sequence[Example], style: Style) -> None:
     grid = figure.subplots(len(examples) * (1 + apart), 1, squeeze=False, sharex=True)[:, 0]
     for number, example in enumerate(examples):
         upper, lower = grid[number * (1 + apart)], grid[number * (1 + apart) + apart]
-        upper.plot(example.given.T, color='0.6', label='input')
-        upper.set_title(example.name, fontsize=9)
+        upper.plot(example.given[:1].T if style.alike else example.given.T, color='0.6', label='input')
+        upper.set_title(example.name + style.note, fontsize=9)
         if example.target is not None:
             lower.plot(example.target, color='tab:blue', label='target', linewidth=2.5, alpha=0.6, drawstyle=form)
         lower.plot(example.output, color='tab:red', label='output', linewidth=1, drawstyle=form)

@@ -170,7 +170,7 @@ class DenseRegression(QuantityTask):
         keep_examples(self._kept, batch, target[:, 0], self.predicted(output)[:, 0])
 
     def panels(self) -> list[Panel]:
-        return [maps_panel(self._kept, Style())] if self._kept else []
+        return [maps_panel(self._kept, Style(channels=self.outputs))] if self._kept else []
 
 
 class Reconstruction(DenseRegression):
@@ -230,4 +230,4 @@ class Reconstruction(DenseRegression):
             self.before.reset()
 
     def panels(self) -> list[Panel]:
-        return [maps_panel(self._kept, Style(alike=True))] if self._kept else []
+        return [maps_panel(self._kept, Style(alike=True, channels=self.outputs))] if self._kept else []

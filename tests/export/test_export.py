@@ -172,12 +172,14 @@ def test_a_graph_that_computes_something_else_is_not_written(net, tmp_path, monk
 def test_rounding_that_deep_norms_blow_up_is_allowed_for():
     # Planes of 2 values in fp32: no graph could be nearer than the network itself is.
     torch.manual_seed(0)
-    net = resnet.UNet1d(8, [3, 3, 3, 3]).eval()
-    scaled = graph.Scaled(net, None, None)
-    twin = lambda x: scaled.double()(x.double()).float()  # noqa: E731
-    (row,) = comparison.compare(formats.Opened(twin, {}), graph.Scaled(net, None, None), [(1, 1, net.min_size[0])])
+    net = resnet.UNet1d(8, [4] * 5)
+    fine, shape = graph.Scaled(net, None, None).double(), (1, 1, *net.min_size)
+    near = formats.Opened(lambda x: fine(x.double()).float(), {})
+    (row,) = comparison.compare(near, graph.Scaled(net, None, None), [shape])
+    assert row.difference > 10 * comparison.TOLERANCE[torch.float32]
     assert row.agrees
-    assert row.allowed >= comparison.TOLERANCE[torch.float32]
+    far = formats.Opened(lambda x: fine(x.double()).float() + 1, {})
+    assert not comparison.compare(far, graph.Scaled(net, None, None), [shape])[0].agrees
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def save_archive(value: object, path: str | os.PathLike[str]) -> None:
     with whole_file(path) as file:
         hashed = _Hashed(file)
         try:
-            torch.save(value, hashed)
+            torch.save(value, hashed)  # type: ignore[arg-type] # all of a file that it uses
         except RuntimeError as error:
             # torch's writer turns a full disk into a RuntimeError that doesn't say so.
             raise hashed.error or error from error

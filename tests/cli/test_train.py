@@ -78,6 +78,16 @@ def test_dotted_words_override_the_recipe(recipe, capsys):
     assert (model['lr'], shown['trainer']['max_epochs']) == (0.5, 7)
 
 
+@pytest.mark.parametrize(
+    ('words', 'shown'), [(['--help'], '--keeper.every_minutes'), (['--model.help', 'Classification'], '--model.lr')]
+)
+def test_help_needs_no_configuration(words, shown, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(['fit', *words])
+    assert left.value.code == 0
+    assert shown in capsys.readouterr().out
+
+
 def test_more_epochs_are_a_run_continued(recipe, finished, tmp_path, capsys):
     place = ['--trainer.default_root_dir', str(tmp_path)]
     assert (

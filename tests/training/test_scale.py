@@ -5,11 +5,11 @@ import signal
 import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from tests.training.points import SignalAt, train
 
 from mdnc.cli import main
 from mdnc.cli.recipe import read_request
 from mdnc.cli.train import _Command
-from tests.training.points import SignalAt, train
 
 pytestmark = pytest.mark.filterwarnings('ignore::DeprecationWarning', 'ignore::FutureWarning', 'ignore::UserWarning')
 

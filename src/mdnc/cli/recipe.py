@@ -42,7 +42,8 @@ def read_request(argv: list[str]) -> Request:
     configs = [find_config(name) for name in own.config]
     if own.run_dir is not None and not configs:
         configs = [_saved_config(own.run_dir)]
-    if not configs and not {'-h', '--help', '--print_config'} & {word.split('=')[0] for word in rest}:
+    shown_only = [word for word in rest if word == '-h' or word.split('=')[0].endswith(('help', '--print_config'))]
+    if not configs and not shown_only:
         raise UsageError(f'--config is missing: a recipe file, a run folder, or one of {", ".join(recipe_names())}')
     return Request(configs, own.run_dir, own.ckpt_path, own.output, rest)
 

@@ -35,7 +35,9 @@ class Guard(L.Callback):
     ) -> None:
         self._check()
         place = f'epoch {trainer.current_epoch}, step {trainer.global_step}, batch {batch_idx}'
-        losses: Any = outputs.get('losses', outputs['loss']) if isinstance(outputs, dict) else outputs
+        losses: Any = outputs.get('losses', outputs.get('loss')) if isinstance(outputs, dict) else outputs
+        if losses is None:  # a task of others has left its step out
+            return
         self._held = (torch.isfinite(losses.detach()), list(batch.get('name', [])), place)
         # A device works behind the host: its answer is looked at after the next step, so that nobody waits for it.
         if losses.device.type == 'cpu':

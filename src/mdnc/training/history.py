@@ -18,10 +18,14 @@ class History:
         self.rows: list[Row] = []
         self._started = time.monotonic()
 
+    def start(self) -> None:
+        """Begin to count the seconds of an epoch."""
+        self._started = time.monotonic()
+
     def add(self, epoch: int, step: int, figures: Row) -> str:
         """Add an epoch's row and give it as a line to read."""
         seconds = time.monotonic() - self._started
-        self._started = time.monotonic()
+        self.start()
         self.rows.append({'epoch': epoch, 'step': step, 'seconds': round(seconds, 3), **figures})
         words = '  '.join(f'{name} {value:.4g}' for name, value in figures.items())
         return f'epoch {epoch}  step {step}  {words}  ({seconds:.1f} s)'

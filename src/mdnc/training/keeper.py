@@ -61,6 +61,7 @@ class Keeper(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._wishes.start()
+        self.history.start()
         self._saved = time.monotonic()
 
     def on_train_batch_end(

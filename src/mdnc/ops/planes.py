@@ -145,6 +145,16 @@ def native_norm_backward(
     return gx.view_as(x), *(None if each is None else _summed(each.view(n, c, 1)) for each in sums)
 
 
+def native_prelu_backward(g: Tensor, h: Tensor, slope: Tensor | None, step: Step) -> tuple[Tensor, Tensor | None]:
+    """gₙ and ∂α on a CPU, where torch's kernel goes value by value; overwrites g."""
+    assert slope is not None
+    low = h.to(step.dtype)
+    positive = _aten.threshold_backward(g, low, 0)
+    negative = g.sub_(positive)
+    terms = (negative * low).sum(2, keepdim=True, dtype=accumulator(h.dtype))
+    return positive.addcmul_(negative, slope.to(step.dtype)).to(h.dtype), _summed(terms)
+
+
 def _vector(values: Tensor | None, x: Tensor, default: float) -> Tensor | None:
     # Without an affine of at least float32 the kernels would round the moments to the dtype of x.
     wide = accumulator(x.dtype)
@@ -177,8 +187,10 @@ def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor,
 
 
 def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step) -> Gradients:
-    """All gradients from g = ∂L/∂z; ``h`` spares its computation."""
-    g, gslope = activation_backward(g, _hidden(x, at, affine, step) if h is None else h, affine.slope, step)
+    """All gradients from g = ∂L/∂z, which may be overwritten; ``h`` spares its computation."""
+    h = _hidden(x, at, affine, step) if h is None else h
+    activation = native_prelu_backward if affine.slope is not None and x.device.type == 'cpu' else activation_backward
+    g, gslope = activation(g, h, affine.slope, step)
     norm = native_norm_backward if x.is_contiguous() else norm_backward
     gx, gscale, gshift = norm(g, x, at, affine)
     return Gradients(gx, gscale, gshift, gslope)

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from mdnc.training.data.augmentation import Augmentation
 from mdnc.training.data.location import Pair, open_pair
 from mdnc.training.data.normalisation import channel_statistics, read_pieces
+from mdnc.training.data.reader import class_name
 from mdnc.training.data.samples import Samples, View
 from mdnc.training.data.split import PARTS, Split, split_samples
 from mdnc.training.sample import Nonfinite
@@ -30,9 +31,10 @@ def divide(pairs: Mapping[str, Pair], split: Split) -> dict[str, tuple[Pair, np.
 def find_classes(pairs: Iterable[Pair]) -> list[str] | None:
     """Names of the classes in ascending order, where targets are names and not numbers."""
     targets = [pair.targets for pair in pairs if pair.targets is not None and len(pair.targets)]
-    if not targets or targets[0].read(0).dtype.kind not in 'US':
+    if not targets or class_name(targets[0].read(0)) is None:
         return None
-    return sorted({str(reader.read(number)) for reader in targets for number in range(len(reader))})
+    names = {class_name(reader.read(number)) for reader in targets for number in range(len(reader))}
+    return sorted(name for name in names if name is not None)
 
 
 class SampleData(L.LightningDataModule):

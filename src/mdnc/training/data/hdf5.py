@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from mdnc._extras import require
 from mdnc.training.data.reader import choose_member
 
@@ -15,4 +17,7 @@ def open_hdf5(path: str, member: str) -> Any:
     file = h5py.File(path, 'r', rdcc_nbytes=_CHUNK_CACHE_BYTES)
     members: list[str] = []
     file.visititems(lambda name, item: members.append(name) if isinstance(item, h5py.Dataset) else None)
-    return file[choose_member(member.strip('/'), members, path)]
+    found = file[choose_member(member.strip('/'), members, path)]
+    if h5py.check_string_dtype(found.dtype) is not None:  # names of classes: few and short
+        return np.array(found.asstr()[()], str)
+    return found

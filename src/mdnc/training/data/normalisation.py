@@ -52,18 +52,19 @@ def read_pieces(reader: Reader, numbers: Iterable[int], lone: bool) -> Iterator[
     """
     channels = None
     for number in map(int, numbers):
-        try:
-            for piece in _read_sample(reader, number, lone):
-                channels = len(piece) if channels is None else channels
-                if len(piece) != channels:
-                    raise DataError(f'it has {len(piece)} channels, the first sample has {channels}')
-                yield piece
-        except Exception as error:  # each format's library has errors of its own
-            raise DataError(f'sample {number} ({reader.name(number)}) cannot be used: {error}') from error
+        for piece in _read_sample(reader, number, lone):
+            channels = len(piece) if channels is None else channels
+            if len(piece) != channels:
+                name = reader.name(number)
+                raise DataError(f'sample {number} ({name}) has {len(piece)} channels, the first sample has {channels}')
+            yield piece
 
 
 def _read_sample(reader: Reader, number: int, lone: bool) -> Iterator[Array]:
-    shape = reader.shape(number)
-    for window in windows((1, *shape) if lone else shape):
-        piece = reader.read(number, window)
-        yield piece[None] if lone else piece
+    try:
+        shape = reader.shape(number)
+        for window in windows((1, *shape) if lone else shape):
+            piece = reader.read(number, window)
+            yield piece[None] if lone else piece
+    except Exception as error:  # each format's library has errors of its own
+        raise DataError(f'sample {number} ({reader.name(number)}) cannot be read: {error}') from error

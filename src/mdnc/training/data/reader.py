@@ -40,6 +40,14 @@ class Reader(Protocol):
         """Name of the file that holds the sample: parts may be split by it."""
 
 
+def class_name(value: Array) -> str | None:
+    """The name of a class that an array ``()`` of text holds; None where it holds anything else."""
+    if value.ndim or value.dtype.kind not in 'SUT':
+        return None
+    text = value.item()
+    return text.decode() if isinstance(text, bytes) else str(text)
+
+
 def choose_member(member: str, members: Iterable[str], path: str) -> str:
     """Name of the array to read from a file that may hold several, or an error that lists them."""
     known = sorted(members)

@@ -7,7 +7,7 @@ import numpy as np
 
 from mdnc.training.data.augmentation import Augmentation, add_noise, crop_window
 from mdnc.training.data.location import Pair
-from mdnc.training.data.reader import Array, DataError, Reader, Window
+from mdnc.training.data.reader import Array, DataError, Reader, Window, class_name
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,12 @@ class Cut(NamedTuple):
         place: Any = (..., *self.flips)
         values: Array = reader.read(number, self.window)[place]
         return values
+
+
+def _class_number(name: str, classes: list[str]) -> int:
+    if name not in classes:
+        raise DataError(f'its class {name!r} is none of {classes}')
+    return classes.index(name)
 
 
 class Samples:
@@ -142,8 +148,9 @@ class Samples:
         # A target that ends in the input's own sizes is a map: it is cut and reversed with its input.
         is_map = targets.shape(number)[-len(size) :] == size
         values = cut.read(targets, number) if is_map else targets.read(number)
-        if classes is not None and values.dtype.kind in 'US':
-            values = np.asarray(classes.index(str(values)))
+        name = class_name(values)
+        if name is not None:
+            values = np.asarray(_class_number(name, classes or []))
         if values.dtype.kind not in 'biuf':
             raise DataError(f'its target {targets.name(number)} is of type {values.dtype}, not numbers or class names')
         values = np.array(values, np.float32 if values.dtype.kind == 'f' else np.int64, order='C')

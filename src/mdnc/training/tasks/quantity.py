@@ -229,5 +229,9 @@ class Reconstruction(DenseRegression):
             self.log('test/rmse_of_input', self.before.compute(), sync_dist=True)
             self.before.reset()
 
+    def title(self) -> str:
+        before = self.trainer.callback_metrics.get('test/rmse_of_input')
+        return super().title() + (f' (of the noisy input {float(before):.4g})' if before is not None else '')
+
     def panels(self) -> list[Panel]:
         return [maps_panel(self._kept, Style(alike=True, channels=self.outputs))] if self._kept else []

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import mdnc
+from mdnc.ops import path
 
 Setup = tuple[nn.Module, Tensor]
 Way = tuple[Callable[[Any, Tensor], Setup], ...]
@@ -49,6 +50,15 @@ def optimized(net: nn.Module, x: Tensor) -> Setup:
     return mdnc.optimize(net), x
 
 
+def units_alone(net: nn.Module, x: Tensor) -> Setup:
+    """Fuse each unit, but not blocks: what fusing a block as a whole saves is the difference to 'lean'."""
+    run = path.run
+    path.run = lambda x, units, manner, adds='nothing', shortcut=None: (  # this process is the contender's own
+        run(x, units, manner) if adds == 'nothing' else None
+    )
+    return net, x
+
+
 PLAIN = memory('plain')
 WAYS: dict[str, Way] = {
     'plain': (PLAIN,),
@@ -58,6 +68,7 @@ WAYS: dict[str, Way] = {
     'plain, compiled, budget 0.55': (PLAIN, budgeted, compiled),
     'fast': (memory('fast'),),
     'lean (default)': (),
+    'lean, units alone': (units_alone,),
     'leaner': (memory('leaner'),),
     'least': (memory('least'),),
     'optimized': (optimized,),

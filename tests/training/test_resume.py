@@ -70,13 +70,14 @@ def test_a_stop_within_a_validation_repeats_the_validation(tmp_path, options, va
     assert _same(_end(tmp_path / 'stopped', **options), never_stopped)
 
 
-def test_a_stop_within_an_epoch_is_saved_there(tmp_path):
+def test_a_stop_within_an_epoch_is_saved_there(tmp_path, capsys):
     with pytest.raises(SystemExit) as left:
         train(tmp_path, callbacks=[SignalAt(9, signal.SIGINT)])
     assert left.value.code == 130
     path, _ = newest(tmp_path)
     assert path.name == 'step-000000010.ckpt'
     assert len(read_history(tmp_path)) == 1
+    assert f'go on with: mdnc fit --continue {tmp_path}' in capsys.readouterr().out
 
 
 def test_sigusr1_saves_and_goes_on(tmp_path):

@@ -174,6 +174,8 @@ class Keeper(Checkpoint):
 
     def _leave(self, trainer: L.Trainer, wish: Wish) -> None:
         self._wishes.stop()
+        if trainer.is_global_zero:
+            print(f'stopped and saved; go on with: mdnc fit --continue {trainer.default_root_dir}', flush=True)
         # Lightning kills the first process when one that it has started ends with another code than 0.
         own = isinstance(trainer._accelerator_connector.cluster_environment, LightningEnvironment)
         raise SystemExit(0 if own and not trainer.is_global_zero else wish.exit_code)

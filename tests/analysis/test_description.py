@@ -94,6 +94,12 @@ def test_what_could_not_be_counted_is_said():
     assert 'not counted as multiply-adds: ' in text
 
 
+def test_a_tied_weight_is_counted_once():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    net[1].weight = net[0].weight
+    assert [module.parameters for module in describe(net, (4,)).modules] == [24, 20, 4]
+
+
 def test_inside_blocks_nothing_is_said_of_bytes():
     kept = {module.path: module.kept for module in describe(EncoderNet2d(4, [1, 1]), 13).modules}
     assert kept['netbody.1.conv_scale'] > 0

@@ -75,8 +75,9 @@ def test_saved_in_another_dtype(dtype):
 
 
 @pytest.mark.parametrize('level', MEMORY_LEVELS)
-def test_saved_under_autocast(level):
-    net = UNet2d(4, [1, 2, 1])
+@pytest.mark.parametrize('family', [UNet2d, EncoderNet2d])
+def test_saved_under_autocast(family, level):
+    net = family(4, [1, 2, 1])
     net.memory = level
     with torch.autocast('cpu', torch.bfloat16):
         forecast, real = memory_forecast(net, (13, 10), 2), counted(net, torch.rand(2, 1, 13, 10))

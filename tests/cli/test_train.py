@@ -138,7 +138,8 @@ def test_validate_and_test_and_predict_take_the_best_of_a_run(finished, capsys):
 WRONG = [
     (['--model.foo', '3'], "Option 'foo' is not accepted"),
     (['--trainer.max_epoch', '3'], 'unrecognized arguments: --trainer.max_epoch 3'),
-    (['--trainer.max_epochs', 'many'], 'option "trainer.max_epochs": Expected a int. Given value: many.'),
+    (['--trainer.max_epochs', 'many'], 'option "trainer.max_epochs": Expected an int. Given value: many.'),
+    (['--model', 'Nope'], 'option "model": there is no class called Nope.'),
     (['--model.network.name', 'Foo'], "there is no network called 'Foo'"),
     (['--model.network.arguments.kernel_size', '4'], 'kernel_size'),
     (['--keeper.keep', '1'], 'keep at least 2'),

@@ -99,14 +99,25 @@ def _place(name: str, free: bool) -> Path:
     return place if free or number == 1 else last
 
 
+# jsonargparse lists every type that a value might have had; what the user did wrong is a line or two of it.
+_NOISE = re.compile(
+    r"Does not validate|Subtypes:|Errors:|Given value type|Given value: (NestedArg|Namespace|\{|\[)|.*'NoneType'>"
+    '|Expected a path but'
+)
+_WORDS = {
+    r"<class '([\w.]+)'>": r'\1',
+    'Expected a dot import path string:': 'there is no class called',
+    'Expected a int': 'Expected an int',
+    'Parser key ': 'option ',
+}
+
+
 def _reason(error: Exception) -> str:
-    # jsonargparse lists every type that a value might have had; what the user did wrong is a line or two of it.
-    noise = re.compile(
-        r"Does not validate|Subtypes:|Errors:|Given value type|Given value: (NestedArg|Namespace|\{|\[)|.*'NoneType'>"
-    )
     lines = [line.strip().removeprefix('- ') for line in str(error).splitlines()]
-    text = ' '.join(line if line[-1] in ':.' else f'{line}.' for line in lines if line and not noise.match(line))
-    return re.sub(r"<class '([\w.]+)'>", r'\1', text).replace('Parser key ', 'option ')
+    text = ' '.join(line if line[-1] in ':.' else f'{line}.' for line in lines if line and not _NOISE.match(line))
+    for pattern, words in _WORDS.items():
+        text = re.sub(pattern, words, text)
+    return text
 
 
 def _command(verb: str, argv: list[str]) -> _Command:

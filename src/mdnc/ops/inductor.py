@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from types import FunctionType
 from typing import Any
 
@@ -30,7 +31,8 @@ def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine
     if g.stride() != x.stride():
         # Inductor of torch 2.13 gives wrong values on a CPU where the layouts of g and x differ (test_optimization.py).
         g = torch.empty_like(x, dtype=g.dtype).copy_(g)
-    return Gradients(*_run(_backward, planes.backward, (g, h, x, at, affine, step)))
+    grads = Gradients(*_run(_backward, planes.backward, (g, None, x, at, affine, step)))
+    return grads if affine.slope is not None else grads._replace(slope=None)
 
 
 KERNELS = fused.Kernels(forward, rebuild, backward)
@@ -74,13 +76,20 @@ def _run(function: Any, eager: Callable[..., Any], arguments: tuple[Any, ...]) -
     x = arguments[0]
     if _compiler.failed or isinstance(x, FakeTensor):
         return eager(*arguments)
+    affine, step = arguments[-2:]
+    if step.activator == 'null':  # a PReLU of slope 1 is no activation, and spares half of the compiling
+        one = torch.ones_like(x[:1, :, :1] if affine.scale is None else affine.scale)
+        arguments = (*arguments[:-2], affine._replace(slope=one), replace(step, activator='prelu'))
     # Plain tensors, for Dynamo would compile anew for each Parameter.
     arguments = tuple(each.detach() if isinstance(each, Tensor) else each for each in arguments)
     try:
         return _compiler(function, _kind(arguments))(*arguments)
-    except Exception as error:
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a compiler may fail in any way
         _compiler.failed = True
-        warnings.warn(f'mdnc.optimize: norm and activation run uncompiled, for compiling failed: {error}', stacklevel=2)
+        reason = f'{type(error).__name__}: {str(error).strip().splitlines()[0]}' if str(error) else type(error).__name__
+        warnings.warn(f'mdnc.optimize: norm and activation run uncompiled: {reason}', stacklevel=2)
         return eager(*arguments)
 
 

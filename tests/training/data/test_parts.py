@@ -316,3 +316,13 @@ def test_bad_samples_of_a_folder_are_named_with_file_and_number(tmp_path):
     (tmp_path / 's4.npy').write_bytes(b'no array')
     with pytest.raises(SampleError, match=r'sample 4 \(s4\.npy\): '):
         list(data.train_dataloader())
+
+
+def test_the_words_of_a_recipe_do_as_well_from_python():
+    x = np.zeros((20, 1, 8), np.float32)
+    data = ArrayData(x, split={'val': 0.2, 'test': 0.3}, augmentation={'noise': 1.0})
+    data.setup()
+    assert [len(data.train), len(data.val), len(data.test)] == [10, 4, 6]
+    for name, wrong in (('split', {'vol': 0.1}), ('split', 3), ('augmentation', 'noise')):
+        with pytest.raises(TypeError, match=f'ArrayData: {name}=.* must be a'):
+            ArrayData(x, **{name: wrong})

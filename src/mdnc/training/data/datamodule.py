@@ -2,8 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 import lightning as L
 import numpy as np
@@ -17,6 +17,8 @@ from mdnc.training.data.samples import Samples, View
 from mdnc.training.data.split import PARTS, Split, split_samples
 from mdnc.training.sample import Nonfinite
 from mdnc.training.sampler import Loader, make_loader
+
+Words = TypeVar('Words', Split, Augmentation)
 
 
 def divide(pairs: Mapping[str, Pair], split: Split) -> dict[str, tuple[Pair, np.ndarray]]:
@@ -82,7 +84,9 @@ class SampleData(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.batch_size, self.workers, self.seed, self.nonfinite = batch_size, workers, seed, nonfinite
-        self.split, self.normalise, self.patch, self.overlap = split, normalise, patch, overlap
+        self.split = self._record(Split, 'split', split)
+        augmentation = self._record(Augmentation, 'augmentation', augmentation)
+        self.normalise, self.patch, self.overlap = normalise, patch, overlap
         for name, value, legal in (
             ('batch_size', batch_size, batch_size >= 1),
             ('workers', workers, workers >= 0),
@@ -106,6 +110,16 @@ class SampleData(L.LightningDataModule):
             missing=missing,
             seed=seed,
         )
+
+    def _record(self, kind: type[Words], name: str, value: Any) -> Words:
+        # From Python a dictionary of a recipe's words does as well.
+        try:
+            return value if isinstance(value, kind) else kind(**value)
+        except TypeError as error:
+            words = ', '.join(each.name for each in fields(kind))
+            raise TypeError(
+                f'{type(self).__name__}: {name}={value!r} must be a {kind.__name__}, or a dictionary of {words}'
+            ) from error
 
     @abstractmethod
     def pairs(self) -> Mapping[str, Pair]:

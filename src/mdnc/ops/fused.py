@@ -271,7 +271,7 @@ class _Run:
 
 
 def _planar(values: Tensor | None) -> Tensor | None:
-    return None if values is None else values.view(1, -1, 1)
+    return None if values is None else values.detach().view(1, -1, 1)
 
 
 def _sum(y: Tensor, x: Tensor) -> Tensor:

@@ -78,7 +78,8 @@ def _run(function: Any, eager: Callable[..., Any], arguments: tuple[Any, ...]) -
         return eager(*arguments)
     affine, step = arguments[-2:]
     if step.activator == 'null':  # a PReLU of slope 1 is no activation, and spares half of the compiling
-        one = torch.ones_like(x[:1, :, :1] if affine.scale is None else affine.scale)
+        dtype = planes.accumulator(x.dtype) if affine.scale is None else affine.scale.dtype
+        one = x.new_ones(x.shape[1], dtype=dtype).view(1, -1, 1)  # a view, as the parameters are
         arguments = (*arguments[:-2], affine._replace(slope=one), replace(step, activator='prelu'))
     # Plain tensors, for Dynamo would compile anew for each Parameter.
     arguments = tuple(each.detach() if isinstance(each, Tensor) else each for each in arguments)

@@ -36,125 +36,179 @@ SIZES |= {f'decnet{int(name[6:]) + 1}': size for name, size in SIZES.items() if 
 SIZES |= {f'unet{name[2:]}': size for name, size in SIZES.items() if name.startswith('ae')}
 
 
-def _encoder(name: str, order: int, kernel_size: Kernel, in_planes: int, out_length: int | None) -> Encoder:
+def _encoder(
+    name: str, order: int, kernel_size: Kernel, in_planes: int, out_length: int | None, memory: str
+) -> Encoder:
     layers, block = SIZES[name]
     make = ENCODERS[_checks.spatial_order(name, order)]
-    return make(CHANNEL, layers, block, kernel_size, in_planes, out_length)
+    return make(CHANNEL, layers, block, kernel_size, in_planes, out_length, memory=memory)
 
 
 def _decoder(
-    name: str, out_size: Kernel, order: int, kernel_size: Kernel, in_length: int | None, out_planes: int
+    name: str, out_size: Kernel, order: int, kernel_size: Kernel, in_length: int | None, out_planes: int, memory: str
 ) -> Decoder:
     layers, block = SIZES[name]
     make = DECODERS[_checks.spatial_order(name, order)]
-    return make(CHANNEL, layers, out_size, block, kernel_size, in_length, out_planes)
+    return make(CHANNEL, layers, out_size, block, kernel_size, in_length, out_planes, memory=memory)
 
 
-def _ae(name: str, order: int, kernel_size: Kernel, in_planes: int, out_planes: int) -> AE:
+def _ae(name: str, order: int, kernel_size: Kernel, in_planes: int, out_planes: int, memory: str) -> AE:
     layers, block = SIZES[name]
     make = AES[_checks.spatial_order(name, order)]
-    return make(CHANNEL, layers, block, kernel_size, in_planes, out_planes)
+    return make(CHANNEL, layers, block, kernel_size, in_planes, out_planes, memory=memory)
 
 
-def _unet(name: str, order: int, kernel_size: Kernel, in_planes: int, out_planes: int) -> UNet:
+def _unet(name: str, order: int, kernel_size: Kernel, in_planes: int, out_planes: int, memory: str) -> UNet:
     layers, block = SIZES[name]
     make = UNETS[_checks.spatial_order(name, order)]
-    return make(CHANNEL, layers, block, kernel_size, in_planes, out_planes)
+    return make(CHANNEL, layers, block, kernel_size, in_planes, out_planes, memory=memory)
 
 
-def encnet12(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_length: int | None = 2) -> Encoder:
+def encnet12(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_length: int | None = 2, *, memory: str = 'lean'
+) -> Encoder:
     """Residual encoder of 12 convolutional layers in plain blocks; arguments as in `EncoderNet2d`."""
-    return _encoder('encnet12', order, kernel_size, in_planes, out_length)
+    return _encoder('encnet12', order, kernel_size, in_planes, out_length, memory)
 
 
-def encnet32(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_length: int | None = 2) -> Encoder:
+def encnet32(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_length: int | None = 2, *, memory: str = 'lean'
+) -> Encoder:
     """Residual encoder of 32 convolutional layers in bottleneck blocks; arguments as in `EncoderNet2d`."""
-    return _encoder('encnet32', order, kernel_size, in_planes, out_length)
+    return _encoder('encnet32', order, kernel_size, in_planes, out_length, memory)
 
 
-def encnet47(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_length: int | None = 2) -> Encoder:
+def encnet47(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_length: int | None = 2, *, memory: str = 'lean'
+) -> Encoder:
     """Residual encoder of 47 convolutional layers in bottleneck blocks; arguments as in `EncoderNet2d`."""
-    return _encoder('encnet47', order, kernel_size, in_planes, out_length)
+    return _encoder('encnet47', order, kernel_size, in_planes, out_length, memory)
 
 
-def encnet62(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_length: int | None = 2) -> Encoder:
+def encnet62(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_length: int | None = 2, *, memory: str = 'lean'
+) -> Encoder:
     """Residual encoder of 62 convolutional layers in bottleneck blocks; arguments as in `EncoderNet2d`."""
-    return _encoder('encnet62', order, kernel_size, in_planes, out_length)
+    return _encoder('encnet62', order, kernel_size, in_planes, out_length, memory)
 
 
 def decnet13(
-    out_size: Kernel, order: int = 2, kernel_size: Kernel = 3, in_length: int | None = 2, out_planes: int = 1
+    out_size: Kernel,
+    order: int = 2,
+    kernel_size: Kernel = 3,
+    in_length: int | None = 2,
+    out_planes: int = 1,
+    *,
+    memory: str = 'lean',
 ) -> Decoder:
     """Residual decoder of 13 convolutional layers in plain blocks; arguments as in `DecoderNet2d`."""
-    return _decoder('decnet13', out_size, order, kernel_size, in_length, out_planes)
+    return _decoder('decnet13', out_size, order, kernel_size, in_length, out_planes, memory)
 
 
 def decnet33(
-    out_size: Kernel, order: int = 2, kernel_size: Kernel = 3, in_length: int | None = 2, out_planes: int = 1
+    out_size: Kernel,
+    order: int = 2,
+    kernel_size: Kernel = 3,
+    in_length: int | None = 2,
+    out_planes: int = 1,
+    *,
+    memory: str = 'lean',
 ) -> Decoder:
     """Residual decoder of 33 convolutional layers in bottleneck blocks; arguments as in `DecoderNet2d`."""
-    return _decoder('decnet33', out_size, order, kernel_size, in_length, out_planes)
+    return _decoder('decnet33', out_size, order, kernel_size, in_length, out_planes, memory)
 
 
 def decnet48(
-    out_size: Kernel, order: int = 2, kernel_size: Kernel = 3, in_length: int | None = 2, out_planes: int = 1
+    out_size: Kernel,
+    order: int = 2,
+    kernel_size: Kernel = 3,
+    in_length: int | None = 2,
+    out_planes: int = 1,
+    *,
+    memory: str = 'lean',
 ) -> Decoder:
     """Residual decoder of 48 convolutional layers in bottleneck blocks; arguments as in `DecoderNet2d`."""
-    return _decoder('decnet48', out_size, order, kernel_size, in_length, out_planes)
+    return _decoder('decnet48', out_size, order, kernel_size, in_length, out_planes, memory)
 
 
 def decnet63(
-    out_size: Kernel, order: int = 2, kernel_size: Kernel = 3, in_length: int | None = 2, out_planes: int = 1
+    out_size: Kernel,
+    order: int = 2,
+    kernel_size: Kernel = 3,
+    in_length: int | None = 2,
+    out_planes: int = 1,
+    *,
+    memory: str = 'lean',
 ) -> Decoder:
     """Residual decoder of 63 convolutional layers in bottleneck blocks; arguments as in `DecoderNet2d`."""
-    return _decoder('decnet63', out_size, order, kernel_size, in_length, out_planes)
+    return _decoder('decnet63', out_size, order, kernel_size, in_length, out_planes, memory)
 
 
-def ae16(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1) -> AE:
+def ae16(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
+) -> AE:
     """Residual auto-encoder of 16 convolutional layers in plain blocks; arguments as in `AE2d`."""
-    return _ae('ae16', order, kernel_size, in_planes, out_planes)
+    return _ae('ae16', order, kernel_size, in_planes, out_planes, memory)
 
 
-def ae32(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1) -> AE:
+def ae32(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
+) -> AE:
     """Residual auto-encoder of 32 convolutional layers in bottleneck blocks; arguments as in `AE2d`."""
-    return _ae('ae32', order, kernel_size, in_planes, out_planes)
+    return _ae('ae32', order, kernel_size, in_planes, out_planes, memory)
 
 
-def ae44(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1) -> AE:
+def ae44(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
+) -> AE:
     """Residual auto-encoder of 44 convolutional layers in bottleneck blocks; arguments as in `AE2d`."""
-    return _ae('ae44', order, kernel_size, in_planes, out_planes)
+    return _ae('ae44', order, kernel_size, in_planes, out_planes, memory)
 
 
-def ae65(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1) -> AE:
+def ae65(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
+) -> AE:
     """Residual auto-encoder of 65 convolutional layers in bottleneck blocks; arguments as in `AE2d`."""
-    return _ae('ae65', order, kernel_size, in_planes, out_planes)
+    return _ae('ae65', order, kernel_size, in_planes, out_planes, memory)
 
 
-def ae83(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1) -> AE:
+def ae83(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
+) -> AE:
     """Residual auto-encoder of 83 convolutional layers in bottleneck blocks; arguments as in `AE2d`."""
-    return _ae('ae83', order, kernel_size, in_planes, out_planes)
+    return _ae('ae83', order, kernel_size, in_planes, out_planes, memory)
 
 
-def unet16(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1) -> UNet:
+def unet16(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
+) -> UNet:
     """Residual U-Net of 16 convolutional layers in plain blocks; arguments as in `UNet2d`."""
-    return _unet('unet16', order, kernel_size, in_planes, out_planes)
+    return _unet('unet16', order, kernel_size, in_planes, out_planes, memory)
 
 
-def unet32(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1) -> UNet:
+def unet32(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
+) -> UNet:
     """Residual U-Net of 32 convolutional layers in bottleneck blocks; arguments as in `UNet2d`."""
-    return _unet('unet32', order, kernel_size, in_planes, out_planes)
+    return _unet('unet32', order, kernel_size, in_planes, out_planes, memory)
 
 
-def unet44(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1) -> UNet:
+def unet44(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
+) -> UNet:
     """Residual U-Net of 44 convolutional layers in bottleneck blocks; arguments as in `UNet2d`."""
-    return _unet('unet44', order, kernel_size, in_planes, out_planes)
+    return _unet('unet44', order, kernel_size, in_planes, out_planes, memory)
 
 
-def unet65(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1) -> UNet:
+def unet65(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
+) -> UNet:
     """Residual U-Net of 65 convolutional layers in bottleneck blocks; arguments as in `UNet2d`."""
-    return _unet('unet65', order, kernel_size, in_planes, out_planes)
+    return _unet('unet65', order, kernel_size, in_planes, out_planes, memory)
 
 
-def unet83(order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1) -> UNet:
+def unet83(
+    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
+) -> UNet:
     """Residual U-Net of 83 convolutional layers in bottleneck blocks; arguments as in `UNet2d`."""
-    return _unet('unet83', order, kernel_size, in_planes, out_planes)
+    return _unet('unet83', order, kernel_size, in_planes, out_planes, memory)

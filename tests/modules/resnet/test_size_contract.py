@@ -184,6 +184,15 @@ def test_batch_norm_of_one_value_is_refused_in_training_only():
     assert block.eval()(torch.zeros(1, 2, 1)).shape == (1, 2, 1)
 
 
+def test_a_block_names_the_map_that_is_too_small():
+    for words, held in (({'stride': 2, 'scaler': 'up'}, '1'), ({'stride': 3}, '1 × 1')):
+        make = resnet.BlockPlain1d if len(held) == 1 else resnet.BlockPlain2d
+        block = make(2, 2, **words)
+        size = (1,) if len(held) == 1 else (2, 3)
+        with pytest.raises(ValueError, match=f'would hold {held}, and instance norm needs at least 2 values a plane'):
+            block(torch.zeros(1, 2, *size))
+
+
 def test_blocks_up_sample_to_a_given_size():
     for name in ('BlockPlain2d', 'BlockBottleneck2d'):
         block = resnet.__dict__[name](2, 3, output_size=(9, 4), scaler='up')

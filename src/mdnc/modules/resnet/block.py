@@ -137,12 +137,13 @@ class _BlockNd(nn.Module):
             self._refuse_starved(size, after, batch=x.shape[0])
 
     def _refuse_starved(self, size: Size, after: Size, batch: int) -> None:
-        if batch * min(math.prod(size), math.prod(after)) >= _sizes.MIN_VALUES:
+        held = min(size, after, key=math.prod)
+        if batch * math.prod(held) >= _sizes.MIN_VALUES:
             return
-        kind = 'batch norm needs at least 2 values a channel' if self._style.normalizer == 'batch' else None
+        norm, unit = ('batch', 'channel') if self._style.normalizer == 'batch' else ('instance', 'plane')
         raise ValueError(
-            f'{type(self).__name__}: input size {size} is too small: the block would hold {_sizes.text(after)}, and '
-            f'{kind or "instance norm needs at least 2 values a plane"}. Give it a larger input, or another normalizer.'
+            f'{type(self).__name__}: input size {size} is too small: the block would hold {_sizes.text(held)}, and '
+            f'{norm} norm needs at least 2 values a {unit}. Give it a larger input, or another normalizer.'
         )
 
     def _resized(self, size: Size) -> Size:
@@ -169,8 +170,8 @@ def _window(block: _BlockNd, kernel_size: object, stride: object, padding: objec
     return Window(kernel, _checks.per_axis(owner, 'stride', stride, order), pads, size)
 
 
-def _still(window: Window, kernel: Size) -> Window:
-    # The units of a block that do not resize it.
+def _still(kernel: Size) -> Window:
+    # Of the units of a block that do not resize it.
     return Window(kernel, (1,) * len(kernel), _sizes.padding(kernel))
 
 
@@ -181,7 +182,7 @@ class _BlockPlainNd(_BlockNd):
 
     def _build(self) -> None:
         order, planes, out, window = self.order, self.in_planes, self.out_planes, self._window
-        self.conv1 = _Branch(order, planes, planes, _still(window, window.kernel), self._style)
+        self.conv1 = _Branch(order, planes, planes, _still(window.kernel), self._style)
         self.conv2 = _Branch(order, planes, out, window, self._style)
         self.in_node = branch.shortcut(order, planes, out, window, self._style)
 
@@ -193,7 +194,7 @@ class _BlockBottleneckNd(_BlockNd):
 
     def _build(self) -> None:
         order, planes, out, window = self.order, self.in_planes, self.out_planes, self._window
-        point = _still(window, (1,) * order)
+        point = _still((1,) * order)
         self.conv1 = _Branch(order, planes, planes, point, self._style)
         self.conv2 = _Branch(order, planes, planes, window, self._style)
         self.conv3 = _Branch(order, planes, out, point, self._style)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mdnc.ops import convolution, definition, fused
+from mdnc.ops import compiled, convolution, definition, fused
 from mdnc.ops.convolution import Geometry
 from mdnc.ops.definition import Block, Unit
 from mdnc.ops.fused import Manner
@@ -12,6 +12,7 @@ from tests.ops.cases import CASES, NAMES, Case, flat, laid_out
 
 LEVELS = ('fast', 'lean', 'leaner', 'least')
 LEAN = Manner()
+KERNELS = {'eager': fused.EAGER, 'compiled': compiled.KERNELS}
 # Low precision rounds each tensor between the steps; how often differs between the paths.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 2e-5, torch.bfloat16: 6e-2, torch.float16: 1e-2}
 
@@ -33,19 +34,21 @@ def assert_close(got: Tensor, want: Tensor, dtype: torch.dtype) -> None:
     assert ((got - want).abs().max() / scale).item() < TOLERANCES[dtype]
 
 
+@pytest.mark.parametrize('kernels', KERNELS)
 @pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
 @pytest.mark.parametrize('level', LEVELS)
 @pytest.mark.parametrize('case', CASES, ids=NAMES)
-def test_equals_the_definition(case: Case, level: str, layout: str):
-    for got, want in both(case, case.input(layout=layout), torch.float64, Manner(level)):
+def test_equals_the_definition(case: Case, level: str, layout: str, kernels: str):
+    for got, want in both(case, case.input(layout=layout), torch.float64, Manner(level, KERNELS[kernels])):
         assert_close(got, want, torch.float64)
 
 
+@pytest.mark.parametrize('kernels', KERNELS)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
 @pytest.mark.parametrize('case', CASES, ids=NAMES)
-def test_equals_the_definition_in_each_dtype(case: Case, dtype: torch.dtype, layout: str):
-    (y, reference), *grads = both(case, case.input(dtype, layout), dtype)
+def test_equals_the_definition_in_each_dtype(case: Case, dtype: torch.dtype, layout: str, kernels: str):
+    (y, reference), *grads = both(case, case.input(dtype, layout), dtype, Manner(kernels=KERNELS[kernels]))
     assert_close(y, reference, dtype)
     exact = both(case, case.input(torch.float64), torch.float64)[1:]
     for (got, want), (_, truth) in zip(grads, exact, strict=True):
@@ -56,13 +59,9 @@ def test_equals_the_definition_in_each_dtype(case: Case, dtype: torch.dtype, lay
         assert (got.double() - truth).norm() <= 2 * floor + 2 * TOLERANCES[dtype] * truth.norm()
 
 
-# Volumes run the same code in ten times the time.
-@pytest.mark.parametrize(
-    'case',
-    [case for case in CASES if case.order < 3],
-    ids=[n for c, n in zip(CASES, NAMES, strict=True) if c.order < 3],
-)
-def test_gradcheck_once_and_twice(case: Case):
+@pytest.mark.parametrize('kernels', KERNELS)
+@pytest.mark.parametrize('case', CASES, ids=NAMES)
+def test_gradcheck_once_and_twice(case: Case, kernels: str):
     weights = case.weights()
     sizes = len(definition.Weights._fields)
     places = [at for at, each in enumerate(each for own in weights for each in own) if each is not None]
@@ -72,20 +71,22 @@ def test_gradcheck_once_and_twice(case: Case):
         for at, each in zip(places, tensors, strict=True):
             given[at] = each
         groups = [definition.Weights(*given[at : at + sizes]) for at in range(0, len(given), sizes)]
-        return fused.block(x, groups, case.how, LEAN)
+        return fused.block(x, groups, case.how, Manner(kernels=KERNELS[kernels]))
 
     inputs = (case.input(), *flat(weights))
     assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
     assert torch.autograd.gradgradcheck(run, inputs, fast_mode=True)
 
 
+@pytest.mark.parametrize('kernels', KERNELS)
 @pytest.mark.parametrize('kind', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('case', CASES, ids=NAMES)
-def test_autocast_as_the_definition_under_it(case: Case, kind: torch.dtype):
+def test_autocast_as_the_definition_under_it(case: Case, kind: torch.dtype, kernels: str):
     x, weights = case.input(torch.float32), case.weights(torch.float32)
     wanted = [x, *flat(weights)]
     with torch.autocast('cpu', kind):
-        y, reference = fused.block(x, weights, case.how, LEAN), definition.block(x, weights, case.how)
+        y = fused.block(x, weights, case.how, Manner(kernels=KERNELS[kernels]))
+        reference = definition.block(x, weights, case.how)
     assert_close(y, reference, kind)
     grads = [torch.autograd.grad(each.float().square().sum(), wanted) for each in (y, reference)]
     for got, want in zip(*grads, strict=True):
@@ -210,7 +211,7 @@ def test_a_plane_far_from_zero_keeps_its_variance():
 @pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('order', [1, 2, 3])
 def test_columns_equal_torch(order: int, stride: int, layout: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(convolution, 'MANY_WEIGHTS', 0)
+    monkeypatch.setattr(convolution, 'DEEP', (0, 1024))
     conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[order - 1](3, 5, 3, stride, 1).double()
     x = torch.randn(2, 3, *(5, 4, 3)[:order], dtype=torch.float64)
     kernel = conv.weight.detach()

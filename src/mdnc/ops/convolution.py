@@ -1,8 +1,10 @@
 """Convolutions by the route that suits their shape.
 
 On a CPU torch lays the weights anew at each call, which costs more than the arithmetic where they are many and the
-maps small; and 1 × … × 1 convolutions are matrix products, which BLAS computes several times quicker than the general
-kernel on contiguous maps. Everywhere else torch's convolution is the quickest, and the only one on other devices.
+maps small; and 1 × … × 1 convolutions are matrix products, which BLAS computes quicker than the general kernel on
+contiguous maps, and on channels-last ones where there are few positions. Everywhere else torch's convolution is the
+quickest, and the only one on other devices; signals with the channels innermost go through that of images, since torch
+knows no such layout of signals. Rates behind the limits: docs/performance.md.
 """
 
 import math
@@ -15,12 +17,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mdnc.ops.pages import in_huge_pages
+
 _aten = torch.ops.aten
 
-# Weights from this number on no longer stay in the caches while they are laid anew (12 MB in float32).
-MANY_WEIGHTS = 3_000_000
-# More positions than this give the general kernel enough arithmetic to hide it.
-FEW_POSITIONS = 1024
+# From this number of weights on (8 MB in float32) they do not stay in the caches while they are laid anew, and up to
+# this number of positions there is not enough arithmetic to hide it.
+DEEP = 2_000_000, 1024
+# The same for 1 × … × 1 convolutions on channels-last maps.
+DEEP_POINTWISE = 2**16, 512
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,24 @@ def route(z: Tensor, kernel: Tensor, geometry: Geometry) -> str:
     if z.device.type != 'cpu' or z.dtype not in (torch.float32, torch.float64):
         return 'torch'
     if kernel[0, 0].numel() == 1 and not any(geometry.padding) and max(geometry.stride) == 1:
-        return 'product'
-    positions = z.shape[0] * math.prod(_output_size(z, kernel, geometry))
-    return 'columns' if kernel.numel() >= MANY_WEIGHTS and positions <= FEW_POSITIONS else 'torch'
+        # Without a second thread, and for float64, torch takes a slower kernel than oneDNN's.
+        general = z.dtype == torch.float32 and torch.get_num_threads() > 1 and not z.is_contiguous()
+        return 'torch' if general and not _deep(z, kernel, geometry, *DEEP_POINTWISE) else 'product'
+    return 'columns' if _deep(z, kernel, geometry, *DEEP) else 'torch'
+
+
+def _deep(z: Tensor, kernel: Tensor, geometry: Geometry, weights: int, positions: int) -> bool:
+    if kernel.numel() < weights:
+        return False
+    return z.shape[0] * math.prod(_output_size(z, kernel, geometry)) <= positions
 
 
 def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """``z (N, C, L1, …)``, ``kernel (O, C, K1, …)`` → ``(N, O, M1, …)``."""
     way = route(z, kernel, geometry)
     if way == 'torch':
+        if _signal_in_rows(z, kernel):
+            return forward(z.unsqueeze(2), kernel.unsqueeze(2), bias, _of_images(geometry)).squeeze(2)
         return _aten.convolution(z, kernel, bias, *_arguments(geometry))  # type: ignore[no-any-return]
     y = (_product if way == 'product' else _columns_product)(z, kernel, geometry)
     return y if bias is None else y.add_(bias.view(-1, *(1 for _ in geometry.stride)))
@@ -56,6 +70,10 @@ def backward(
     """∂z, ∂kernel and ∂bias, each only if needed, from g = ∂L/∂y."""
     way = route(z, kernel, geometry)
     if way == 'torch':
+        if _signal_in_rows(z, kernel):
+            maps = (g.unsqueeze(2), z.unsqueeze(2), kernel.unsqueeze(2))
+            gz, gkernel, gbias = backward(*maps, _of_images(geometry), needs)
+            return gz if gz is None else gz.squeeze(2), gkernel if gkernel is None else gkernel.squeeze(2), gbias
         sizes = [kernel.shape[0]]
         return _aten.convolution_backward(g, z, kernel, sizes, *_arguments(geometry), needs)  # type: ignore[no-any-return]
     gbias = g.sum((0, *range(2, g.dim()))) if needs[2] else None
@@ -67,6 +85,14 @@ def backward(
 def _arguments(geometry: Geometry) -> tuple[object, ...]:
     axes = len(geometry.stride)
     return geometry.stride, geometry.padding, (1,) * axes, False, (0,) * axes, 1
+
+
+def _signal_in_rows(z: Tensor, kernel: Tensor) -> bool:
+    return z.dim() == 3 and z.device.type == 'cpu' and not (z.is_contiguous() and kernel.is_contiguous())
+
+
+def _of_images(geometry: Geometry) -> Geometry:
+    return Geometry((1, *geometry.stride), (0, *geometry.padding))
 
 
 def _output_size(z: Tensor, kernel: Tensor, geometry: Geometry) -> tuple[int, ...]:
@@ -138,7 +164,9 @@ def _columns_backward(
     if needs[0]:
         gz = _gathered(rows @ _matrix(kernel), z, kernel, geometry)
     if needs[1]:
-        flat = rows.t() @ _columns(z, kernel, geometry)  # (O, C·K) or (O, K·C)
+        columns = _columns(z, kernel, geometry)
+        flat = in_huge_pages(columns.new_empty(len(kernel), columns.shape[1]))  # (O, C·K) or (O, K·C)
+        torch.mm(rows.t(), columns, out=flat)
         gkernel = flat.view_as(kernel) if kernel.is_contiguous() else _channels_first(flat, kernel)
     return gz, gkernel
 

@@ -29,9 +29,9 @@ _RESIZE_BACKWARD = {
 class Kernels(NamedTuple):
     """Who computes norm and activation; see ``planes.forward``, ``planes.rebuild``, ``planes.backward``."""
 
-    forward: Callable[[Tensor, Affine, Step], tuple[Tensor, Moments]] = planes.forward
-    rebuild: Callable[[Tensor, Moments, Affine, Step], tuple[Tensor, Tensor | None]] = planes.rebuild
-    backward: Callable[[Tensor, Tensor | None, Tensor, Moments, Affine, Step], planes.Gradients] = planes.backward
+    forward: Callable[..., tuple[Tensor, Moments]] = planes.forward
+    rebuild: Callable[..., tuple[Tensor, Tensor | None]] = planes.rebuild
+    backward: Callable[..., planes.Gradients] = planes.backward
 
 
 EAGER = Kernels()
@@ -131,8 +131,10 @@ class _UnitRun:
         """The unit's output."""
         return convolution.forward(z, self.kernel, self.bias, self.geometry)
 
-    def backward(self, g: Tensor, kept: _Kept, needs: _Needs, below: bool) -> tuple[Tensor | None, _Grads]:
-        """Gradients of x and of the parameters; those not needed may be None."""
+    def backward(
+        self, g: Tensor, kept: _Kept, needs: _Needs, below: bool, add: Tensor | None = None
+    ) -> tuple[Tensor | None, _Grads]:
+        """Gradients of x, plus ``add``, and of the parameters; those not needed may be None."""
         x, at = kept.input, kept.at
         z, h = (kept.z, None) if kept.z is not None else self._reopen_for(needs.kernel, x, at)
         opens = below or any(needs[:3])
@@ -142,7 +144,7 @@ class _UnitRun:
         if gz is None:
             return None, _Grads(kernel=gkernel, bias=gbias)
         gz = _resize_backward(gz, self.how.resize, x.shape[2:]).flatten(2)
-        grads = self._planes_backward(gz, h, x.flatten(2), at)
+        grads = self._planes_backward(gz, h, x.flatten(2), at, None if add is None else add.flatten(2))
         return grads.x.view(x.shape), _Grads(grads.scale, grads.shift, grads.slope, gkernel, gbias)
 
     def _reopen_for(self, values: bool, x: Tensor, at: Moments | None) -> tuple[Tensor, Tensor | None]:
@@ -151,11 +153,13 @@ class _UnitRun:
             return self.reopen(x, at)
         return self._resized(torch.empty_like(x, dtype=self.step.dtype)), None
 
-    def _planes_backward(self, g: Tensor, h: Tensor | None, x: Tensor, at: Moments | None) -> planes.Gradients:
+    def _planes_backward(
+        self, g: Tensor, h: Tensor | None, x: Tensor, at: Moments | None, add: Tensor | None
+    ) -> planes.Gradients:
         if at is None:
             gx, gslope = planes.activation_backward(g, x, self.affine.slope, self.step)
-            return planes.Gradients(gx, None, None, gslope)
-        return self.kernels.backward(g, h, x, at, self.affine, self.step)
+            return planes.Gradients(gx if add is None else gx + add, None, None, gslope)
+        return self.kernels.backward(g, h, x, at, self.affine, self.step, add)
 
     def _resized(self, z: Tensor) -> Tensor:
         return z if self.how.resize is None else self.how.resize(z)
@@ -180,9 +184,9 @@ class _ShortcutRun:
         u = convolution.forward(self._read(x).to(self.dtype), self.kernel, None, self.geometry)
         return u if self.how.resize is None else self.how.resize(u)
 
-    def close(self, u: Tensor) -> tuple[Tensor, Moments]:
-        """The shortcut's output, and the moments of u."""
-        y, at = self.kernels.forward(u.flatten(2), self.affine, self.step)
+    def close(self, u: Tensor, into: Tensor) -> tuple[Tensor, Moments]:
+        """The shortcut's output, added to ``into``, and the moments of u."""
+        y, at = self.kernels.forward(u.flatten(2), self.affine, self.step, into.flatten(2))
         return y.view(u.shape), at
 
     def backward(self, g: Tensor, x: Tensor, kept: _Kept, gx: Tensor | None) -> _Grads:
@@ -226,7 +230,7 @@ class _Run:
             y = unit.close(z)
         if self.how.adds == 'input':
             return _sum(y, x)
-        return y if self.shortcut is None else _sum(y, self._shortcut_forward(x, kept))
+        return y if self.shortcut is None else self._plus_shortcut(y, x, kept)
 
     def backward(
         self, g: Tensor, kept: list[_Kept], needs: Sequence[_Needs], below: bool
@@ -240,14 +244,13 @@ class _Run:
             if gy is None:  # nothing before this unit is trained
                 break
             reach = below or any(any(own) for own in needs[:index])
-            gy, grads[index] = self.units[index].backward(gy, kept[index], needs[index], reach)
+            add = g if index == 0 and below and self.how.adds == 'input' else None
+            gy, grads[index] = self.units[index].backward(gy, kept[index], needs[index], reach, add)
             if index:
                 kept[index] = _Kept()  # free what is done with
         gx = gy if below else None
         if self.shortcut is not None:
             grads[-1] = self.shortcut.backward(g, x, kept[-1], gx)
-        elif self.how.adds == 'input' and gx is not None:
-            gx.add_(g)
         return gx, grads
 
     def _keeps(self, index: int) -> bool:
@@ -261,10 +264,10 @@ class _Run:
             if after.x is None:
                 after.x = unit.close(unit.reopen(before.input, before.at)[0])
 
-    def _shortcut_forward(self, x: Tensor, kept: list[_Kept] | None) -> Tensor:
+    def _plus_shortcut(self, y: Tensor, x: Tensor, kept: list[_Kept] | None) -> Tensor:
         assert self.shortcut is not None
         u = self.shortcut.open(x)
-        y, at = self.shortcut.close(u)
+        y, at = self.shortcut.close(u, y)
         if kept is not None:
             kept.append(_Kept(None, u if self.memory == 'fast' else None, *at))
         return y

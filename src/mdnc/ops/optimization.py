@@ -1,7 +1,5 @@
 """Prepare networks for the machine that they run on, and undo it."""
 
-import ctypes
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeVar
@@ -9,14 +7,10 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from mdnc.ops import fused, inductor
+from mdnc.ops import compiled, fused, pages
 from mdnc.ops.fused import Manner
 
 Net = TypeVar('Net', bound=nn.Module)
-
-# glibc's mallopt: sizes from which memory comes from and goes back to the system (malloc.h).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_BYTES = 2**30
 
 
 def optimize(net: Net, *, keep_memory: bool = False) -> Net:
@@ -42,11 +36,11 @@ def optimize(net: Net, *, keep_memory: bool = False) -> Net:
         >>> net = mdnc.optimize(mdnc.modules.resnet.EncoderNet1d(8, [1, 1]))
         >>> net = mdnc.restore(net)
     """
-    _set(net, inductor.KERNELS)
+    _set(net, compiled.KERNELS)
     for each in net.modules():
         _lay(each, last=True)
-    if keep_memory and sys.platform == 'linux':
-        _keep_memory()
+    if keep_memory:
+        pages.keep()
     return net
 
 
@@ -81,15 +75,11 @@ def _ours(net: nn.Module) -> Iterator[tuple[nn.Module, Manner]]:
 
 
 def _lay(module: nn.Module, *, last: bool) -> None:
-    # Signals stay contiguous: oneDNN is the slower there with channels last, and torch has no word for it.
-    if not isinstance(module, (nn.Conv2d, nn.Conv3d)):
+    if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return
-    layout = torch.channels_last if isinstance(module, nn.Conv2d) else torch.channels_last_3d
-    module.to(memory_format=layout if last else torch.contiguous_format)  # type: ignore[call-overload]
-
-
-def _keep_memory() -> None:
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, 2 * _KEPT_BYTES - 1)
+    for each in (module.weight, module.weight.grad):
+        if each is None:
+            continue
+        # Torch has no word for signals with the channels innermost, so this one is not used for images either.
+        laid = each.data.movedim(1, -1).contiguous().movedim(-1, 1) if last else each.data
+        each.data = laid if last else laid.clone(memory_format=torch.contiguous_format)

@@ -1,0 +1,32 @@
+"""Norm and activation compiled for the device that the input is on: C++ on a CPU, Inductor's kernels elsewhere."""
+
+from types import ModuleType
+
+from torch import Tensor
+
+from mdnc.ops import fused, inductor, native
+from mdnc.ops.planes import Affine, Gradients, Moments, Step
+
+
+def forward(x: Tensor, affine: Affine, step: Step, into: Tensor | None = None) -> tuple[Tensor, Moments]:
+    """See ``planes.forward``."""
+    return _for(x).forward(x, affine, step, into)  # type: ignore[no-any-return]
+
+
+def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor, Tensor | None]:
+    """See ``planes.rebuild``."""
+    return _for(x).rebuild(x, at, affine, step)  # type: ignore[no-any-return]
+
+
+def backward(
+    g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step, add: Tensor | None = None
+) -> Gradients:
+    """See ``planes.backward``."""
+    return _for(x).backward(g, h, x, at, affine, step, add)  # type: ignore[no-any-return]
+
+
+def _for(x: Tensor) -> ModuleType:
+    return native if x.device.type == 'cpu' else inductor
+
+
+KERNELS = fused.Kernels(forward, rebuild, backward)

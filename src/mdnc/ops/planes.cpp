@@ -1,0 +1,459 @@
+// Norm and activation over planes on a CPU; planes.py holds the same in torch and the maths.
+//
+// Built at run time by native.py. Tensors are (N, C, L) in one of two layouts: planes, where the L values of a plane
+// lie side by side, and rows, where the C channels of a position do (channels-last). Sums are taken over chunks of a
+// fixed length and joined in their order, so that results depend neither on the number of threads nor on the run.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+namespace {
+
+struct bfloat16 {
+    uint16_t bits;
+    bfloat16() = default;
+    explicit bfloat16(float value) {
+        uint32_t wide = __builtin_bit_cast(uint32_t, value);
+        uint32_t rounded = (wide + 0x7fff + ((wide >> 16) & 1)) >> 16;  // to nearest, ties to even
+        bits = uint16_t(value == value ? rounded : 0x7fc0);
+    }
+    operator float() const { return __builtin_bit_cast(float, uint32_t(bits) << 16); }
+};
+
+// Given to the compiler: types of x, of the activation, and of statistics and sums.
+using X = MDNC_X;
+using Z = MDNC_Z;
+using W = MDNC_W;
+
+enum Activator { NONE, RELU, PRELU };
+
+constexpr int64_t PLANE_CHUNK = 4096;    // values of a plane summed at once, forward
+constexpr int64_t SUM_CHUNK = 512;       // and backward
+constexpr int64_t ROWS_CHUNK = 16384;    // values of a sample in rows: 64 KiB of floats stay in the L2 cache
+constexpr int64_t CHANNELS_CHUNK = 256;  // channels whose sums and constants stay in the L1 cache
+constexpr int64_t WORTH_A_THREAD = 16384;
+
+// What is done, to which tensors. Null pointers: no such parameter, or nothing to add.
+struct Work {
+    const X* x;
+    const Z* g;         // gradient of the activation
+    const Z* add_z;     // what is added to the activation
+    const X* add_x;     // what is added to the gradient of x; may be what it overwrites
+    Z* z;
+    X* gx;              // may overwrite g
+    W *mean, *rate;     // (N, C)
+    const W *scale, *shift, *slope;       // (C)
+    W *gscale, *gshift, *gslope;          // (C)
+    int64_t n, c, length;
+    double eps;
+    int threads;
+
+    int team() const { return n * c * length < 2 * WORTH_A_THREAD ? 1 : threads; }
+    W scale_of(int64_t channel) const { return scale ? scale[channel] : W(1); }
+    W shift_of(int64_t channel) const { return shift ? shift[channel] : W(0); }
+    W slope_of(int64_t channel) const { return slope ? slope[channel] : W(0); }
+};
+
+// h, rounded as the tensors of planes.py are.
+inline W hidden(W x, W mean, W rate, W shift) {
+    return W(Z(W(X((x - mean) * rate + shift))));
+}
+
+template <Activator A> inline W active(W h, W slope) {
+    if (A == PRELU) return h > 0 ? h : slope * h;
+    if (A == RELU) return h > 0 ? h : (h == h ? W(0) : h);  // NaN stays NaN
+    return h;
+}
+
+template <Activator A> inline W passed(W g, W h, W slope) {
+    if (A == PRELU) return h > 0 ? g : slope * g;
+    if (A == RELU) return h > 0 ? g : W(0);
+    return g;
+}
+
+// Mean and summed squared deviations of a part of a plane, and of the whole from its parts (Chan, Golub, LeVeque 1983).
+struct Parts {
+    W mean, squares;
+    int64_t count;
+
+    void join(Parts next) {
+        W off = next.mean - mean, share = W(next.count) / W(count + next.count);
+        mean += off * share;
+        squares += next.squares + off * off * share * W(count);
+        count += next.count;
+    }
+    W rate(double eps) const { return W(1 / std::sqrt(double(squares) / count + eps)); }
+};
+
+// ---- Planes: the values of a plane side by side ----
+
+Parts plane_part(const X* x, int64_t count) {
+    W sum = 0, squares = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; ++i) sum += W(x[i]);
+    W mean = sum / W(count);
+#pragma omp simd reduction(+ : squares)
+    for (int64_t i = 0; i < count; ++i) {
+        W off = W(x[i]) - mean;
+        squares += off * off;
+    }
+    return {mean, squares, count};
+}
+
+template <Activator A> void planes_apply(const Work& to, int64_t plane) {
+    int64_t channel = plane % to.c;
+    const X* x = to.x + plane * to.length;
+    Z* z = to.z + plane * to.length;
+    W mean = to.mean[plane], rate = to.rate[plane] * to.scale_of(channel);
+    W shift = to.shift_of(channel), slope = to.slope_of(channel);
+    if (to.add_z) {
+        const Z* add = to.add_z + plane * to.length;
+#pragma omp simd
+        for (int64_t i = 0; i < to.length; ++i)
+            z[i] = Z(W(Z(active<A>(hidden(W(x[i]), mean, rate, shift), slope))) + W(add[i]));
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < to.length; ++i) z[i] = Z(active<A>(hidden(W(x[i]), mean, rate, shift), slope));
+}
+
+template <Activator A> void planes_forward(const Work& to, bool known) {
+#pragma omp parallel for num_threads(to.team()) schedule(static)
+    for (int64_t plane = 0; plane < to.n * to.c; ++plane) {
+        if (!known) {
+            const X* x = to.x + plane * to.length;
+            Parts all = {0, 0, 0};
+            for (int64_t start = 0; start < to.length; start += PLANE_CHUNK)
+                all.join(plane_part(x + start, std::min(PLANE_CHUNK, to.length - start)));
+            to.mean[plane] = all.mean;
+            to.rate[plane] = all.rate(to.eps);
+        }
+        planes_apply<A>(to, plane);
+    }
+}
+
+// Sums over a plane: of the gradient behind the activation, of its product with x - mean, and for the slope.
+struct Sums {
+    W plain, moment, slope;
+};
+
+template <Activator A> Sums plane_sums(const Work& to, int64_t plane) {
+    int64_t channel = plane % to.c;
+    const X* x = to.x + plane * to.length;
+    const Z* g = to.g + plane * to.length;
+    W mean = to.mean[plane], rate = to.rate[plane] * to.scale_of(channel);
+    W shift = to.shift_of(channel), slope = to.slope_of(channel);
+    Sums all = {0, 0, 0};
+    // Values first, sums of them next: of a loop that rounds to bfloat16 and sums, GCC 12 makes wrong code.
+    W off[SUM_CHUNK], below[SUM_CHUNK], low[SUM_CHUNK];
+    for (int64_t start = 0; start < to.length; start += SUM_CHUNK) {
+        int64_t count = std::min(SUM_CHUNK, to.length - start);
+#pragma omp simd
+        for (int64_t i = 0; i < count; ++i) {
+            W here = W(x[start + i]), up = W(g[start + i]), h = hidden(here, mean, rate, shift);
+            off[i] = here - mean;
+            below[i] = passed<A>(up, h, slope);
+            low[i] = up * std::min(h, W(0));
+        }
+        W s1 = 0, s2 = 0, s3 = 0;
+#pragma omp simd reduction(+ : s1, s2, s3)
+        for (int64_t i = 0; i < count; ++i) {
+            s1 += below[i];
+            s2 += below[i] * off[i];
+            s3 += low[i];
+        }
+        all = {all.plain + s1, all.moment + s2, all.slope + s3};
+    }
+    return all;
+}
+
+template <Activator A> void plane_gradient(const Work& to, int64_t plane, Sums sums) {
+    int64_t channel = plane % to.c;
+    const X* x = to.x + plane * to.length;
+    const Z* g = to.g + plane * to.length;
+    X* gx = to.gx + plane * to.length;
+    W mean = to.mean[plane], rate = to.rate[plane] * to.scale_of(channel);
+    W shift = to.shift_of(channel), slope = to.slope_of(channel);
+    W level = rate * sums.plain / W(to.length);
+    W tilt = rate * to.rate[plane] * to.rate[plane] * sums.moment / W(to.length);
+    const X* add = to.add_x ? to.add_x + plane * to.length : nullptr;
+    if (add) {
+#pragma omp simd
+        for (int64_t i = 0; i < to.length; ++i) {
+            W here = W(x[i]), h = hidden(here, mean, rate, shift);
+            gx[i] = X(rate * passed<A>(W(g[i]), h, slope) - level - tilt * (here - mean) + W(add[i]));
+        }
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < to.length; ++i) {
+        W here = W(x[i]), h = hidden(here, mean, rate, shift);
+        gx[i] = X(rate * passed<A>(W(g[i]), h, slope) - level - tilt * (here - mean));
+    }
+}
+
+// Gradients of the parameters from the sums of all planes, (N, C).
+void parameter_gradients(const Work& to, const std::vector<Sums>& sums) {
+    for (int64_t channel = 0; channel < to.c; ++channel) {
+        W scale = 0, shift = 0, slope = 0;
+        for (int64_t sample = 0; sample < to.n; ++sample) {
+            int64_t plane = sample * to.c + channel;
+            scale += sums[plane].moment * to.rate[plane];
+            shift += sums[plane].plain;
+            slope += sums[plane].slope;
+        }
+        to.gscale[channel] = scale;
+        to.gshift[channel] = shift;
+        to.gslope[channel] = slope;
+    }
+}
+
+template <Activator A> void planes_backward(const Work& to) {
+    std::vector<Sums> sums(to.n * to.c);
+#pragma omp parallel for num_threads(to.team()) schedule(static)
+    for (int64_t plane = 0; plane < to.n * to.c; ++plane) {
+        sums[plane] = plane_sums<A>(to, plane);
+        plane_gradient<A>(to, plane, sums[plane]);
+    }
+    parameter_gradients(to, sums);
+}
+
+// ---- Rows: the channels of a position side by side ----
+
+// A stretch of positions and of channels of one sample.
+struct Tile {
+    int64_t sample, part, start, end, first, last;
+};
+
+struct Tiling {
+    int64_t rows, parts, blocks;
+    const Work& to;
+
+    explicit Tiling(const Work& work) : to(work) {
+        rows = std::max<int64_t>(4, ROWS_CHUNK / std::min(work.c, CHANNELS_CHUNK));
+        parts = (work.length + rows - 1) / rows;
+        blocks = (work.c + CHANNELS_CHUNK - 1) / CHANNELS_CHUNK;
+    }
+    int64_t count() const { return to.n * parts * blocks; }
+    Tile operator[](int64_t index) const {
+        int64_t block = index % blocks, part = index / blocks % parts, sample = index / blocks / parts;
+        int64_t start = part * rows, first = block * CHANNELS_CHUNK;
+        return {sample, part, start, std::min(start + rows, to.length), first, std::min(first + CHANNELS_CHUNK, to.c)};
+    }
+    int64_t slot(const Tile& tile) const { return (tile.sample * parts + tile.part) * to.c + tile.first; }
+};
+
+// The constants of a tile's channels.
+struct Channels {
+    W mean[CHANNELS_CHUNK], rate[CHANNELS_CHUNK], shift[CHANNELS_CHUNK], slope[CHANNELS_CHUNK];
+
+    Channels(const Work& to, const Tile& tile) {
+        for (int64_t c = tile.first; c < tile.last; ++c) {
+            int64_t plane = tile.sample * to.c + c, i = c - tile.first;
+            mean[i] = to.mean[plane];
+            rate[i] = to.rate[plane] * to.scale_of(c);
+            shift[i] = to.shift_of(c);
+            slope[i] = to.slope_of(c);
+        }
+    }
+};
+
+int64_t offset(const Work& to, const Tile& tile, int64_t row) {
+    return (tile.sample * to.length + row) * to.c + tile.first;
+}
+
+void rows_part(const Work& to, const Tile& tile, W* mean, W* squares) {
+    int64_t width = tile.last - tile.first, count = tile.end - tile.start;
+    W sum[CHANNELS_CHUNK] = {}, square[CHANNELS_CHUNK] = {};
+    int64_t row = tile.start;
+    for (; row + 4 <= tile.end; row += 4) {  // four rows for each visit to the sums
+        const X *a = to.x + offset(to, tile, row), *b = a + to.c, *c = b + to.c, *d = c + to.c;
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) sum[i] += (W(a[i]) + W(b[i])) + (W(c[i]) + W(d[i]));
+    }
+    for (; row < tile.end; ++row) {
+        const X* a = to.x + offset(to, tile, row);
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) sum[i] += W(a[i]);
+    }
+    for (int64_t i = 0; i < width; ++i) sum[i] /= W(count);
+    for (row = tile.start; row + 4 <= tile.end; row += 4) {
+        const X *a = to.x + offset(to, tile, row), *b = a + to.c, *c = b + to.c, *d = c + to.c;
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) {
+            W p = W(a[i]) - sum[i], q = W(b[i]) - sum[i], r = W(c[i]) - sum[i], s = W(d[i]) - sum[i];
+            square[i] += (p * p + q * q) + (r * r + s * s);
+        }
+    }
+    for (; row < tile.end; ++row) {
+        const X* a = to.x + offset(to, tile, row);
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) {
+            W p = W(a[i]) - sum[i];
+            square[i] += p * p;
+        }
+    }
+    std::copy(sum, sum + width, mean);
+    std::copy(square, square + width, squares);
+}
+
+void rows_moments(const Work& to) {
+    Tiling tiles(to);
+    std::vector<W> mean(to.n * tiles.parts * to.c), squares(mean.size());
+#pragma omp parallel for num_threads(to.team()) schedule(static)
+    for (int64_t index = 0; index < tiles.count(); ++index) {
+        Tile tile = tiles[index];
+        rows_part(to, tile, &mean[tiles.slot(tile)], &squares[tiles.slot(tile)]);
+    }
+#pragma omp parallel for num_threads(to.team()) schedule(static)
+    for (int64_t sample = 0; sample < to.n; ++sample) {
+        for (int64_t channel = 0; channel < to.c; ++channel) {
+            Parts all = {0, 0, 0};
+            for (int64_t part = 0; part < tiles.parts; ++part) {
+                int64_t slot = (sample * tiles.parts + part) * to.c + channel;
+                all.join({mean[slot], squares[slot], std::min(tiles.rows, to.length - part * tiles.rows)});
+            }
+            to.mean[sample * to.c + channel] = all.mean;
+            to.rate[sample * to.c + channel] = all.rate(to.eps);
+        }
+    }
+}
+
+template <Activator A> void rows_forward(const Work& to, bool known) {
+    if (!known) rows_moments(to);
+    Tiling tiles(to);
+#pragma omp parallel for num_threads(to.team()) schedule(static)
+    for (int64_t index = 0; index < tiles.count(); ++index) {
+        Tile tile = tiles[index];
+        Channels at(to, tile);
+        int64_t width = tile.last - tile.first;
+        for (int64_t row = tile.start; row < tile.end; ++row) {
+            int64_t here = offset(to, tile, row);
+            const X* x = to.x + here;
+            Z* z = to.z + here;
+            if (to.add_z) {
+                const Z* add = to.add_z + here;
+#pragma omp simd
+                for (int64_t i = 0; i < width; ++i) {
+                    W h = hidden(W(x[i]), at.mean[i], at.rate[i], at.shift[i]);
+                    z[i] = Z(W(Z(active<A>(h, at.slope[i]))) + W(add[i]));
+                }
+                continue;
+            }
+#pragma omp simd
+            for (int64_t i = 0; i < width; ++i) {
+                W h = hidden(W(x[i]), at.mean[i], at.rate[i], at.shift[i]);
+                z[i] = Z(active<A>(h, at.slope[i]));
+            }
+        }
+    }
+}
+
+template <Activator A> void rows_sums(const Work& to, const Tile& tile, Sums* sums) {
+    Channels at(to, tile);
+    int64_t width = tile.last - tile.first;
+    W s1[CHANNELS_CHUNK] = {}, s2[CHANNELS_CHUNK] = {}, s3[CHANNELS_CHUNK] = {};
+    for (int64_t row = tile.start; row < tile.end; ++row) {
+        const X* x = to.x + offset(to, tile, row);
+        const Z* g = to.g + offset(to, tile, row);
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) {
+            W here = W(x[i]), up = W(g[i]), h = hidden(here, at.mean[i], at.rate[i], at.shift[i]);
+            W below = passed<A>(up, h, at.slope[i]);
+            s1[i] += below;
+            s2[i] += below * (here - at.mean[i]);
+            if (A == PRELU) s3[i] += up * std::min(h, W(0));
+        }
+    }
+    for (int64_t i = 0; i < width; ++i) sums[i] = {s1[i], s2[i], s3[i]};
+}
+
+template <Activator A> void rows_gradient(const Work& to, const Tile& tile, const std::vector<Sums>& sums) {
+    Channels at(to, tile);
+    int64_t width = tile.last - tile.first;
+    W level[CHANNELS_CHUNK], tilt[CHANNELS_CHUNK];
+    for (int64_t i = 0; i < width; ++i) {
+        int64_t plane = tile.sample * to.c + tile.first + i;
+        level[i] = at.rate[i] * sums[plane].plain / W(to.length);
+        tilt[i] = at.rate[i] * to.rate[plane] * to.rate[plane] * sums[plane].moment / W(to.length);
+    }
+    for (int64_t row = tile.start; row < tile.end; ++row) {
+        int64_t there = offset(to, tile, row);
+        const X* x = to.x + there;
+        const Z* g = to.g + there;
+        const X* add = to.add_x ? to.add_x + there : nullptr;
+        X* gx = to.gx + there;
+        if (add) {
+#pragma omp simd
+            for (int64_t i = 0; i < width; ++i) {
+                W here = W(x[i]), h = hidden(here, at.mean[i], at.rate[i], at.shift[i]);
+                W own = at.rate[i] * passed<A>(W(g[i]), h, at.slope[i]) - level[i] - tilt[i] * (here - at.mean[i]);
+                gx[i] = X(own + W(add[i]));
+            }
+            continue;
+        }
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) {
+            W here = W(x[i]), h = hidden(here, at.mean[i], at.rate[i], at.shift[i]);
+            gx[i] = X(at.rate[i] * passed<A>(W(g[i]), h, at.slope[i]) - level[i] - tilt[i] * (here - at.mean[i]));
+        }
+    }
+}
+
+template <Activator A> void rows_backward(const Work& to) {
+    Tiling tiles(to);
+    std::vector<Sums> parts(to.n * tiles.parts * to.c), sums(to.n * to.c, Sums{0, 0, 0});
+#pragma omp parallel for num_threads(to.team()) schedule(static)
+    for (int64_t index = 0; index < tiles.count(); ++index) {
+        Tile tile = tiles[index];
+        rows_sums<A>(to, tile, &parts[tiles.slot(tile)]);
+    }
+    for (int64_t sample = 0; sample < to.n; ++sample)
+        for (int64_t part = 0; part < tiles.parts; ++part)
+            for (int64_t channel = 0; channel < to.c; ++channel) {
+                const Sums& own = parts[(sample * tiles.parts + part) * to.c + channel];
+                Sums& all = sums[sample * to.c + channel];
+                all = {all.plain + own.plain, all.moment + own.moment, all.slope + own.slope};
+            }
+#pragma omp parallel for num_threads(to.team()) schedule(static)
+    for (int64_t index = 0; index < tiles.count(); ++index) rows_gradient<A>(to, tiles[index], sums);
+    parameter_gradients(to, sums);
+}
+
+// ---- What native.py calls ----
+
+template <Activator A> void run(const Work& to, int job, bool rows) {
+    if (job == 2)
+        rows ? rows_backward<A>(to) : planes_backward<A>(to);
+    else
+        rows ? rows_forward<A>(to, job == 1) : planes_forward<A>(to, job == 1);
+}
+
+}  // namespace
+
+// In the order of native.py's _Call.
+struct Call {
+    const void *x, *g, *add;
+    void *out, *mean, *rate;
+    const void *scale, *shift, *slope;
+    void *gscale, *gshift, *gslope;
+    int64_t n, c, length;
+    double eps;
+    int32_t job, activator, rows, threads;  // job: 0 forward, 1 forward with the moments known, 2 backward
+};
+
+extern "C" void planes(const Call* how) {
+    bool back = how->job == 2;
+    Work to = {
+        (const X*)how->x, (const Z*)how->g, back ? nullptr : (const Z*)how->add, back ? (const X*)how->add : nullptr,
+        (Z*)how->out, (X*)how->out, (W*)how->mean, (W*)how->rate,
+        (const W*)how->scale, (const W*)how->shift, (const W*)how->slope,
+        (W*)how->gscale, (W*)how->gshift, (W*)how->gslope,
+        how->n, how->c, how->length, how->eps, how->threads,
+    };
+    if (how->activator == NONE) run<NONE>(to, how->job, how->rows);
+    if (how->activator == RELU) run<RELU>(to, how->job, how->rows);
+    if (how->activator == PRELU) run<PRELU>(to, how->job, how->rows);
+}

@@ -1,0 +1,164 @@
+"""The C++ kernel of norm and activation: its values, its building, and what happens where it can't be built."""
+
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mdnc.ops import native, planes
+from mdnc.ops.planes import Affine, Step
+
+SHAPES = [(2, 5, 41), (3, 300, 7), (1, 64, 9001), (2, 1, 5), (2, 3, 1000)]
+LAYOUTS = {
+    'planes': lambda x: x,
+    'rows': lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+    'neither': lambda x: torch.stack([x, x], -1)[..., 0],
+}
+
+
+@pytest.mark.parametrize('dtypes', list(native._TYPES), ids=str)
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('activator', ['prelu', 'relu', 'null'])
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_values_are_those_of_the_definition(shape, activator, layout, dtypes):
+    (dtype, low), lay, c = dtypes, LAYOUTS[layout], shape[1]
+    torch.manual_seed(0)  # values next to the activation's kink, which fall to either side of it, are not wanted
+    x = lay((torch.randn(shape) * 2 + 3).to(dtype))
+    g, into, add = (torch.randn(shape).to(each) for each in (low, low, dtype))
+    parameters = torch.randn(3, 1, c, 1).to(planes.accumulator(dtype))
+    parameters[2] = parameters[2].to(low)  # as autocast rounds a slope
+    affine = Affine(parameters[0], parameters[1], parameters[2] if activator == 'prelu' else None)
+    exact, step = Step(1e-5, activator, torch.float64), Step(1e-5, activator, low)
+    wide = Affine(*(None if each is None else each.double() for each in affine))
+    reference = x.double().contiguous()
+    z, at = planes.forward(reference, wide, exact)
+    want = planes.backward(g.double().clone(), None, reference, at, wide, exact, add.double())
+
+    tolerance = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}[low]
+    got, moments = native.forward(x, affine, step)
+    assert (got.dtype, got.stride()) == (low, native._laid(x).stride())
+    assert torch.equal(native.rebuild(x, moments, affine, step)[0], got)
+    summed, _ = native.forward(x, affine, step, into=lay(into.clone()))
+    grads = native.backward(lay(g.clone()), None, x, moments, affine, step, add=lay(add))
+    pairs = [(got, z), (summed, z + into.double()), *zip(moments, at, strict=True), *zip(grads, want, strict=True)]
+    for mine, theirs in pairs:
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            assert (mine.double() - theirs).abs().max() <= tolerance * (1 + theirs.abs().max())
+
+
+def test_without_affine_and_with_one_slope_for_all():
+    x, g, step = torch.randn(2, 4, 30), torch.randn(2, 4, 30), Step(1e-5, 'prelu', torch.float32)
+    affine = Affine(None, None, torch.full((1, 1, 1), 0.3))
+    z, at = native.forward(x, affine, step)
+    torch.testing.assert_close(z, planes.forward(x, affine, step)[0], rtol=1e-5, atol=1e-5)
+    got, want = (each.backward(g.clone(), None, x, at, affine, step) for each in (native, planes))
+    torch.testing.assert_close((got.x, got.slope), (want.x, want.slope), rtol=1e-4, atol=1e-4)
+    assert got.scale is None
+    assert got.shift is None
+
+
+@pytest.mark.parametrize('layout', ['planes', 'rows'])
+def test_planes_far_from_zero_keep_their_variance(layout):
+    x = LAYOUTS[layout](torch.randn(2, 3, 50_000, dtype=torch.float64) + 1e4)
+    _, at = native.forward(x.float(), Affine(None, None, None), Step(1e-5, 'null', torch.float32))
+    torch.testing.assert_close(at.rate.double(), planes.moments(x.float().double(), 1e-5).rate, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize('layout', ['planes', 'rows'])
+def test_any_number_of_threads_gives_the_same_bits(layout):
+    x, step = LAYOUTS[layout](torch.randn(3, 70, 2000)), Step(1e-5, 'prelu', torch.float32)
+    affine, before = Affine(*torch.rand(3, 1, 70, 1)), torch.get_num_threads()
+
+    def values() -> list[Tensor]:
+        z, at = native.forward(x, affine, step)
+        return [z, *at, *(each for each in native.backward(x.clone(), None, x, at, affine, step) if each is not None)]
+
+    try:
+        torch.set_num_threads(1)
+        alone = values()
+        torch.set_num_threads(4)
+        assert all(torch.equal(*each) for each in zip(alone, values(), strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_gradient_is_written_over_an_activations_gradient_and_over_no_other():
+    x, g = torch.randn(2, 2, 3, 50)
+    for activator, overwritten in (('relu', True), ('null', False)):
+        step = Step(1e-5, activator, torch.float32)
+        _, at = native.forward(x, Affine(None, None, None), step)
+        got = native.backward(g, None, x, at, Affine(None, None, None), step).x
+        assert (got.data_ptr() == g.data_ptr()) == overwritten
+
+
+# ---- Building, each in a process of its own: what was built once stays ----
+
+RUN = """
+    import torch, warnings, mdnc
+    net = mdnc.modules.resnet.EncoderNet1d(4, [1, 1])
+    x = torch.randn(2, 1, 16)
+    want = net(x)
+    mdnc.optimize(net, keep_memory=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        net(x).sum().backward()
+        torch.testing.assert_close(net(x), want, rtol=1e-4, atol=1e-5)
+    print(*(str(each.message) for each in caught if 'mdnc' in str(each.message)), sep='\\n')
+"""
+
+
+def run(cache: Path, compiler: object = None) -> list[str]:
+    own = {native.CACHE_VARIABLE: str(cache)} | ({} if compiler is None else {'CXX': str(compiler)})
+    command = [sys.executable, '-c', textwrap.dedent(RUN)]
+    done = subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.split('\n')[:-1]
+
+
+def compiler(folder: Path, line: str) -> Path:
+    made = folder / 'c++'
+    made.write_text(f'#!/bin/sh\n{line}\n')
+    made.chmod(made.stat().st_mode | stat.S_IXUSR)
+    return made
+
+
+def test_built_once_and_then_found(tmp_path):
+    counting = compiler(tmp_path, f'echo built >> {tmp_path}/log\nexec g++ "$@"')
+    assert run(tmp_path / 'cache', counting) == ['']
+    assert run(tmp_path / 'cache', counting) == ['']
+    assert (tmp_path / 'log').read_text().split() == ['built']
+    assert [each.suffix for each in (tmp_path / 'cache').iterdir()] == ['.so']
+
+
+@pytest.mark.parametrize(
+    ('line', 'reason'),
+    [
+        (None, 'FileNotFoundError'),
+        ('echo planes.cpp: no such thing >&2; exit 1', 'planes.cpp: no such thing'),
+        (
+            'exec g++ $(echo "$@" | sed "s#[^ ]*/planes.cpp#wrong.cpp#")',
+            'the compiler made code whose values are wrong',
+        ),
+    ],
+    ids=['none', 'failing', 'wrong'],
+)
+def test_one_warning_and_the_eager_kernels_without_a_compiler_that_works(tmp_path, monkeypatch, line, reason):
+    monkeypatch.chdir(tmp_path)
+    Path('wrong.cpp').write_text(native.SOURCE.read_text().replace('- level', '+ level'))
+    cxx = compiler(tmp_path, line) if line else '/nowhere/c++'
+    (warning,) = run(tmp_path / 'cache', cxx)
+    assert 'mdnc.optimize: norm and activation run uncompiled' in warning
+    assert reason in warning
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path):
+    (tmp_path / 'file').write_text('')
+    (warning,) = run(tmp_path / 'file' / 'cache')
+    assert 'run uncompiled: NotADirectoryError' in warning

@@ -158,7 +158,6 @@ def test_transforms_and_tracers_run_plainly(fused_calls):
     torch.func.grad(lambda each: net(each).sum())(x)
     fx.symbolic_trace(net)(x)
     assert torch.export.export(net, (x,)).module()(x).shape == (2, 2)
-    torch.compile(net, backend='eager', fullgraph=True)(x)
     with torch.autograd.forward_ad.dual_level():
         net(torch.autograd.forward_ad.make_dual(x, x))
     assert not fused_calls

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from mdnc.ops import definition
@@ -78,7 +79,8 @@ def norm_act_conv(
     resize = None if size is None else Resize(size=_per_axis('size', size, axes))
     how = Unit(_per_axis('stride', stride, axes), _per_axis('padding', padding, axes), eps, activator, resize)
     block = Fused(Block((how,)), (Weights(scale, shift, slope, kernel, bias),))
-    if why_not_now(memory) or why_not_with(x, block):
+    # While compiling, any of the numbers may be symbolic, which the node of a graph has no words for.
+    if torch.compiler.is_compiling() or why_not_now(memory) or why_not_with(x, block):
         return definition.unit(x, block.weights[0], how)
     return block(x, Manner(memory))
 

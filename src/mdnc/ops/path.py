@@ -1,5 +1,6 @@
 """The one rule by which a unit takes the fused path or the plain one, and the reason for the latter."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,7 +13,7 @@ from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn.modules import module as module_hooks
 
-from mdnc.ops import fused
+from mdnc.ops import fused, library
 from mdnc.ops.definition import INTERPOLATION, Block, Resize, Shortcut, Unit, Weights
 from mdnc.ops.fused import Manner
 
@@ -23,6 +24,9 @@ _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 _plainly: ContextVar[bool] = ContextVar('plainly', default=False)
+# torch.compile reads no ContextVar, and guards on this: whether `plain` is open in any thread.
+_anywhere = False
+_open, _counting = 0, threading.Lock()
 
 
 @contextmanager
@@ -36,10 +40,19 @@ def plain() -> Iterator[None]:
         ...     y = net(torch.zeros(1, 1, 16))
     """
     token = _plainly.set(True)
+    _count(1)
     try:
         yield
     finally:
+        _count(-1)
         _plainly.reset(token)
+
+
+def _count(step: int) -> None:
+    global _open, _anywhere
+    with _counting:
+        _open += step
+        _anywhere = _open > 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,8 @@ class Fused:
         return (each for own in self.weights for each in own if each is not None)
 
     def __call__(self, x: Tensor, manner: Manner) -> Tensor:
-        return fused.block(x, self.weights, self.how, manner)
+        block = library.block if torch.compiler.is_compiling() else fused.block
+        return block(x, self.weights, self.how, manner)
 
 
 class _NotFused(Exception):
@@ -92,7 +106,9 @@ def run(
     if why_not_now(manner.memory) or type(x) not in _TENSORS:
         return None
     block = read(units, adds, shortcut)
-    return None if isinstance(block, str) or why_not_with(x, block) else block(x, manner)
+    if isinstance(block, str) or why_not_with(x, block) or why_not_compiled(x, block, manner):
+        return None
+    return block(x, manner)
 
 
 @dataclass(frozen=True)
@@ -129,9 +145,9 @@ def taken(named: dict[str, nn.Module], manner: Manner, adds: str, shortcut: str)
 
 def why_not_now(memory: str) -> str:
     """Why no unit takes the fused path at this moment, or an empty string."""
-    if torch.compiler.is_compiling():  # first: the compiler can trace none of the others
-        return 'torch.compile or torch.export is tracing'
-    if memory == 'plain' or _plainly.get():
+    if torch.compiler.is_exporting():
+        return 'torch.export is tracing'
+    if memory == 'plain' or (_anywhere if torch.compiler.is_compiling() else _plainly.get()):
         return 'the plain path was asked for'
     return next((reason for reason, holds in _TRANSFORMS if holds()), '')
 
@@ -150,7 +166,7 @@ def why_not_with(x: Tensor, block: Fused) -> str:
         return reason
     if x.device.type not in ('cpu', 'cuda') or x.layout is not torch.strided or x.dtype not in DTYPES:
         return f'the input is {x.layout}, {x.dtype}, on {x.device}'
-    if not all(type(length) is int for length in x.shape):
+    if not torch.compiler.is_compiling() and not all(type(length) is int for length in x.shape):
         return 'the input has symbolic sizes'
     if x.dim() != 2 + len(block.how.units[0].stride) or not x.numel() > x.shape[0] * x.shape[1] > 0:
         return f'the input has shape {tuple(x.shape)}'
@@ -159,6 +175,32 @@ def why_not_with(x: Tensor, block: Fused) -> str:
     odd = next((own for own in block.tensors if own.dtype not in legal or own.device != x.device), None)
     return '' if odd is None else f'the input is {x.dtype} on {x.device}, a parameter {odd.dtype} on {odd.device}'
 
+
+def why_not_compiled(x: Tensor, block: Fused, manner: Manner) -> str:
+    """Why torch.compile, where it is tracing, gets torch's own layers of this block, or an empty string.
+
+    This is the choice of where the operator stays a node of the graph: on a CPU wherever it keeps less than torch's own
+    layers do. On other devices a compiler's kernels are quick and nothing was measured, so that only the levels that
+    give time for memory keep it there.
+    """
+    if not torch.compiler.is_compiling():
+        return ''
+    if not library.name_of(manner.kernels):
+        return 'the kernels have no name by which a graph could call them'
+    if all(each.eps is None for each in block.how.units):
+        return 'the compiler sees convolutions alone'
+    if x.device.type != 'cpu' and manner.memory not in ('leaner', 'least'):
+        return f'torch.compile fuses the layers on {x.device.type}'
+    return ''
+
+
+def _transformed() -> bool:
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+# torch.compile asks when it traces and guards the answer itself. As `torch.compiler.assume_constant_result`, which
+# would import the compiler (a second) with this module.
+_transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 _TENSORS = (Tensor, nn.Parameter, FakeTensor)
 
@@ -170,7 +212,7 @@ _HOOKS_ON_ALL: list[dict[int, Any]] = [
 # What records or transforms the layers one by one needs them called one by one.
 _TRANSFORMS: tuple[tuple[str, Callable[[], bool]], ...] = (
     ('torch.jit.trace is tracing', lambda: torch._C._get_tracing_state() is not None),
-    ('a torch.func transform is on', lambda: torch._C._functorch.peek_interpreter_stack() is not None),
+    ('a torch.func transform is on', _transformed),
     ('forward-mode differentiation is on', lambda: forward_ad._current_level >= 0),
     ('hooks on all modules are registered', lambda: any(_HOOKS_ON_ALL)),
 )

@@ -1,0 +1,288 @@
+"""The fused block as operators of ``torch.library``: one node of a compiled graph forward, and one backward.
+
+A compiler sees neither inside, so that what is kept for backward stays what the memory level says. Everything but the
+tensors travels as text in the graph's own node: a graph may be read back from a cache by another process.
+"""
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mdnc.ops import compiled, fused, planes
+from mdnc.ops.convolution import Geometry
+from mdnc.ops.definition import Block, Resize, Shortcut, Unit, Weights, low_precision
+from mdnc.ops.fused import Manner, _grouped, _Kept, _like_parameter, _Needs, _Run
+
+# By the names that graphs call them by.
+KERNELS: dict[str, fused.Kernels] = {'eager': fused.EAGER, 'compiled': compiled.KERNELS}
+
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def block(x: Tensor, weights: Sequence[Weights], how: Block, manner: Manner) -> Tensor:
+    """What ``fused.block`` computes, as a node of the graph that is being traced.
+
+    Args:
+        x: Input ``(B, C, L1, …)``.
+        weights: Parameters of the units, those of the shortcut last.
+        how: The block.
+        manner: How it runs; its kernels must have a name, see `name_of`.
+
+    Returns:
+        ``(B, O, M1, …)``, contiguous, or channels-last where ``x`` or the convolutions' weights are.
+
+    Raises:
+        ValueError: The kernels have no name.
+
+    Example:
+        >>> import torch
+        >>> from mdnc.ops import library
+        >>> from mdnc.ops.definition import Block, Unit, Weights
+        >>> from mdnc.ops.fused import Manner
+        >>> x, weights = torch.randn(2, 3, 8), Weights(None, None, None, torch.randn(4, 3, 1), None)
+        >>> library.block(x, [weights], Block((Unit((1,), (0,), activator='relu'),)), Manner()).shape
+        torch.Size([2, 4, 8])
+    """
+    flat = [each for own in weights for each in own]
+    given = [each for each in flat if each is not None]
+    keeps = torch.is_grad_enabled() and any(each.requires_grad for each in (x, *given))
+    last = any(_is_last(each) for each in (x, *(own.kernel for own in weights)))
+    there = tuple(each is not None for each in flat)
+    name = name_of(manner.kernels)
+    if not name:
+        raise ValueError(f'library.block: the kernels must be one of {tuple(KERNELS)}')
+    plan = repr((_values(how), manner.memory, name, str(low_precision(x)), there, keeps, last))
+    y: Tensor = _forward(x, given, plan)[0]
+    return y
+
+
+def name_of(kernels: fused.Kernels) -> str:
+    """The name of these kernels, or an empty string."""
+    return next((name for name, each in KERNELS.items() if each == kernels), '')
+
+
+# ---- A block as text ----
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a node says beside its tensors.
+
+    Args:
+        how: The block.
+        manner: How it runs.
+        dtype: Of activations and convolutions.
+        given: Which of the flat parameters there are.
+        keeps: Whether there will be a backward.
+        last: Whether results have their channels last in memory.
+    """
+
+    how: Block
+    manner: Manner
+    dtype: torch.dtype
+    given: tuple[bool, ...]
+    keeps: bool
+    last: bool
+
+    def spread(self, given: Sequence[Any]) -> list[Any]:
+        """One value for each flat parameter, ``None`` for those that are not given."""
+        values = iter(given)
+        return [next(values) if there else None for there in self.given]
+
+    def run(self, weights: Sequence[Tensor]) -> _Run:
+        """The block with its parameters."""
+        return _Run(_grouped(self.spread(weights)), self.how, self.manner, self.dtype)
+
+    def format(self, axes: int) -> torch.memory_format:
+        """How results with so many axes lie in memory."""
+        return _LAST.get(axes, torch.contiguous_format) if self.last else torch.contiguous_format
+
+    def laid(self, x: Tensor) -> Tensor:
+        """``x`` as results lie in memory."""
+        return x.contiguous(memory_format=self.format(x.dim()))
+
+
+@cache
+def _read(text: str) -> _Plan:
+    (units, adds, shortcut), memory, kernels, dtype, *rest = ast.literal_eval(text)
+    last = None if shortcut is None else _shortcut(*shortcut)
+    how = Block(tuple(_unit(*each) for each in units), adds, last)
+    return _Plan(how, Manner(memory, KERNELS[kernels]), getattr(torch, dtype.removeprefix('torch.')), *rest)
+
+
+def _unit(stride: Any, padding: Any, eps: Any, activator: Any, resize: Any) -> Unit:
+    return Unit(stride, padding, eps, activator, _resize(resize))
+
+
+def _shortcut(stride: Any, eps: Any, resize: Any) -> Shortcut:
+    return Shortcut(stride, eps, _resize(resize))
+
+
+def _resize(values: Any) -> Resize | None:
+    return None if values is None else Resize(*values)
+
+
+def _values(how: Block) -> tuple[object, ...]:
+    units = tuple((u.stride, u.padding, _number(u.eps), u.activator, _resize_values(u.resize)) for u in how.units)
+    last = how.shortcut
+    shortcut = None if last is None else (last.stride, _number(last.eps), _resize_values(last.resize))
+    return units, how.adds, shortcut
+
+
+def _resize_values(resize: Resize | None) -> tuple[object, ...] | None:
+    if resize is None:
+        return None
+    return resize.size, None if resize.factors is None else tuple(_number(each) for each in resize.factors)
+
+
+def _number(value: float | None) -> float | None:
+    # With dynamic shapes a compiler takes floats for symbols; these are to be constants.
+    from torch.fx.experimental.symbolic_shapes import guard_scalar  # slow, and loaded where one compiles
+
+    return None if value is None else guard_scalar(value)
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    return _LAST[x.dim()] if _is_last(x) else torch.contiguous_format
+
+
+def _is_last(x: Tensor) -> bool:
+    last = _LAST.get(x.dim())
+    return last is not None and not x.is_contiguous() and x.is_contiguous(memory_format=last)
+
+
+# ---- What is kept ----
+
+
+def _kept_names(run: _Run) -> Iterator[list[str]]:
+    # Of each unit, then of the shortcut, what an operator may give out: neither its input nor one tensor twice.
+    fast = run.memory == 'fast'
+    for index, unit in enumerate(run.units):
+        how = unit.how
+        computes = how.eps is not None or how.activator != 'null' or how.resize is not None
+        names = (['x'] if index and run._keeps(index) else []) + (['z'] if fast and computes else [])
+        yield names if how.eps is None else [*names, 'mean', 'rate']
+    if run.shortcut is not None:
+        yield ['z', 'mean', 'rate'] if fast else ['mean', 'rate']
+
+
+def _flat(plan: _Plan, run: _Run, y: Tensor, kept: list[_Kept]) -> list[Tensor]:
+    named = zip(kept, _kept_names(run), strict=True) if plan.keeps else ()
+    return [plan.laid(each) for each in (y, *(getattr(own, name) for own, names in named for name in names))]
+
+
+def _apart(tensors: list[Tensor]) -> list[Tensor]:
+    # What an operator gives out may share no memory, and small tensors may come as parts of one.
+    return [each.clone() if each.nbytes < each.untyped_storage().nbytes() else each for each in tensors]
+
+
+def _unflat(run: _Run, x: Tensor, flat: Sequence[Tensor]) -> list[_Kept]:
+    values = iter(flat)
+    kept = [_Kept(**{name: next(values) for name in names}) for names in _kept_names(run)]
+    kept[0].x = x
+    return kept
+
+
+# ---- Forward ----
+
+
+@torch.library.custom_op('mdnc::block', mutates_args=())
+def _forward(x: Tensor, weights: list[Tensor], plan: str) -> list[Tensor]:
+    # The block's output, and what backward needs beside x and the parameters.
+    own = _read(plan)
+    kept: list[_Kept] = []
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        run = own.run(weights)
+        y = run.forward(own.laid(x), kept if own.keeps else None)
+        return _apart(_flat(own, run, y, kept))
+
+
+@_forward.register_fake
+def _(x: Tensor, weights: list[Tensor], plan: str) -> list[Tensor]:
+    own = _read(plan)
+    run, y, kept = own.run(weights), x, []
+    for unit in run.units:
+        z = unit._resized(_empty(own, y, y.shape))
+        kept.append(_Kept(y, z, *_moments(y)))
+        y = _empty(own, x, (x.shape[0], unit.kernel.shape[0], *_convolved(z, unit.kernel, unit.geometry)))
+    if run.shortcut is not None:
+        kept.append(_Kept(None, _empty(own, y, y.shape), *_moments(y)))
+    if own.how.adds == 'input':
+        y = y.to(torch.result_type(y, x))
+    return _flat(own, run, y, kept)
+
+
+def _empty(plan: _Plan, like: Tensor, shape: Sequence[int]) -> Tensor:
+    return torch.empty(shape, dtype=plan.dtype, device=like.device, memory_format=plan.format(len(shape)))
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    shape, dtype = (*x.shape[:2], 1), planes.accumulator(x.dtype)
+    return x.new_empty(shape, dtype=dtype), x.new_empty(shape, dtype=dtype)
+
+
+def _convolved(z: Tensor, kernel: Tensor, geometry: Geometry) -> Iterator[int]:
+    sizes = zip(z.shape[2:], kernel.shape[2:], geometry.stride, geometry.padding, strict=True)
+    return ((size + 2 * pad - width) // step + 1 for size, width, step, pad in sizes)
+
+
+# ---- Backward ----
+
+
+@torch.library.custom_op('mdnc::block_backward', mutates_args=())
+def _backward(
+    g: Tensor, x: Tensor, weights: list[Tensor], kept: list[Tensor], plan: str, needs: list[bool]
+) -> list[Tensor]:
+    # The gradients that are needed, of x first.
+    own = _read(plan)
+    below, *rest = needs
+    wanted = [_Needs(*(bool(each) for each in many)) for many in _grouped(own.spread(rest))]
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        run, x = own.run(weights), own.laid(x)
+        gx, grads = run.backward(own.laid(g), _unflat(run, x, kept), wanted, below)
+    flat = [each for grad in grads for each in grad]
+    given = [each for each, there in zip(flat, own.given, strict=True) if there]
+    found = [_like(grad, weight) for grad, weight, need in zip(given, weights, rest, strict=True) if need]
+    return _apart(found if gx is None else [own.laid(gx), *found])
+
+
+@_backward.register_fake
+def _(g: Tensor, x: Tensor, weights: list[Tensor], kept: list[Tensor], plan: str, needs: list[bool]) -> list[Tensor]:
+    below, *rest = needs
+    found = [
+        torch.empty_like(weight, memory_format=_format(weight))
+        for weight, need in zip(weights, rest, strict=True)
+        if need
+    ]
+    own = _read(plan)
+    return [torch.empty_like(x, memory_format=own.format(x.dim())), *found] if below else found
+
+
+def _like(grad: Tensor | None, weight: Tensor) -> Tensor:
+    found = _like_parameter(grad, weight)
+    return torch.zeros_like(weight) if found is None else found.contiguous(memory_format=_format(weight))
+
+
+def _setup(ctx: Any, inputs: tuple[Tensor, list[Tensor], str], output: list[Tensor]) -> None:
+    x, weights, ctx.plan = inputs
+    ctx.set_materialize_grads(False)
+    ctx.parameters = len(weights)
+    ctx.save_for_backward(x, *weights, *output[1:])
+
+
+def _differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    x, *saved = ctx.saved_tensors
+    below, rest, _ = ctx.needs_input_grad
+    needs = [below, *rest]
+    weights, kept = saved[: ctx.parameters], saved[ctx.parameters :]
+    found = iter(_backward(grads[0], x, weights, kept, ctx.plan, needs))
+    gx, *each = [next(found) if need else None for need in needs]
+    return gx, each, None
+
+
+_forward.register_autograd(_differentiate, setup_context=_setup)

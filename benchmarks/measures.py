@@ -97,7 +97,7 @@ def _cuda_peak(subject: Subject) -> float:
 
 
 def _cpu_peak(subject: Subject) -> float:
-    with _quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         subject.step()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == '[memory]']
     held = most = 0
@@ -108,8 +108,8 @@ def _cpu_peak(subject: Subject) -> float:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    # The profiler's C++ announces itself on stderr, whatever its log level.
+def quiet() -> Iterator[None]:
+    """Nothing on stderr: the profiler's C++ announces itself there, whatever its log level."""
     own = os.dup(2)
     with open(os.devnull, 'w') as nowhere:
         os.dup2(nowhere.fileno(), 2)

@@ -16,6 +16,8 @@ TITLES = {
     'networks': ('The same weights, run in different ways', 'python -m benchmarks --parts networks'),
     'pages': ('The same, all with pages kept', 'python -m benchmarks --parts pages'),
     'start': ('From the start to the first step', 'python -m benchmarks --parts start'),
+    'floor': ('Where the time of a step goes', 'python -m benchmarks --parts floor'),
+    'kernels': ('Norm and activation alone', 'python -m benchmarks --parts kernels'),
     'growth': ('How cost grows', 'python -m benchmarks --parts growth'),
     'peers': ('Networks of other packages, as many multiply-adds', 'make bench-peers'),
 }
@@ -75,6 +77,8 @@ def tables(rows: Sequence[Row]) -> str:
     blocks = [_setting(rows[0])]
     if part == 'start':
         blocks += [_start(rows)]
+    elif part in ('kernels', 'floor'):
+        blocks += [_listed(rows)]
     elif part == 'growth':
         blocks += [_growth(rows, title, measure, cell) for title, measure, cell in (COLUMNS[0], COLUMNS[2], COLUMNS[4])]
     else:
@@ -123,6 +127,11 @@ def _growth(rows: Sequence[Row], title: str, measure: str, cell: Cell) -> str:
 def _start(rows: Sequence[Row]) -> str:
     lines = [[f'{row.case}: {row.contender}', row.measure, seconds(row), f'{row.ratio:.2f}'] for row in rows]
     return _table(['', '', 's', 'relative'], lines)
+
+
+def _listed(rows: Sequence[Row]) -> str:
+    lines = [[f'{row.case}: {row.contender}', row.measure, milliseconds(row), speed(row)] for row in rows]
+    return _table(['', '', 'ms', 'speed'], lines)
 
 
 def ordered(rows: Iterable[Row]) -> list[str]:

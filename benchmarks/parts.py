@@ -16,9 +16,12 @@ import torch
 from benchmarks import measures
 from benchmarks.cases import CASES, CPU_CASES, CUDA_CASES, DOCUMENTED, GROWTH_CASES, PEER_CASES
 from benchmarks.contenders import BASELINES, QUICK, WAYS, fits
+from benchmarks.floor import floor_seconds
+from benchmarks.kernels import KERNEL_CASES, kernel_jobs
 from benchmarks.peers import PEERS
 from benchmarks.results import Row, Setting, rows
 from benchmarks.worker import Failed, Job, Worker
+from mdnc.ops import native
 
 # Large buffers are kept for the next step instead of being handed back and asked for anew, in huge pages.
 PAGES_KEPT = {
@@ -73,7 +76,7 @@ class Race:
 
     def _job(self, contender: str, cache: str) -> Job:
         kept = PAGES_KEPT if self.setting.allocator == 'pages kept' else {}
-        environment = {'TORCHINDUCTOR_CACHE_DIR': cache} | kept
+        environment = cached_in(cache) | kept
         return Job(self.case, contender, self.setting.device, self.setting.threads, environment)
 
     def _values(self, workers: Mapping[str, Worker]) -> Values:
@@ -86,6 +89,11 @@ class Race:
             takes = {name: partial(worker.ask, measure) for name, worker in workers.items()}
             values[measure] = in_turns(takes, self.rounds)
         return values
+
+
+def cached_in(folder: str) -> dict[str, str]:
+    """Have what is compiled kept in this folder."""
+    return {'TORCHINDUCTOR_CACHE_DIR': folder, native.CACHE_VARIABLE: folder}
 
 
 def check_alike(losses: Mapping[str, float], tolerance: float) -> None:
@@ -161,7 +169,7 @@ def start(setting: Setting, quick: bool) -> Iterator[Row]:
     for _ in range(1 if quick else 3):
         for name in names:
             with TemporaryDirectory() as cache:
-                job = Job(case, name, setting.device, setting.threads, {'TORCHINDUCTOR_CACHE_DIR': cache})
+                job = Job(case, name, setting.device, setting.threads, cached_in(cache))
                 try:
                     both = _first_seconds(job), _first_seconds(job)
                 except Failed as reason:
@@ -194,6 +202,26 @@ def _process_seconds(words: Sequence[str]) -> float:
     return time.perf_counter() - started
 
 
+def kernels(setting: Setting, quick: bool) -> Iterator[Row]:
+    """Norm and activation alone: torch's kernels, Inductor's, and those that `mdnc.optimize` takes, in one process."""
+    for case in KERNEL_CASES:
+        say(case)
+        for measure, takes in kernel_jobs(case, setting).items():
+            yield from rows(setting, case, measure, in_turns(takes, 5 if quick else 21), ['torch'])
+
+
+def floor(setting: Setting, quick: bool) -> Iterator[Row]:
+    """Where the time of a step goes on a CPU, and what its arithmetic alone would take."""
+    for case in () if setting.device == 'cuda' else CPU_CASES:
+        say(case)
+        values: Values = defaultdict(lambda: defaultdict(list))
+        for _ in range(1 if quick else 5):
+            for name, measure, seconds in floor_seconds(case, setting.threads):
+                values[measure][name].append(seconds)
+        for measure, own in values.items():
+            yield from rows(setting, case, measure, own, ['plain'])
+
+
 def peers(setting: Setting, quick: bool) -> Iterator[Row]:
     """Networks of other packages with as many multiply-adds."""
     ours = ('lean (default)', 'optimized')
@@ -208,4 +236,4 @@ def peers(setting: Setting, quick: bool) -> Iterator[Row]:
         yield from found
 
 
-PARTS = {part.__name__: part for part in (networks, pages, growth, start, peers)}
+PARTS = {part.__name__: part for part in (networks, pages, growth, start, kernels, floor, peers)}

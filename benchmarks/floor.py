@@ -1,0 +1,65 @@
+"""Where the time of a training step goes, and what its convolutions would take at the rate of matrix products."""
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.cases import CASES
+from benchmarks.contenders import PLAIN, WAYS
+from benchmarks.measures import Subject, quiet
+
+WHOLE, CONVOLUTIONS = 'a step', 'its convolutions'
+FLOOR = 'arithmetic alone'
+# What computes convolutions; the profiler gives each the time that no operator inside it takes.
+OPERATORS = ('conv', 'aten::mm', 'aten::bmm', 'aten::addmm')
+STEPS = 3
+
+
+def floor_seconds(case: str, threads: int) -> Iterator[tuple[str, str, float]]:
+    """Contender, measure, seconds: of a step in each way, and of its multiply-adds at the rate of matrix products."""
+    torch.set_num_threads(threads)
+    for name in ('plain', 'lean (default)', 'optimized'):
+        whole, convolutions = _split(_subject(case, WAYS[name]))
+        yield name, WHOLE, whole
+        yield name, CONVOLUTIONS, convolutions
+    counter, subject = FlopCounterMode(display=False), _subject(case, (PLAIN,))
+    with counter:
+        subject.step()
+    yield FLOOR, CONVOLUTIONS, counter.get_total_flops() / _flops_per_second()
+
+
+def _subject(case: str, way: tuple) -> Subject:  # type: ignore[type-arg]
+    net, x = CASES[case].setup('cpu')
+    for step in way:
+        net, x = step(net, x)
+    net.train()
+    return Subject(net, x)
+
+
+def _split(subject: Subject) -> tuple[float, float]:
+    for _ in range(STEPS):
+        subject.step()
+    started = time.perf_counter()
+    for _ in range(STEPS):
+        subject.step()
+    whole = (time.perf_counter() - started) / STEPS
+    with quiet(), profile(activities=[ProfilerActivity.CPU]) as profiler:
+        for _ in range(STEPS):
+            subject.step()
+    own = [each.self_cpu_time_total for each in profiler.key_averages() if any(op in each.key for op in OPERATORS)]
+    return whole, sum(own) / 1e6 / STEPS
+
+
+def _flops_per_second() -> float:
+    """The best of some products of square matrices."""
+    best = 0.0
+    for side in (512, 1024, 2048):
+        a, b = torch.randn(2, side, side)
+        for _ in range(20):
+            started = time.perf_counter()
+            torch.mm(a, b)
+            best = max(best, 2 * side**3 / (time.perf_counter() - started))
+    return best

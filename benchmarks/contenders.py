@@ -75,6 +75,7 @@ WAYS: dict[str, Way] = {
     'optimized, compiled': (optimized, compiled),
 }
 BASELINES = ('plain', 'plain, channels last')  # the better of the two, measure by measure, is the 1 of all ratios
+COMPILED = (*BASELINES, 'plain, compiled', 'optimized', 'lean, compiled', 'optimized, compiled')
 QUICK = (*BASELINES, 'lean (default)', 'optimized')
 
 

@@ -14,6 +14,7 @@ BEGIN, END = '<!-- figures of benchmarks/results -->', '<!-- end of the figures 
 PICTURE = '![Memory kept for backward and speed of a training step, by contender](performance.png)'
 TITLES = {
     'networks': ('The same weights, run in different ways', 'python -m benchmarks --parts networks'),
+    'compiled': ('Through `torch.compile`', 'python -m benchmarks --parts compiled'),
     'pages': ('The same, all with pages kept', 'python -m benchmarks --parts pages'),
     'start': ('From the start to the first step', 'python -m benchmarks --parts start'),
     'floor': ('Where the time of a step goes', 'python -m benchmarks --parts floor'),
@@ -84,7 +85,7 @@ def tables(rows: Sequence[Row]) -> str:
     else:
         cases = unique(row.case for row in rows)
         blocks += [_case(case, [row for row in rows if row.case == case]) for case in cases]
-    if part in ('networks', 'pages'):
+    if part in ('networks', 'compiled', 'pages'):
         blocks += [_means(rows)]
     return '\n\n'.join(blocks) + '\n'
 

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import measures
 from benchmarks.cases import CASES, CPU_CASES, CUDA_CASES, DOCUMENTED, GROWTH_CASES, PEER_CASES
-from benchmarks.contenders import BASELINES, QUICK, WAYS, fits
+from benchmarks.contenders import BASELINES, COMPILED, QUICK, WAYS, fits
 from benchmarks.floor import floor_seconds
 from benchmarks.kernels import KERNEL_CASES, kernel_jobs
 from benchmarks.peers import PEERS
@@ -138,18 +138,25 @@ def say_left_out(name: str, reason: Failed) -> None:
 
 
 def networks(setting: Setting, quick: bool) -> Iterator[Row]:
-    """Every network by every contender."""
+    """Every network by every contender that runs it eagerly."""
+    full = tuple(name for name in WAYS if 'compiled' not in name)
     for case in CUDA_CASES if setting.device == 'cuda' else CPU_CASES:
         say(case)
-        yield from Race(setting, case, QUICK if quick else tuple(WAYS), 5 if quick else 21).rows()
+        yield from Race(setting, case, QUICK if quick else full, 5 if quick else 21).rows()
+
+
+def compiled(setting: Setting, quick: bool) -> Iterator[Row]:
+    """Every network through ``torch.compile``, with torch's own layers and with the fused blocks as operators."""
+    for case in CUDA_CASES if setting.device == 'cuda' else CPU_CASES:
+        say(case)
+        yield from Race(setting, case, COMPILED, 5 if quick else 11).rows()
 
 
 def pages(setting: Setting, quick: bool) -> Iterator[Row]:
     """The same with the C library told to keep pages; it matters on a CPU alone."""
     for case in () if setting.device == 'cuda' else CPU_CASES:
         say(f'{case}, pages kept')
-        names = QUICK if quick else (*QUICK, 'plain, compiled')
-        yield from Race(replace(setting, allocator='pages kept'), case, names, 5 if quick else 21, ()).rows()
+        yield from Race(replace(setting, allocator='pages kept'), case, QUICK, 5 if quick else 21, ()).rows()
 
 
 def growth(setting: Setting, quick: bool) -> Iterator[Row]:
@@ -236,4 +243,4 @@ def peers(setting: Setting, quick: bool) -> Iterator[Row]:
         yield from found
 
 
-PARTS = {part.__name__: part for part in (networks, pages, growth, start, kernels, floor, peers)}
+PARTS = {part.__name__: part for part in (networks, compiled, pages, growth, start, kernels, floor, peers)}

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from benchmarks import chart, measures, page
+from benchmarks import chart, floor, kernels, measures, page
 from benchmarks.cases import CASES, TINY
 from benchmarks.contenders import WAYS, fits
 from benchmarks.parts import Race, check_alike, in_turns
@@ -55,7 +55,7 @@ def test_picture_is_drawn(race, tmp_path):
     assert (tmp_path / 'chart.png').read_bytes().startswith(b'\x89PNG')
 
 
-@pytest.mark.parametrize('name', [name for name in WAYS if 'compiled' not in name and name != 'optimized'])
+@pytest.mark.parametrize('name', [name for name in WAYS if 'compiled' not in name])
 def test_ways_give_the_same(name, monkeypatch):
     monkeypatch.setattr(path, 'run', path.run)  # put back what a way exchanges in the process that it has for itself
     case = 'UNet2d(8, [2]*3) 2×3×96×96'
@@ -116,3 +116,22 @@ def test_signals_have_no_channels_last():
 def test_page_shows_the_figures_of_the_csvs():
     text = page.PAGE.read_text(encoding='utf-8')
     assert page.filled(text) == text
+
+
+def test_kernels_are_timed_for_every_contender_and_listed():
+    case = '8 × 512 × 16, channels last'
+    jobs = kernels.kernel_jobs(case, SETTING)
+    assert [list(each) for each in jobs.values()] == [list(kernels.CONTENDERS)] * 3
+    taken = {name: [job()] for name, job in jobs['norm and activation, backward'].items() if name != 'Inductor'}
+    assert all(seconds > 0 for (seconds,) in taken.values())
+    text = page.tables(rows(Setting('kernels'), case, 'backward', taken, ['torch']))
+    assert f'| {case}: optimized | backward |' in text
+
+
+def test_floor_counts_the_arithmetic_of_a_step():
+    values = {(name, measure): seconds for name, measure, seconds in floor.floor_seconds(TINY, 1)}
+    ways = {name for name, measure in values if measure == floor.WHOLE}
+    assert ways == {'plain', 'lean (default)', 'optimized'}
+    assert {name for name, measure in values if measure == floor.CONVOLUTIONS} == {*ways, floor.FLOOR}
+    # The arithmetic of so small a network is nothing beside the calls.
+    assert 0 < values[floor.FLOOR, floor.CONVOLUTIONS] < values['plain', floor.WHOLE]

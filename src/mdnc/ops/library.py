@@ -21,8 +21,6 @@ from mdnc.ops.fused import Manner, _grouped, _Kept, _like_parameter, _Needs, _Ru
 # By the names that graphs call them by.
 KERNELS: dict[str, fused.Kernels] = {'eager': fused.EAGER, 'compiled': compiled.KERNELS}
 
-_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-
 
 def block(x: Tensor, weights: Sequence[Weights], how: Block, manner: Manner) -> Tensor:
     """What ``fused.block`` computes, as a node of the graph that is being traced.
@@ -98,13 +96,9 @@ class _Plan:
         """The block with its parameters."""
         return _Run(_grouped(self.spread(weights)), self.how, self.manner, self.dtype)
 
-    def format(self, axes: int) -> torch.memory_format:
-        """How results with so many axes lie in memory."""
-        return _LAST.get(axes, torch.contiguous_format) if self.last else torch.contiguous_format
-
     def laid(self, x: Tensor) -> Tensor:
         """``x`` as results lie in memory."""
-        return x.contiguous(memory_format=self.format(x.dim()))
+        return _laid(x, self.last)
 
 
 @cache
@@ -147,13 +141,13 @@ def _number(value: float | None) -> float | None:
     return None if value is None else guard_scalar(value)
 
 
-def _format(x: Tensor) -> torch.memory_format:
-    return _LAST[x.dim()] if _is_last(x) else torch.contiguous_format
-
-
 def _is_last(x: Tensor) -> bool:
-    last = _LAST.get(x.dim())
-    return last is not None and not x.is_contiguous() and x.is_contiguous(memory_format=last)
+    # Of signals too, for which torch has no word.
+    return not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
+
+
+def _laid(x: Tensor, last: bool) -> Tensor:
+    return x.movedim(1, -1).contiguous().movedim(-1, 1) if last else x.contiguous()
 
 
 # ---- What is kept ----
@@ -218,7 +212,7 @@ def _(x: Tensor, weights: list[Tensor], plan: str) -> list[Tensor]:
 
 
 def _empty(plan: _Plan, like: Tensor, shape: Sequence[int]) -> Tensor:
-    return torch.empty(shape, dtype=plan.dtype, device=like.device, memory_format=plan.format(len(shape)))
+    return plan.laid(torch.empty(shape, dtype=plan.dtype, device=like.device))
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -255,17 +249,16 @@ def _backward(
 def _(g: Tensor, x: Tensor, weights: list[Tensor], kept: list[Tensor], plan: str, needs: list[bool]) -> list[Tensor]:
     below, *rest = needs
     found = [
-        torch.empty_like(weight, memory_format=_format(weight))
+        _laid(weight.new_empty(weight.shape), _is_last(weight))
         for weight, need in zip(weights, rest, strict=True)
         if need
     ]
-    own = _read(plan)
-    return [torch.empty_like(x, memory_format=own.format(x.dim())), *found] if below else found
+    return [_read(plan).laid(x.new_empty(x.shape)), *found] if below else found
 
 
 def _like(grad: Tensor | None, weight: Tensor) -> Tensor:
     found = _like_parameter(grad, weight)
-    return torch.zeros_like(weight) if found is None else found.contiguous(memory_format=_format(weight))
+    return torch.zeros_like(weight) if found is None else _laid(found, _is_last(weight))
 
 
 def _setup(ctx: Any, inputs: tuple[Tensor, list[Tensor], str], output: list[Tensor]) -> None:

@@ -1,7 +1,7 @@
 """Norm and activation on a CPU by a C++ kernel, ``planes.cpp``, built at first use for the machine that runs it.
 
-Inductor's kernels of the same definition took four to eight times as long to build, three times as long to compute
-on channels-last tensors, and 0.2 ms a call to be found (``python -m benchmarks --parts kernels`` shows the latter two).
+Inductor's kernels of the same definition took five times as long to build, were slower on all shapes that
+``python -m benchmarks --parts kernels`` times, and took 0.1 ms a call to be found.
 """
 
 import ctypes
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mdnc._files import whole_file
 from mdnc.ops import planes
+from mdnc.ops.pages import in_huge_pages
 from mdnc.ops.planes import Affine, Gradients, Moments, Step
 
 SOURCE = Path(__file__).with_name('planes.cpp')
@@ -60,7 +61,7 @@ def forward(x: Tensor, affine: Affine, step: Step, into: Tensor | None = None) -
         return planes.forward(x, affine, step, into)
     x, n, c = _laid(x), x.shape[0], x.shape[1]
     mean, rate = torch.empty(2, n, c, 1, dtype=planes.accumulator(x.dtype))
-    z = torch.empty_like(x, dtype=step.dtype) if into is None else _as(into, x, step.dtype)
+    z = in_huge_pages(torch.empty_like(x, dtype=step.dtype)) if into is None else _as(into, x, step.dtype)
     _call(function, _FORWARD, (x, None, None if into is None else z, z, mean, rate), affine, step)
     return z, Moments(mean, rate)
 
@@ -71,7 +72,7 @@ def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor,
     if function is None:
         return planes.rebuild(x, at, affine, step)
     x = _laid(x)
-    z = torch.empty_like(x, dtype=step.dtype)
+    z = in_huge_pages(torch.empty_like(x, dtype=step.dtype))
     _call(function, _REBUILD, (x, None, None, z, at.mean.contiguous(), at.rate.contiguous()), affine, step)
     return z, None
 

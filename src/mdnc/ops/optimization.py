@@ -16,9 +16,9 @@ Net = TypeVar('Net', bound=nn.Module)
 def optimize(net: Net, *, keep_memory: bool = False) -> Net:
     """Prepare a network, in place, for the device that it is on.
 
-    Norm and activation are compiled by Inductor at the first step (seconds; from its cache on disk, less), and the
-    weights of images' and volumes' convolutions are laid channels-last. Parameters, keys and results stay what they
-    were, up to rounding. Where nothing can be compiled, a single warning says so and torch's own kernels run.
+    Norm and activation are compiled at the first step (seconds; less from the cache on disk): C++ on a CPU, elsewhere
+    by Inductor. The weights of convolutions are laid with the channels innermost. Parameters, keys and results stay
+    what they were, up to rounding. Where nothing can be compiled, one warning says so and torch's own kernels run.
 
     Args:
         net: A network or blocks of this library, or a module that holds some.

@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-# glibc hands larger buffers back to the system at once, whatever was freed before (DEFAULT_MMAP_THRESHOLD_MAX).
-RETURNED_BYTES = 32 * 2**20
 _HUGE_PAGE = 2 * 2**20
 _MADV_HUGEPAGE = 14  # mman.h
+LARGE_BYTES = 2 * _HUGE_PAGE  # one whole page lies in it wherever it begins
 # glibc's mallopt: sizes from which memory comes from and goes back to the system (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 2**30
@@ -20,7 +19,7 @@ _KEPT_BYTES = 2**30
 def in_huge_pages(fresh: Tensor) -> Tensor:
     """``fresh`` itself, not yet written to; if it is large, the system is asked for pages of 2 MiB."""
     size, madvise = fresh.numel() * fresh.element_size(), _function('madvise')
-    if size >= RETURNED_BYTES and madvise is not None and type(fresh) is Tensor:  # a fake tensor has no memory
+    if size >= LARGE_BYTES and madvise is not None and type(fresh) is Tensor:  # a fake tensor has no memory
         start = fresh.data_ptr()
         first, last = -(-start // _HUGE_PAGE) * _HUGE_PAGE, (start + size) // _HUGE_PAGE * _HUGE_PAGE
         madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _MADV_HUGEPAGE)  # advice: may be refused

@@ -23,6 +23,9 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # the fi
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
+# The version of torch whose compiler was seen to trace this rule; older ones get torch's own layers.
+_COMPILES = torch.__version__ >= (2, 13)
+
 _plainly: ContextVar[bool] = ContextVar('plainly', default=False)
 # torch.compile reads no ContextVar, and guards on this: whether `plain` is open in any thread.
 _anywhere = False
@@ -106,7 +109,7 @@ def run(
     if why_not_now(manner.memory) or type(x) not in _TENSORS:
         return None
     block = read(units, adds, shortcut)
-    if isinstance(block, str) or why_not_with(x, block) or why_not_compiled(x, block, manner):
+    if isinstance(block, str) or why_not_with(x, block) or why_not_compiled(x, manner):
         return None
     return block(x, manner)
 
@@ -145,6 +148,8 @@ def taken(named: dict[str, nn.Module], manner: Manner, adds: str, shortcut: str)
 
 def why_not_now(memory: str) -> str:
     """Why no unit takes the fused path at this moment, or an empty string."""
+    if torch.compiler.is_compiling() and not _COMPILES:  # first: an older compiler can trace none of the others
+        return 'torch.compile before torch 2.13 is tracing'
     if torch.compiler.is_exporting():
         return 'torch.export is tracing'
     if memory == 'plain' or (_anywhere if torch.compiler.is_compiling() else _plainly.get()):
@@ -176,19 +181,17 @@ def why_not_with(x: Tensor, block: Fused) -> str:
     return '' if odd is None else f'the input is {x.dtype} on {x.device}, a parameter {odd.dtype} on {odd.device}'
 
 
-def why_not_compiled(x: Tensor, block: Fused, manner: Manner) -> str:
+def why_not_compiled(x: Tensor, manner: Manner) -> str:
     """Why torch.compile, where it is tracing, gets torch's own layers of this block, or an empty string.
 
-    This is the choice of where the operator stays a node of the graph: on a CPU wherever it keeps less than torch's own
-    layers do. On other devices a compiler's kernels are quick and nothing was measured, so that only the levels that
-    give time for memory keep it there.
+    This is the choice of where the operator stays a node of the graph: on a CPU everywhere, lone convolutions too, for
+    one that Inductor sees has it lay all weights of the graph anew at each step. On other devices a compiler's kernels
+    are quick and nothing was measured, so that only the levels that give time for memory keep it there.
     """
     if not torch.compiler.is_compiling():
         return ''
     if not library.name_of(manner.kernels):
         return 'the kernels have no name by which a graph could call them'
-    if all(each.eps is None for each in block.how.units):
-        return 'the compiler sees convolutions alone'
     if x.device.type != 'cpu' and manner.memory not in ('leaner', 'least'):
         return f'torch.compile fuses the layers on {x.device.type}'
     return ''
@@ -201,6 +204,7 @@ def _transformed() -> bool:
 # torch.compile asks when it traces and guards the answer itself. As `torch.compiler.assume_constant_result`, which
 # would import the compiler (a second) with this module.
 _transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
 
 _TENSORS = (Tensor, nn.Parameter, FakeTensor)
 

@@ -5,10 +5,11 @@ from mdnc.training.data import *  # noqa: F403
 from mdnc.training.data import __all__ as _data
 from mdnc.training.guard import Guard
 from mdnc.training.keeper import Keeper
+from mdnc.training.optimized import Optimized
 from mdnc.training.run import make_trainer
 from mdnc.training.sampler import make_loader
 from mdnc.training.sanity import Sanity
 from mdnc.training.tasks import *  # noqa: F403
 from mdnc.training.tasks import __all__ as _tasks
 
-__all__ = ['Guard', 'Keeper', 'Repeatable', 'Sanity', 'make_loader', 'make_trainer', *_data, *_tasks]
+__all__ = ['Guard', 'Keeper', 'Optimized', 'Repeatable', 'Sanity', 'make_loader', 'make_trainer', *_data, *_tasks]

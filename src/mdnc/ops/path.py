@@ -24,7 +24,7 @@ _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 # The version of torch whose compiler was seen to trace this rule; older ones get torch's own layers.
-_COMPILES = torch.__version__ >= (2, 13)
+_COMPILES = torch.__version__ >= '2.13'  # compared as versions are
 
 _plainly: ContextVar[bool] = ContextVar('plainly', default=False)
 # torch.compile reads no ContextVar, and guards on this: whether `plain` is open in any thread.

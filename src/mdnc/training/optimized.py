@@ -1,5 +1,7 @@
 """Runs whose network `mdnc.optimize` has prepared."""
 
+from typing import Any
+
 import lightning as L
 
 from mdnc.ops import optimize
@@ -27,4 +29,5 @@ class Optimized(L.Callback):
         self.keep_memory = keep_memory
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        optimize(pl_module.network, keep_memory=self.keep_memory)
+        network: Any = pl_module.network
+        optimize(network, keep_memory=self.keep_memory)

@@ -98,6 +98,15 @@ def test_the_gradient_is_written_over_an_activations_gradient_and_over_no_other(
         assert (got.data_ptr() == g.data_ptr()) == overwritten
 
 
+def test_another_default_device_changes_nothing():
+    x, step = torch.randn(2, 4, 30), Step(1e-5, 'relu', torch.float32)
+    native.built.cache_clear()  # it is proved anew
+    with torch.device('meta'):
+        z, at = native.forward(x, Affine(None, None, None), step)
+        gx = native.backward(z.clone(), None, x, at, Affine(None, None, None), step).x
+    assert {each.device.type for each in (z, *at, gx)} == {'cpu'}
+
+
 # ---- Building, each in a process of its own: what was built once stays ----
 
 RUN = """

@@ -1,7 +1,7 @@
 """Norm and activation on a CPU by a C++ kernel, ``planes.cpp``, built at first use for the machine that runs it.
 
-Inductor's kernels of the same definition took five times as long to build, were slower on all shapes that
-``python -m benchmarks --parts kernels`` times, and took 0.1 ms a call to be found.
+Inductor's kernels of the same definition took five times as long to build, and were slower on every shape that
+``python -m benchmarks --parts kernels`` times.
 """
 
 import ctypes
@@ -60,7 +60,7 @@ def forward(x: Tensor, affine: Affine, step: Step, into: Tensor | None = None) -
     if function is None:
         return planes.forward(x, affine, step, into)
     x, n, c = _laid(x), x.shape[0], x.shape[1]
-    mean, rate = torch.empty(2, n, c, 1, dtype=planes.accumulator(x.dtype))
+    mean, rate = x.new_empty((2, n, c, 1), dtype=planes.accumulator(x.dtype))
     z = in_huge_pages(torch.empty_like(x, dtype=step.dtype)) if into is None else _as(into, x, step.dtype)
     _call(function, _FORWARD, (x, None, None if into is None else z, z, mean, rate), affine, step)
     return z, Moments(mean, rate)
@@ -87,7 +87,7 @@ def backward(
     x = _laid(x)
     g = _as(g, x, step.dtype)
     gx = g if g.dtype == x.dtype and step.activator != 'null' else torch.empty_like(x)
-    sums = torch.empty(3, 1, x.shape[1], 1, dtype=planes.accumulator(x.dtype))
+    sums = x.new_empty((3, 1, x.shape[1], 1), dtype=planes.accumulator(x.dtype))
     moments = (at.mean.contiguous(), at.rate.contiguous())
     _call(function, _BACKWARD, (x, g, _as(add, x), gx, *moments), affine, step, sums)
     scale, shift, slope = (own if given is not None else None for own, given in zip(sums.unbind(), affine, strict=True))
@@ -159,12 +159,12 @@ _failures: list[Exception] = []
 def _prove(function: Callable[..., Any], dtype: torch.dtype, activation: torch.dtype) -> None:
     """Raise if the code gives other values than its definition: GCC 12 made wrong code of an earlier form of it."""
     steps = Step(1e-5, 'prelu', activation), Step(1e-5, 'prelu', torch.float64)
-    numbers = torch.Generator().manual_seed(0)
+    numbers = torch.Generator('cpu').manual_seed(0)
     tolerance = 16 * torch.finfo(activation).eps ** 0.75
     for shape, order in (((2, 37, 131), (0, 1, 2)), ((2, 131, 37), (0, 2, 1))):
-        x, g = (torch.randn(shape, generator=numbers).permute(order) for _ in range(2))
+        x, g = (torch.randn(shape, generator=numbers, device='cpu').permute(order) for _ in range(2))
         x, g = x.to(dtype), g.to(activation)
-        parameters = torch.rand((3, 1, 37, 1), generator=numbers, dtype=torch.float64)
+        parameters = torch.rand((3, 1, 37, 1), generator=numbers, dtype=torch.float64, device='cpu')
         wide, affine = x.double().contiguous(), Affine(*parameters)
         z, at = planes.forward(wide, affine, steps[1])
         grads = planes.backward(
@@ -179,11 +179,11 @@ def _prove(function: Callable[..., Any], dtype: torch.dtype, activation: torch.d
 
 def _proof(function: Callable[..., Any], x: Tensor, g: Tensor, affine: Affine, step: Step) -> tuple[Tensor, ...]:
     wide = planes.accumulator(x.dtype)
-    mean, rate = torch.empty(2, *x.shape[:2], 1, dtype=wide)
+    mean, rate = x.new_empty((2, *x.shape[:2], 1), dtype=wide)
     z, gx, sums = (
         torch.empty_like(x, dtype=step.dtype),
         torch.empty_like(x),
-        torch.empty(3, 1, x.shape[1], 1, dtype=wide),
+        x.new_empty((3, 1, x.shape[1], 1), dtype=wide),
     )
     _call(function, _FORWARD, (x, None, None, z, mean, rate), affine, step)
     _call(function, _BACKWARD, (x, g, None, gx, mean, rate), affine, step, sums)

@@ -13,7 +13,7 @@ from benchmarks.results import RESULTS, Setting, write
 def main(arguments: list[str] | None = None) -> int:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser('python -m benchmarks', description=__doc__)
-    parser.add_argument('--quick', action='store_true', help='fewer contenders and rounds: minutes instead of two hours')
+    parser.add_argument('--quick', action='store_true', help='fewer contenders and rounds: minutes, not two hours')
     parser.add_argument('--parts', nargs='+', choices=PARTS, help='parts to run; by default all but the peers')
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='threads of torch')

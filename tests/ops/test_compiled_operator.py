@@ -320,13 +320,13 @@ def test_what_a_network_must_do_it_still_does():
 
 @pytest.mark.parametrize('memory', ['fast', 'lean'])
 def test_inductor_and_optimized_networks(memory: str):
-    net = mdnc.optimize(UNet2d(4, [1, 1], memory=memory))
-    x = laid_out(torch.randn(2, 1, 12, 9), 'channels last')
+    net = mdnc.optimize(UNet2d(4, [1, 1], memory=memory).double())
+    x = laid_out(torch.randn(2, 1, 12, 9, dtype=torch.float64), 'channels last')
     compiled = torch.compile(net, fullgraph=True)
     y = compiled(x)
-    torch.testing.assert_close(y, net(x), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(y, net(x), rtol=1e-9, atol=1e-9)
     for got, want in zip(grads(compiled, net, x), grads(net, net, x), strict=True):
-        assert (got - want).norm() <= 1e-3 * want.norm() + 1e-4
+        assert (got - want).norm() <= 1e-9 * want.norm() + 1e-9
 
 
 ANOTHER_PROCESS = """

@@ -53,14 +53,15 @@ def test_compiled_kernels_equal_the_eager_ones(activator: str, dtype: torch.dtyp
 
 
 def test_equal_results_and_undone():
-    net = UNet2d(4, [1, 1, 1])
-    x = torch.randn(2, 1, 13, 10)
+    # In float64, for in float32 a value next to an activation's kink may fall to its other side.
+    net = UNet2d(4, [1, 1, 1]).double()
+    x = torch.randn(2, 1, 13, 10, dtype=torch.float64)
     want_y, want = net(x), grads(net, x)
     keys, strides = list(net.state_dict()), [each.stride() for each in net.parameters()]
     assert mdnc.optimize(net) is net
-    torch.testing.assert_close(net(x), want_y, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(net(x), want_y, rtol=1e-9, atol=1e-9)
     for got, wanted in zip(grads(net, x), want, strict=True):
-        assert (got - wanted).norm() <= 1e-3 * wanted.norm() + 1e-4
+        assert (got - wanted).norm() <= 1e-9 * wanted.norm() + 1e-9
     assert all(each.fused for each in net.paths())
     assert net(x).is_contiguous(memory_format=torch.channels_last)
     assert list(net.state_dict()) == keys

@@ -21,7 +21,7 @@ from benchmarks.kernels import KERNEL_CASES, kernel_jobs
 from benchmarks.peers import PEERS
 from benchmarks.results import Row, Setting, rows
 from benchmarks.worker import Failed, Job, Worker
-from mdnc.ops import native
+from mdnc.ops import building
 
 # Large buffers are kept for the next step instead of being handed back and asked for anew, in huge pages.
 PAGES_KEPT = {
@@ -93,7 +93,7 @@ class Race:
 
 def cached_in(folder: str) -> dict[str, str]:
     """Have what is compiled kept in this folder."""
-    return {'TORCHINDUCTOR_CACHE_DIR': folder, native.CACHE_VARIABLE: folder}
+    return {'TORCHINDUCTOR_CACHE_DIR': folder, building.CACHE_VARIABLE: folder}
 
 
 def check_alike(losses: Mapping[str, float], tolerance: float) -> None:

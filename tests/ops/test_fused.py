@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mdnc.ops import compiled, convolution, definition, fused
+from mdnc.ops import compiled, convolution, definition, fused, products
 from mdnc.ops.convolution import Geometry
 from mdnc.ops.definition import Block, Unit
 from mdnc.ops.fused import Manner
@@ -230,9 +230,47 @@ def test_columns_equal_torch(order: int, stride: int, layout: str, monkeypatch: 
 
 def test_the_route_follows_the_shape():
     geometry, wide = Geometry((1, 1), (0, 0)), Geometry((1, 1), (1, 1))
-    deep, shallow = torch.empty(1024, 1024, 3, 3), torch.empty(64, 64, 3, 3)
+    deep, shallow, point = torch.empty(1024, 1024, 3, 3), torch.empty(64, 64, 3, 3), torch.empty(64, 64, 1, 1)
     assert convolution.route(torch.empty(8, 1024, 4, 4), deep, wide) == 'columns'
     assert convolution.route(torch.empty(8, 64, 64, 64), shallow, wide) == 'torch'
-    assert convolution.route(torch.empty(8, 64, 64, 64), torch.empty(64, 64, 1, 1), geometry) == 'product'
+    assert convolution.route(torch.empty(8, 64, 64, 64), point, geometry) == 'samples'
+    assert convolution.route(torch.empty(8, 64, 32, 32), point, geometry) == 'torch'
+    assert convolution.route(torch.empty(8, 64, 32, 32).double(), point, geometry) == 'samples'
+    assert convolution.route(torch.empty(8, 64, 2, 2), point, geometry) == 'rows'
+    assert convolution.route(laid_out(torch.empty(8, 64, 32, 32), 'channels last'), point, geometry) == 'rows'
     assert convolution.route(torch.empty(8, 64, 64, 64, dtype=torch.bfloat16), shallow, wide) == 'torch'
     assert convolution.route(torch.empty(8, 64, 9, 9, device='meta'), torch.empty(64, 64, 1, 1), geometry) == 'torch'
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
+@pytest.mark.parametrize('size', [(2, 2), (9, 8)], ids=['few positions', 'many'])
+def test_pointwise_routes_equal_torch(size, layout, dtype, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(convolution, 'LONG', 64)
+    conv = nn.Conv2d(12, 20, 1).to(dtype)
+    x, geometry = laid_out(torch.randn(3, 12, *size, dtype=dtype), layout), Geometry((1, 1), (0, 0))
+    assert convolution.route(x, conv.weight, geometry) in ('rows', 'samples')
+    with torch.no_grad():
+        y = convolution.forward(x, conv.weight, conv.bias, geometry)
+    torch.testing.assert_close(y, conv(x))
+    g = torch.randn_like(y)
+    want = torch.autograd.grad(conv(x.requires_grad_()), [x, conv.weight, conv.bias], g)
+    with torch.no_grad():
+        got = convolution.backward(g, x, conv.weight, geometry, (True, True, True))
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+    assert got[0].stride() == x.stride()
+
+
+@pytest.mark.parametrize('name', ['dense', 'transposed', 'expanded', 'with gaps', 'transposed with gaps'])
+def test_products_of_matrices_however_they_lie(name: str):
+    values = torch.randn(6, 8)
+    a = {
+        'dense': values,
+        'transposed': values.t().contiguous().t(),
+        'expanded': values[:1].expand(6, 8),
+        'with gaps': torch.randn(12, 8)[::2],
+        'transposed with gaps': torch.randn(8, 12).t()[::2],
+    }[name]
+    b = torch.randn(5, 8)
+    torch.testing.assert_close(products.product(a, b), a @ b.t())
+    torch.testing.assert_close(products.product(b, a), b @ a.t())

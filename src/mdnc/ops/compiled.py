@@ -1,10 +1,13 @@
-"""Norm and activation compiled for the device that the input is on: C++ on a CPU, Inductor's kernels elsewhere."""
+"""Norm and activation compiled for the device that the input is on: C++ on a CPU, Inductor's kernels elsewhere.
+
+On a CPU the results lie in a pool of memory that is kept from step to step.
+"""
 
 from types import ModuleType
 
 from torch import Tensor
 
-from mdnc.ops import fused, inductor, native
+from mdnc.ops import fused, inductor, native, pages
 from mdnc.ops.planes import Affine, Gradients, Moments, Step
 
 
@@ -29,4 +32,4 @@ def _for(x: Tensor) -> ModuleType:
     return native if x.device.type == 'cpu' else inductor
 
 
-KERNELS = fused.Kernels(forward, rebuild, backward)
+KERNELS = fused.Kernels(forward, rebuild, backward, pages.pooled)

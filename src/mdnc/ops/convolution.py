@@ -1,31 +1,33 @@
 """Convolutions by the route that suits their shape.
 
 On a CPU torch lays the weights anew at each call, which costs more than the arithmetic where they are many and the
-maps small; and 1 × … × 1 convolutions are matrix products, which BLAS computes quicker than the general kernel on
-contiguous maps, and on channels-last ones where there are few positions. Everywhere else torch's convolution is the
-quickest, and the only one on other devices; signals with the channels innermost go through that of images, since torch
-knows no such layout of signals. Rates behind the limits: docs/performance.md.
+maps small; and 1 × … × 1 convolutions are matrix products, which need no laying at all on channels-last maps.
+Everywhere else torch's convolution is the quickest, and the only one on other devices; signals with the channels
+innermost go through that of images, since torch knows no such layout of signals. Rates behind the limits:
+docs/performance.md.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mdnc.ops.pages import in_huge_pages
+from mdnc.ops.layout import is_last
+from mdnc.ops.products import product, suits
 
 _aten = torch.ops.aten
 
 # From this number of weights on (8 MB in float32) they do not stay in the caches while they are laid anew, and up to
 # this number of positions there is not enough arithmetic to hide it.
 DEEP = 2_000_000, 1024
-# The same for 1 × … × 1 convolutions on channels-last maps.
-DEEP_POINTWISE = 2**16, 512
+# From this number of positions a sample on, contiguous maps (C, L) are multiplied sample by sample, without the copies
+# in blocks of channels that torch's convolution makes of them.
+LONG = 4096
 
 
 @dataclass(frozen=True)
@@ -37,20 +39,23 @@ class Geometry:
 
 
 def route(z: Tensor, kernel: Tensor, geometry: Geometry) -> str:
-    """How the convolution is computed: ``'torch'``, ``'product'`` (1 × … × 1) or ``'columns'`` (im2col)."""
+    """How it is computed: ``'torch'``, ``'rows'`` or ``'samples'`` (1 × … × 1, as products), ``'columns'`` (im2col)."""
     if z.device.type != 'cpu' or z.dtype not in (torch.float32, torch.float64):
         return 'torch'
     if kernel[0, 0].numel() == 1 and not any(geometry.padding) and max(geometry.stride) == 1:
-        # Without a second thread, and for float64, torch takes a slower kernel than oneDNN's.
-        general = z.dtype == torch.float32 and torch.get_num_threads() > 1 and not z.is_contiguous()
-        return 'torch' if general and not _deep(z, kernel, geometry, *DEEP_POINTWISE) else 'product'
-    return 'columns' if _deep(z, kernel, geometry, *DEEP) else 'torch'
+        return _pointwise_route(z, kernel)
+    weights, positions = DEEP
+    few = z.shape[0] * math.prod(_output_size(z, kernel, geometry)) <= positions
+    return 'columns' if few and kernel.numel() >= weights else 'torch'
 
 
-def _deep(z: Tensor, kernel: Tensor, geometry: Geometry, weights: int, positions: int) -> bool:
-    if kernel.numel() < weights:
-        return False
-    return z.shape[0] * math.prod(_output_size(z, kernel, geometry)) <= positions
+def _pointwise_route(z: Tensor, kernel: Tensor) -> str:
+    length = z[0, 0].numel()
+    if not z.is_contiguous() or z.shape[0] * length < max(kernel.shape[:2]):
+        return 'rows'
+    if not suits(z):  # nor does oneDNN's convolution
+        return 'samples' if length > kernel.shape[0] else 'rows'
+    return 'samples' if length >= LONG else 'torch'
 
 
 def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
@@ -60,7 +65,7 @@ def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry) 
         if _signal_in_rows(z, kernel):
             return forward(z.unsqueeze(2), kernel.unsqueeze(2), bias, _of_images(geometry)).squeeze(2)
         return _aten.convolution(z, kernel, bias, *_arguments(geometry))  # type: ignore[no-any-return]
-    y = (_product if way == 'product' else _columns_product)(z, kernel, geometry)
+    y = _FORWARD[way](z, kernel, geometry)
     return y if bias is None else y.add_(bias.view(-1, *(1 for _ in geometry.stride)))
 
 
@@ -70,16 +75,22 @@ def backward(
     """∂z, ∂kernel and ∂bias, each only if needed, from g = ∂L/∂y."""
     way = route(z, kernel, geometry)
     if way == 'torch':
-        if _signal_in_rows(z, kernel):
-            maps = (g.unsqueeze(2), z.unsqueeze(2), kernel.unsqueeze(2))
-            gz, gkernel, gbias = backward(*maps, _of_images(geometry), needs)
-            return gz if gz is None else gz.squeeze(2), gkernel if gkernel is None else gkernel.squeeze(2), gbias
-        sizes = [kernel.shape[0]]
-        return _aten.convolution_backward(g, z, kernel, sizes, *_arguments(geometry), needs)  # type: ignore[no-any-return]
+        return _torch_backward(g, z, kernel, geometry, needs)
     gbias = g.sum((0, *range(2, g.dim()))) if needs[2] else None
-    if way == 'product':
-        return *_product_backward(g, z, kernel, needs), gbias
-    return *_columns_backward(g, z, kernel, geometry, needs), gbias
+    inputs, weights = _BACKWARD[way]
+    gz = inputs(g, z, kernel, geometry) if needs[0] else None
+    return gz, weights(g, z, kernel, geometry) if needs[1] else None, gbias
+
+
+def _torch_backward(
+    g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    if _signal_in_rows(z, kernel):
+        maps = (g.unsqueeze(2), z.unsqueeze(2), kernel.unsqueeze(2))
+        gz, gkernel, gbias = _torch_backward(*maps, _of_images(geometry), needs)
+        return gz if gz is None else gz.squeeze(2), gkernel if gkernel is None else gkernel.squeeze(2), gbias
+    sizes = [kernel.shape[0]]
+    return _aten.convolution_backward(g, z, kernel, sizes, *_arguments(geometry), needs)  # type: ignore[no-any-return]
 
 
 def _arguments(geometry: Geometry) -> tuple[object, ...]:
@@ -88,7 +99,8 @@ def _arguments(geometry: Geometry) -> tuple[object, ...]:
 
 
 def _signal_in_rows(z: Tensor, kernel: Tensor) -> bool:
-    return z.dim() == 3 and z.device.type == 'cpu' and not (z.is_contiguous() and kernel.is_contiguous())
+    contiguous = z.is_contiguous() and kernel.is_contiguous() and not is_last(kernel)
+    return z.dim() == 3 and z.device.type == 'cpu' and not contiguous
 
 
 def _of_images(geometry: Geometry) -> Geometry:
@@ -103,36 +115,49 @@ def _output_size(z: Tensor, kernel: Tensor, geometry: Geometry) -> tuple[int, ..
 # ---- 1 × … × 1 convolutions ----
 
 
-def _product(z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
-    matrix = kernel.flatten(1)  # (O, C)
-    if _by_sample(z, kernel):
-        y = torch.bmm(matrix.expand(z.shape[0], -1, -1), z.flatten(2))
-        return y.view(z.shape[0], -1, *z.shape[2:])
-    return _maps(_rows(z) @ matrix.t(), z, z.shape[2:])
+def _rows_forward(z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    return _maps(product(_rows(z), kernel.flatten(1)), z, z.shape[2:])
 
 
-def _product_backward(
-    g: Tensor, z: Tensor, kernel: Tensor, needs: tuple[bool, bool, bool]
-) -> tuple[Tensor | None, Tensor | None]:
-    matrix, gz, gkernel = kernel.flatten(1), None, None
-    if not _by_sample(z, kernel):
-        rows = _rows(g)
-        gz = _maps(rows @ matrix, z, z.shape[2:]) if needs[0] else None
-        return gz, ((rows.t() @ _rows(z)).view_as(kernel) if needs[1] else None)
-    flat = g.flatten(2)
-    if needs[0]:
-        gz = torch.bmm(matrix.t().expand(z.shape[0], -1, -1), flat).view_as(z)
-    if needs[1]:
-        gkernel = flat[0] @ z[0].flatten(1).t()
-        for own, planes in zip(flat[1:], z[1:], strict=True):
-            gkernel.addmm_(own, planes.flatten(1).t())
-        gkernel = gkernel.view_as(kernel)
-    return gz, gkernel
+def _rows_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    return _maps(product(_rows(g), kernel.flatten(1).t()), z, z.shape[2:])
 
 
-def _by_sample(z: Tensor, kernel: Tensor) -> bool:
-    # Contiguous maps are matrices (C, L) already, but a product a sample reads the weights anew each time.
-    return z.is_contiguous() and z[0, 0].numel() > kernel.shape[0]
+def _rows_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    rows = _rows(g)
+    # Sums over many rows are spread over the threads by oneDNN's convolution alone, which torch leaves to several.
+    if len(rows) >= max(kernel.shape[:2]) and suits(z) and torch.get_num_threads() > 1:
+        gkernel = _torch_backward(g, z, kernel, geometry, (False, True, False))[1]
+        assert gkernel is not None
+        return gkernel
+    return product(rows.t(), _rows(z).t()).view_as(kernel)
+
+
+def _samples_forward(z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    return _by_sample(kernel.flatten(1), z)
+
+
+def _samples_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    return _by_sample(kernel.flatten(1).t(), g)
+
+
+def _by_sample(matrix: Tensor, maps: Tensor) -> Tensor:
+    """``matrix (O, C)``, ``maps (N, C, L1, …)`` → ``(N, O, L1, …)``, contiguous."""
+    flat = maps.flatten(2)
+    if not suits(flat):
+        return torch.bmm(matrix.expand(len(flat), -1, -1), flat).view(len(flat), -1, *maps.shape[2:])
+    y = flat.new_empty(len(flat), len(matrix), flat.shape[2])
+    for own, place in zip(flat, y, strict=True):
+        place.copy_(product(matrix, own.t()))
+    return y.view(len(flat), -1, *maps.shape[2:])
+
+
+def _samples_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    pairs = zip(g.flatten(2), z.flatten(2), strict=True)
+    gkernel = product(*next(pairs))
+    for pair in pairs:
+        gkernel += product(*pair)
+    return gkernel.view_as(kernel)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -152,23 +177,18 @@ def _like(x: Tensor, like: Tensor) -> Tensor:
 # ---- Convolutions with many weights over small maps ----
 
 
-def _columns_product(z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
-    rows = _columns(z, kernel, geometry) @ _matrix(kernel).t()
+def _columns_forward(z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    rows = product(_columns(z, kernel, geometry), _matrix(kernel))
     return _maps(rows, z, _output_size(z, kernel, geometry))
 
 
-def _columns_backward(
-    g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool]
-) -> tuple[Tensor | None, Tensor | None]:
-    rows, gz, gkernel = _rows(g), None, None
-    if needs[0]:
-        gz = _gathered(rows @ _matrix(kernel), z, kernel, geometry)
-    if needs[1]:
-        columns = _columns(z, kernel, geometry)
-        flat = in_huge_pages(columns.new_empty(len(kernel), columns.shape[1]))  # (O, C·K) or (O, K·C)
-        torch.mm(rows.t(), columns, out=flat)
-        gkernel = flat.view_as(kernel) if kernel.is_contiguous() else _channels_first(flat, kernel)
-    return gz, gkernel
+def _columns_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    return _gathered(product(_rows(g), _matrix(kernel).t()), z, kernel, geometry)
+
+
+def _columns_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    flat = product(_rows(g).t(), _columns(z, kernel, geometry).t())  # (O, C·K) or (O, K·C)
+    return flat.view_as(kernel) if kernel.is_contiguous() else _channels_first(flat, kernel)
 
 
 def _matrix(kernel: Tensor) -> Tensor:
@@ -208,9 +228,17 @@ def _gathered(rows: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Te
 
 
 def _placed(kernel: Tensor, size: tuple[int, ...], geometry: Geometry) -> Iterator[tuple[Any, Any]]:
-    for tap in product(*map(range, kernel.shape[2:])):
+    for tap in itertools.product(*map(range, kernel.shape[2:])):
         spans = zip(tap, size, geometry.stride, strict=True)
         yield (
             (..., *tap, slice(None)),
             (slice(None), *(slice(at, at + step * (n - 1) + 1, step) for at, n, step in spans)),
         )
+
+
+_FORWARD = {'rows': _rows_forward, 'samples': _samples_forward, 'columns': _columns_forward}
+_BACKWARD = {
+    'rows': (_rows_inputs, _rows_weights),
+    'samples': (_samples_inputs, _samples_weights),
+    'columns': (_columns_inputs, _columns_weights),
+}

@@ -7,6 +7,7 @@ it keeps goes through ``save_for_backward``, so that hooks on saved tensors see 
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,12 +27,25 @@ _RESIZE_BACKWARD = {
 }
 
 
+def anywhere(like: Tensor) -> AbstractContextManager[None]:
+    """Results lie where torch's allocator puts them."""
+    return nullcontext()
+
+
 class Kernels(NamedTuple):
-    """Who computes norm and activation; see ``planes.forward``, ``planes.rebuild``, ``planes.backward``."""
+    """Who computes norm and activation, and where results lie.
+
+    Args:
+        forward: See ``planes.forward``.
+        rebuild: See ``planes.rebuild``.
+        backward: See ``planes.backward``.
+        memory: For a tensor like the block's input, in which context the block is to run.
+    """
 
     forward: Callable[..., tuple[Tensor, Moments]] = planes.forward
     rebuild: Callable[..., tuple[Tensor, Tensor | None]] = planes.rebuild
     backward: Callable[..., planes.Gradients] = planes.backward
+    memory: Callable[[Tensor], AbstractContextManager[None]] = anywhere
 
 
 EAGER = Kernels()
@@ -44,7 +58,7 @@ class Manner:
     Args:
         memory: What is kept for backward. ``'fast'``: of each unit x and the convolution's input. ``'lean'``: x.
             ``'leaner'``: x, unless a 1 × … × 1 convolution gives it. ``'least'``: x of the first unit.
-        kernels: Who computes norm and activation.
+        kernels: Who computes norm and activation, and where results lie.
     """
 
     memory: str = 'lean'
@@ -56,7 +70,7 @@ def block(x: Tensor, weights: Sequence[Weights], how: Block, manner: Manner) -> 
     flat = [each for own in weights for each in own]
     if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (x, *flat)):
         return _FusedBlock.apply(x, how, manner, *flat)  # type: ignore[no-any-return, no-untyped-call]
-    with torch.autocast(x.device.type, enabled=False):
+    with torch.autocast(x.device.type, enabled=False), manner.kernels.memory(x):
         return _Run(weights, how, manner, definition.low_precision(x)).forward(x)
 
 
@@ -294,7 +308,7 @@ class _FusedBlock(torch.autograd.Function):
         ctx.how, ctx.manner, ctx.dtype = how, manner, definition.low_precision(x)
         ctx.autocast = torch.is_autocast_enabled(x.device.type)
         kept: list[_Kept] = []
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False), manner.kernels.memory(x):
             y = _Run(_grouped(flat), how, manner, ctx.dtype).forward(x, kept)
         ctx.save_for_backward(x, *flat, *(each for own in kept for each in own.tensors()))
         ctx.parameters = len(flat)
@@ -310,7 +324,7 @@ class _FusedBlock(torch.autograd.Function):
         kept = [_Kept(*rest[start : start + 4]) for start in range(0, len(rest), 4)]
         run = _Run(_grouped(flat), ctx.how, ctx.manner, ctx.dtype)
         del saved, rest
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False), ctx.manner.kernels.memory(x):
             size = len(_Needs._fields)
             wanted = [_Needs(*needs[start : start + size]) for start in range(0, len(needs), size)]
             gx, grads = run.backward(g, kept, wanted, needs_x)

@@ -17,6 +17,7 @@ from mdnc.ops import compiled, fused, planes
 from mdnc.ops.convolution import Geometry
 from mdnc.ops.definition import Block, Resize, Shortcut, Unit, Weights, low_precision
 from mdnc.ops.fused import Manner, _grouped, _Kept, _like_parameter, _Needs, _Run
+from mdnc.ops.layout import is_last, laid
 
 # By the names that graphs call them by.
 KERNELS: dict[str, fused.Kernels] = {'eager': fused.EAGER, 'compiled': compiled.KERNELS}
@@ -49,7 +50,7 @@ def block(x: Tensor, weights: Sequence[Weights], how: Block, manner: Manner) -> 
     flat = [each for own in weights for each in own]
     given = [each for each in flat if each is not None]
     keeps = torch.is_grad_enabled() and any(each.requires_grad for each in (x, *given))
-    last = any(_is_last(each) for each in (x, *(own.kernel for own in weights)))
+    last = any(is_last(each) for each in (x, *(own.kernel for own in weights)))
     there = tuple(each is not None for each in flat)
     name = name_of(manner.kernels)
     if not name:
@@ -98,7 +99,7 @@ class _Plan:
 
     def laid(self, x: Tensor) -> Tensor:
         """``x`` as results lie in memory."""
-        return _laid(x, self.last)
+        return laid(x, self.last)
 
 
 @cache
@@ -141,15 +142,6 @@ def _number(value: float | None) -> float | None:
     return None if value is None else guard_scalar(value)
 
 
-def _is_last(x: Tensor) -> bool:
-    # Of signals too, for which torch has no word.
-    return not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
-
-
-def _laid(x: Tensor, last: bool) -> Tensor:
-    return x.movedim(1, -1).contiguous().movedim(-1, 1) if last else x.contiguous()
-
-
 # ---- What is kept ----
 
 
@@ -190,7 +182,7 @@ def _forward(x: Tensor, weights: list[Tensor], plan: str) -> list[Tensor]:
     # The block's output, and what backward needs beside x and the parameters.
     own = _read(plan)
     kept: list[_Kept] = []
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False), own.manner.kernels.memory(x):
         run = own.run(weights)
         y = run.forward(own.laid(x), kept if own.keeps else None)
         return _apart(_flat(own, run, y, kept))
@@ -236,7 +228,7 @@ def _backward(
     own = _read(plan)
     below, *rest = needs
     wanted = [_Needs(*(bool(each) for each in many)) for many in _grouped(own.spread(rest))]
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False), own.manner.kernels.memory(x):
         run, x = own.run(weights), own.laid(x)
         gx, grads = run.backward(own.laid(g), _unflat(run, x, kept), wanted, below)
     flat = [each for grad in grads for each in grad]
@@ -249,7 +241,7 @@ def _backward(
 def _(g: Tensor, x: Tensor, weights: list[Tensor], kept: list[Tensor], plan: str, needs: list[bool]) -> list[Tensor]:
     below, *rest = needs
     found = [
-        _laid(weight.new_empty(weight.shape), _is_last(weight))
+        laid(weight.new_empty(weight.shape), is_last(weight))
         for weight, need in zip(weights, rest, strict=True)
         if need
     ]
@@ -258,7 +250,7 @@ def _(g: Tensor, x: Tensor, weights: list[Tensor], kept: list[Tensor], plan: str
 
 def _like(grad: Tensor | None, weight: Tensor) -> Tensor:
     found = _like_parameter(grad, weight)
-    return torch.zeros_like(weight) if found is None else _laid(found, _is_last(weight))
+    return torch.zeros_like(weight) if found is None else laid(found, is_last(weight))
 
 
 def _setup(ctx: Any, inputs: tuple[Tensor, list[Tensor], str], output: list[Tensor]) -> None:

@@ -6,14 +6,6 @@ Inductor's kernels of the same definition took five times as long to build, and 
 
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import sys
-import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,14 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mdnc._files import whole_file
-from mdnc.ops import planes
-from mdnc.ops.pages import in_huge_pages
+from mdnc.ops import building, planes
 from mdnc.ops.planes import Affine, Gradients, Moments, Step
 
 SOURCE = Path(__file__).with_name('planes.cpp')
-CACHE_VARIABLE = 'MDNC_CACHE_DIR'
-SECONDS_TO_BUILD = 120
 
 # Types of x, of the activation, and of statistics and sums, as C++ names them.
 _TYPES = {
@@ -61,7 +49,7 @@ def forward(x: Tensor, affine: Affine, step: Step, into: Tensor | None = None) -
         return planes.forward(x, affine, step, into)
     x, n, c = _laid(x), x.shape[0], x.shape[1]
     mean, rate = x.new_empty((2, n, c, 1), dtype=planes.accumulator(x.dtype))
-    z = in_huge_pages(torch.empty_like(x, dtype=step.dtype)) if into is None else _as(into, x, step.dtype)
+    z = torch.empty_like(x, dtype=step.dtype) if into is None else _as(into, x, step.dtype)
     _call(function, _FORWARD, (x, None, None if into is None else z, z, mean, rate), affine, step)
     return z, Moments(mean, rate)
 
@@ -72,7 +60,7 @@ def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor,
     if function is None:
         return planes.rebuild(x, at, affine, step)
     x = _laid(x)
-    z = in_huge_pages(torch.empty_like(x, dtype=step.dtype))
+    z = torch.empty_like(x, dtype=step.dtype)
     _call(function, _REBUILD, (x, None, None, z, at.mean.contiguous(), at.rate.contiguous()), affine, step)
     return z, None
 
@@ -141,14 +129,12 @@ def built(dtype: torch.dtype, activation: torch.dtype) -> Callable[..., Any] | N
     if _failures:  # what can't be built for one dtype can't for another
         return None
     try:
-        function = ctypes.CDLL(str(_library(_TYPES[dtype, activation]))).planes
+        function = ctypes.CDLL(str(building.library(SOURCE, _options(_TYPES[dtype, activation])))).planes
         function.restype = None
         _prove(function, dtype, activation)
-    except (OSError, subprocess.SubprocessError, ArithmeticError) as error:
+    except (*building.FAILURES, ArithmeticError) as error:
         _failures.append(error)
-        output = getattr(error, 'stderr', None) or str(error)
-        reason = f'{type(error).__name__}: {output.strip().splitlines()[0]}' if output else type(error).__name__
-        warnings.warn(f'mdnc.optimize: norm and activation run uncompiled: {reason}', stacklevel=2)
+        building.warn(SOURCE, error)
         return None
     return function
 
@@ -190,43 +176,5 @@ def _proof(function: Callable[..., Any], x: Tensor, g: Tensor, affine: Affine, s
     return (z, gx, *sums)
 
 
-def _library(types: tuple[str, str, str]) -> Path:
-    command = _command(types)
-    made_for = (SOURCE.read_text(), *command, _machine())
-    name = hashlib.sha256('\n'.join(made_for).encode()).hexdigest()[:24]
-    library = _cache() / f'planes-{name}.so'
-    if not library.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / library.name
-            subprocess.run(
-                [*command, '-o', str(made)], check=True, capture_output=True, text=True, timeout=SECONDS_TO_BUILD
-            )
-            with whole_file(library) as file:
-                file.write(made.read_bytes())
-    return library
-
-
-def _command(types: tuple[str, str, str]) -> list[str]:
-    compiler = os.environ.get('CXX') or next(filter(None, map(shutil.which, ('g++', 'clang++', 'c++'))), None)
-    if compiler is None:
-        raise FileNotFoundError('no C++ compiler: set CXX, or install g++ or clang++')
-    threads = [] if sys.platform == 'darwin' else ['-fopenmp']  # Apple's compiler has none
-    flags = ['-O3', '-march=native', '-std=c++17', '-fPIC', '-shared', '-fno-math-errno', '-fno-trapping-math']
-    defined = [f'-DMDNC_{name}={type_}' for name, type_ in zip('XZW', types, strict=True)]
-    return [compiler, *flags, *threads, *defined, str(SOURCE)]
-
-
-def _machine() -> str:
-    # A folder may be shared by machines, and code made for one processor stops the process on another.
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return platform.processor() + platform.machine()
-    return next((line for line in lines if line.startswith(('flags', 'Features'))), platform.machine())
-
-
-def _cache() -> Path:
-    chosen = os.environ.get(CACHE_VARIABLE)
-    folder = Path(chosen) if chosen else Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mdnc'
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _options(types: tuple[str, str, str]) -> list[str]:
+    return [*building.threads(), *(f'-DMDNC_{name}={type_}' for name, type_ in zip('XZW', types, strict=True))]

@@ -9,6 +9,7 @@ from torch import nn
 
 from mdnc.ops import compiled, fused, pages
 from mdnc.ops.fused import Manner
+from mdnc.ops.layout import laid
 
 Net = TypeVar('Net', bound=nn.Module)
 
@@ -17,13 +18,14 @@ def optimize(net: Net, *, keep_memory: bool = False) -> Net:
     """Prepare a network, in place, for the device that it is on.
 
     Norm and activation are compiled at the first step (seconds; less from the cache on disk): C++ on a CPU, elsewhere
-    by Inductor. The weights of convolutions are laid with the channels innermost. Parameters, keys and results stay
-    what they were, up to rounding. Where nothing can be compiled, one warning says so and torch's own kernels run.
+    by Inductor. The weights of convolutions are laid with the channels innermost. On Linux, large tensors that the
+    blocks make lie in a pool, which keeps what is freed for the next step. Parameters, keys and results stay what they
+    were, up to rounding. Where nothing can be compiled, one warning says so and torch's own kernels run.
 
     Args:
         net: A network or blocks of this library, or a module that holds some.
-        keep_memory: Let the process keep freed memory instead of giving it back to the system and faulting it in again
-            at each step. This holds for the whole process, can't be undone, and needs glibc; elsewhere nothing is done.
+        keep_memory: Let the whole process keep freed memory as the pool does for the blocks. This can't be undone, and
+            needs glibc; elsewhere nothing is done.
 
     Returns:
         ``net`` itself. `restore` undoes what was done.
@@ -45,7 +47,7 @@ def optimize(net: Net, *, keep_memory: bool = False) -> Net:
 
 
 def restore(net: Net) -> Net:
-    """Undo `optimize`, in place, but for memory that the process was told to keep.
+    """Undo `optimize`, in place, but for ``keep_memory``; the pool's idle memory goes back to the system.
 
     Args:
         net: What was given to `optimize`.
@@ -56,6 +58,7 @@ def restore(net: Net) -> Net:
     _set(net, fused.EAGER)
     for each in net.modules():
         _lay(each, last=False)
+    pages.release()
     return net
 
 
@@ -80,6 +83,4 @@ def _lay(module: nn.Module, *, last: bool) -> None:
     for each in (module.weight, module.weight.grad):
         if each is None:
             continue
-        # Torch has no word for signals with the channels innermost, so this one is not used for images either.
-        laid = each.data.movedim(1, -1).contiguous().movedim(-1, 1) if last else each.data
-        each.data = laid if last else laid.clone(memory_format=torch.contiguous_format)
+        each.data = laid(each.data, last) if last else each.data.clone(memory_format=torch.contiguous_format)

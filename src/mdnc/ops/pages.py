@@ -3,27 +3,20 @@
 import ctypes
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-_HUGE_PAGE = 2 * 2**20
-_MADV_HUGEPAGE = 14  # mman.h
-LARGE_BYTES = 2 * _HUGE_PAGE  # one whole page lies in it wherever it begins
+from mdnc.ops import building
+
 # glibc's mallopt: sizes from which memory comes from and goes back to the system (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 2**30
-
-
-def in_huge_pages(fresh: Tensor) -> Tensor:
-    """``fresh`` itself, not yet written to; if it is large, the system is asked for pages of 2 MiB."""
-    size, madvise = fresh.numel() * fresh.element_size(), _function('madvise')
-    if size >= LARGE_BYTES and madvise is not None and type(fresh) is Tensor:  # a fake tensor has no memory
-        start = fresh.data_ptr()
-        first, last = -(-start // _HUGE_PAGE) * _HUGE_PAGE, (start + size) // _HUGE_PAGE * _HUGE_PAGE
-        madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _MADV_HUGEPAGE)  # advice: may be refused
-    return fresh
+POOL = Path(__file__).with_name('pool.cpp')
 
 
 def keep() -> None:
@@ -37,3 +30,50 @@ def keep() -> None:
 @functools.cache
 def _function(name: str) -> Callable[..., Any] | None:
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == 'linux' else None
+
+
+# ---- The pool ----
+
+
+@contextmanager
+def pooled(like: Tensor) -> Iterator[None]:
+    """Have large tensors that this thread makes come from the pool, where ``like`` is a tensor in the CPU's memory."""
+    pool = _pool() if like.device.type == 'cpu' and type(like) in (Tensor, nn.Parameter) else None
+    if pool is None:
+        yield
+        return
+    pool.pool_enter()
+    try:
+        yield
+    finally:
+        pool.pool_leave()
+
+
+def release() -> None:
+    """Give the pool's idle memory back to the system."""
+    if _pool.cache_info().currsize and (pool := _pool()) is not None:
+        pool.pool_release()
+
+
+def held() -> tuple[int, int]:
+    """Bytes of the pool in use, and bytes that it holds in all."""
+    pool = _pool()
+    return (0, 0) if pool is None else (pool.pool_bytes(0), pool.pool_bytes(1))
+
+
+@functools.cache
+def _pool() -> ctypes.PyDLL | None:
+    if sys.platform != 'linux':
+        return None
+    # Where torch's headers and libraries lie; torch.utils.cpp_extension knows too, but takes a second to import.
+    folder = Path(torch.__file__).parent
+    abi = f'-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}'
+    options = [f'-I{folder / "include"}', abi, f'-L{folder / "lib"}', '-lc10']
+    try:
+        pool = ctypes.PyDLL(str(building.library(POOL, options)))  # calls of a microsecond, which keep the GIL
+    except building.FAILURES as error:
+        building.warn(POOL, error)
+        return None
+    pool.pool_bytes.restype = ctypes.c_size_t
+    pool.pool_prepare()
+    return pool

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from torch import Tensor
 
-from mdnc.ops import fused, inductor, native, pages
+from mdnc.ops import fused, inductor, native, pages, winograd
 from mdnc.ops.planes import Affine, Gradients, Moments, Step
 
 
@@ -32,4 +32,4 @@ def _for(x: Tensor) -> ModuleType:
     return native if x.device.type == 'cpu' else inductor
 
 
-KERNELS = fused.Kernels(forward, rebuild, backward, pages.pooled)
+KERNELS = fused.Kernels(forward, rebuild, backward, winograd.CONVOLUTION, pages.pooled)

@@ -9,9 +9,9 @@ docs/performance.md.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +36,13 @@ class Geometry:
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
+
+
+class Convolution(NamedTuple):
+    """Who computes convolutions; see `forward` and `backward`."""
+
+    forward: Callable[..., Tensor]
+    backward: Callable[..., tuple[Tensor | None, Tensor | None, Tensor | None]]
 
 
 def route(z: Tensor, kernel: Tensor, geometry: Geometry) -> str:
@@ -111,6 +118,8 @@ def _output_size(z: Tensor, kernel: Tensor, geometry: Geometry) -> tuple[int, ..
     sizes = zip(z.shape[2:], kernel.shape[2:], geometry.stride, geometry.padding, strict=True)
     return tuple((size + 2 * pad - width) // step + 1 for size, width, step, pad in sizes)
 
+
+BY_SHAPE = Convolution(forward, backward)
 
 # ---- 1 × … × 1 convolutions ----
 

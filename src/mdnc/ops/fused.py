@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from mdnc.ops import convolution, definition, planes
-from mdnc.ops.convolution import Geometry
+from mdnc.ops.convolution import Convolution, Geometry
 from mdnc.ops.definition import Block, Resize, Shortcut, Unit, Weights
+from mdnc.ops.layout import is_last, laid
 from mdnc.ops.planes import Affine, Moments, Step
 
 _aten = torch.ops.aten
@@ -33,18 +34,20 @@ def anywhere(like: Tensor) -> AbstractContextManager[None]:
 
 
 class Kernels(NamedTuple):
-    """Who computes norm and activation, and where results lie.
+    """Who computes norm, activation and convolution, and where results lie.
 
     Args:
         forward: See ``planes.forward``.
         rebuild: See ``planes.rebuild``.
         backward: See ``planes.backward``.
+        convolution: See ``convolution``.
         memory: For a tensor like the block's input, in which context the block is to run.
     """
 
     forward: Callable[..., tuple[Tensor, Moments]] = planes.forward
     rebuild: Callable[..., tuple[Tensor, Tensor | None]] = planes.rebuild
     backward: Callable[..., planes.Gradients] = planes.backward
+    convolution: Convolution = convolution.BY_SHAPE
     memory: Callable[[Tensor], AbstractContextManager[None]] = anywhere
 
 
@@ -58,7 +61,7 @@ class Manner:
     Args:
         memory: What is kept for backward. ``'fast'``: of each unit x and the convolution's input. ``'lean'``: x.
             ``'leaner'``: x, unless a 1 × … × 1 convolution gives it. ``'least'``: x of the first unit.
-        kernels: Who computes norm and activation, and where results lie.
+        kernels: Who computes norm, activation and convolution, and where results lie.
     """
 
     memory: str = 'lean'
@@ -143,7 +146,7 @@ class _UnitRun:
 
     def close(self, z: Tensor) -> Tensor:
         """The unit's output."""
-        return convolution.forward(z, self.kernel, self.bias, self.geometry)
+        return self.kernels.convolution.forward(z, self.kernel, self.bias, self.geometry)
 
     def backward(
         self, g: Tensor, kept: _Kept, needs: _Needs, below: bool, add: Tensor | None = None
@@ -153,7 +156,8 @@ class _UnitRun:
         z, h = (kept.z, None) if kept.z is not None else self._reopen_for(needs.kernel, x, at)
         opens = below or any(needs[:3])
         wanted = (opens, needs.kernel, needs.bias)
-        gz, gkernel, gbias = convolution.backward(g.to(self.step.dtype), z, self.kernel, self.geometry, wanted)
+        differentiate = self.kernels.convolution.backward
+        gz, gkernel, gbias = differentiate(g.to(self.step.dtype), z, self.kernel, self.geometry, wanted)
         del z
         if gz is None:
             return None, _Grads(kernel=gkernel, bias=gbias)
@@ -267,6 +271,10 @@ class _Run:
             grads[-1] = self.shortcut.backward(g, x, kept[-1], gx)
         return gx, grads
 
+    def dense(self, g: Tensor, x: Tensor) -> Tensor:
+        """The output's gradient, laid as the output; it may come expanded, or as a part of another."""
+        return laid(g, is_last(x) or is_last(self.units[-1].kernel))
+
     def _keeps(self, index: int) -> bool:
         if index == 0 or self.memory in ('fast', 'lean'):
             return True
@@ -327,7 +335,7 @@ class _FusedBlock(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False), ctx.manner.kernels.memory(x):
             size = len(_Needs._fields)
             wanted = [_Needs(*needs[start : start + size]) for start in range(0, len(needs), size)]
-            gx, grads = run.backward(g, kept, wanted, needs_x)
+            gx, grads = run.backward(run.dense(g, x), kept, wanted, needs_x)
         each = zip((each for own in grads for each in own), flat, needs, strict=True)
         return gx, None, None, *(_like_parameter(grad, own) if need else None for grad, own, need in each)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mdnc.ops import building, planes
 from mdnc.ops.planes import Affine, Gradients, Moments, Step
+from mdnc.ops.profiling import named
 
 SOURCE = Path(__file__).with_name('planes.cpp')
 
@@ -105,7 +106,9 @@ def _call(
     outputs = (None,) * 3 if sums is None else sums.unbind()
     pointers = [None if each is None else each.data_ptr() for each in (*tensors, *parameters, *outputs)]
     words = (_ACTIVATORS[step.activator], not x.is_contiguous(), torch.get_num_threads())
-    function(ctypes.byref(_Call(*pointers, n, c, length, step.eps, job, *words)))
+    call = _Call(*pointers, n, c, length, step.eps, job, *words)
+    with named('mdnc::norm_and_activation'):
+        function(ctypes.byref(call))
 
 
 def _laid(x: Tensor) -> Tensor:

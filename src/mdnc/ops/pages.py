@@ -38,7 +38,7 @@ def _function(name: str) -> Callable[..., Any] | None:
 @contextmanager
 def pooled(like: Tensor) -> Iterator[None]:
     """Have large tensors that this thread makes come from the pool, where ``like`` is a tensor in the CPU's memory."""
-    pool = _pool() if like.device.type == 'cpu' and type(like) in (Tensor, nn.Parameter) else None
+    pool = _pool() if type(like) in (Tensor, nn.Parameter) and like.device.type == 'cpu' else None
     if pool is None:
         yield
         return

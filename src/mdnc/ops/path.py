@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +112,12 @@ def run(
     if isinstance(block, str) or why_not_with(x, block) or why_not_compiled(x, manner):
         return None
     return block(x, manner)
+
+
+def memory(x: Tensor, manner: Manner) -> AbstractContextManager[None]:
+    """In which context a network that runs like this makes its own tensors beside those of its blocks."""
+    # Only where a block could take the fused path, for tracers can't follow.
+    return nullcontext() if why_not_now(manner.memory) or torch.compiler.is_compiling() else manner.kernels.memory(x)
 
 
 @dataclass(frozen=True)

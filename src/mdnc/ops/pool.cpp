@@ -1,8 +1,8 @@
 // A pool of large buffers: what is freed is kept for the next allocation instead of going back to the system, whose
 // fresh pages cost more to touch than most kernels take to fill them.
 //
-// Built at run time by pages.py, for Linux. It stands in for torch's CPU allocator while a thread is between pool_enter
-// and pool_leave, and serves that thread alone; tensors may outlive that, for each knows how it is freed.
+// Built at run time by pages.py, for Linux. It stands in for torch's CPU allocator while a thread is between
+// pool_enter and pool_leave, and serves that thread alone; tensors may outlive that, for each knows how it is freed.
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
@@ -25,15 +25,16 @@ constexpr size_t SMALLEST = size_t(1) << 18;  // bytes; smaller ones the C libra
 constexpr size_t PAGE = 4096;
 constexpr size_t HUGE_PAGE = size_t(1) << 21;
 
-// One stretch of addresses, as long as the memory is large, of which pages up to `top` were touched. A request takes the
-// smallest gap that it fits in, the lowest of several, and neighbouring gaps are joined.
+// One stretch of addresses, as long as the memory is large, of which pages up to `top` were touched. A request takes
+// the smallest gap that it fits in, the lowest of several, and neighbouring gaps are joined.
 class Pool {
   public:
     std::mutex guard;
 
     Pool() {
         length = size_t(sysconf(_SC_PHYS_PAGES)) * size_t(sysconf(_SC_PAGESIZE)) / HUGE_PAGE * HUGE_PAGE;
-        void* got = mmap(nullptr, length + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+        void* got = mmap(nullptr, length + HUGE_PAGE, PROT_READ | PROT_WRITE, kind, -1, 0);
         if (got == MAP_FAILED) {
             length = 0;
             return;

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mdnc.modules.resnet.downup import _DownUpNd
 from mdnc.modules.resnet.stage import crop
+from mdnc.ops import path
 
 
 class _AENd(_DownUpNd):
@@ -16,7 +17,7 @@ class _AENd(_DownUpNd):
     def forward(self, x: Tensor) -> Tensor:
         """Rebuild: ``(B, in_planes, L1, …)`` → ``(B, out_planes, L1, …)``."""
         self._admit(x)
-        x = self.conv_first(x)
+        x = path.call(self.conv_first, x, self.manner)
         sizes = []
         for stage in self.conv_down_list:
             sizes.append(x.shape[2:])
@@ -24,7 +25,7 @@ class _AENd(_DownUpNd):
         x = self.conv_middle_up(x)
         for stage, size in zip(self.conv_up_list, reversed(sizes), strict=True):
             x = stage(crop(x, size, self._plan.order))
-        return self.conv_final(x)  # type: ignore[no-any-return]
+        return path.call(self.conv_final, x, self.manner)
 
 
 class AE1d(_AENd):

@@ -10,6 +10,7 @@ from mdnc.modules import _checks, _sizes
 from mdnc.modules._plan import Plan, StagePlan
 from mdnc.modules._sizes import Size
 from mdnc.modules.resnet.block import _BlockBottleneckNd, _BlockNd, _BlockPlainNd
+from mdnc.ops import path
 
 BLOCKS: dict[str, type[_BlockNd]] = {'plain': _BlockPlainNd, 'bottleneck': _BlockBottleneckNd}
 
@@ -42,7 +43,8 @@ class _BlockResStkNd(nn.Module):
         """Run the blocks, on x alone or on x cropped to the size of the skip and concatenated with it."""
         if skip is not None:
             # Up-sampling never gives less than the level below had, so the common size is the skip's.
-            x = torch.cat((crop(x, skip.shape[2:], self.order), skip), dim=1)
+            with path.memory(x, self.conv_scale.manner):
+                x = torch.cat((crop(x, skip.shape[2:], self.order), skip), dim=1)
         for block in self.conv_list:
             x = block(x)
         if self.holds:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mdnc.modules.resnet.downup import _DownUpNd
+from mdnc.ops import path
 
 
 class _UNetNd(_DownUpNd):
@@ -15,7 +16,7 @@ class _UNetNd(_DownUpNd):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, in_planes, L1, …)`` → ``(B, out_planes, L1, …)``."""
         self._admit(x)
-        x = self.conv_first(x)
+        x = path.call(self.conv_first, x, self.manner)
         skips = []
         for stage in self.conv_down_list:
             x, held = stage(x)
@@ -23,7 +24,7 @@ class _UNetNd(_DownUpNd):
         x = self.conv_middle_up(x)
         for stage in self.conv_up_list:
             x = stage(x, skips.pop())
-        return self.conv_final(x)  # type: ignore[no-any-return]
+        return path.call(self.conv_final, x, self.manner)
 
 
 class UNet1d(_UNetNd):

@@ -1,0 +1,144 @@
+"""3 × 3 (× 3) convolutions on a CPU by minimal filtering, ``winograd.cpp``, in float32 where it is quicker.
+
+A quarter of the multiplications, at rounding errors that are twice those of the direct sum forward and up to six times
+for weights (docs/performance.md). Which convolutions take it follows from their shape alone.
+"""
+
+import ctypes
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mdnc.ops import building, convolution
+from mdnc.ops.convolution import Geometry
+from mdnc.ops.layout import is_last, laid
+from mdnc.ops.profiling import named
+
+SOURCE = Path(__file__).with_name('winograd.cpp')
+# Fewer tiles do not pay for the transformed weights, which are four times as many; and beyond this number of channels
+# they leave the caches.
+LEAST_TILES, MOST_CHANNELS = 64, 256
+LEAST_FILL = 0.7  # of the tiles' values that lie within the map
+_OUT = 4
+_CONVOLUTION, _WEIGHTS = range(2)
+
+
+class _Call(ctypes.Structure):
+    # As in winograd.cpp.
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ('maps', 'weights', 'out', 'scratch')),
+        *((name, ctypes.c_int64) for name in ('n', 'd', 'h', 'w', 'c', 'o', 'slices')),
+        *((name, ctypes.c_int32) for name in ('job', 'threads')),
+    )
+
+
+def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
+    """Whether this convolution, of ``z (N, C, [L1,] L2, L3)``, is computed here rather than by ``convolution``."""
+    plain = type(z) in (Tensor, nn.Parameter) and z.device.type == 'cpu' and z.dtype == torch.float32
+    if not plain or z.dim() not in (4, 5) or tuple(kernel.shape[2:]) != (3,) * (z.dim() - 2):
+        return False
+    if not is_last(z) or set(geometry.stride) | set(geometry.padding) != {1} or max(kernel.shape[:2]) > MOST_CHANNELS:
+        return False
+    tiles = math.prod(-(-size // _OUT) for size in z.shape[-2:])
+    fill = math.prod(z.shape[-2:]) / (tiles * _OUT**2)
+    if tiles * (z.shape[0] * math.prod(z.shape[2:-2])) < LEAST_TILES or fill < LEAST_FILL:
+        return False
+    library = built()
+    return library is not None and not any(channels % library.winograd_lanes() for channels in kernel.shape[:2])
+
+
+def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+    """See ``convolution.forward``."""
+    if not suits(z, kernel, geometry):
+        return convolution.forward(z, kernel, bias, geometry)
+    y = _convolved(built(), z, kernel)
+    return y if bias is None else y.add_(bias.view(-1, *(1 for _ in geometry.stride)))
+
+
+def backward(
+    g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """See ``convolution.backward``."""
+    if not suits(z, kernel, geometry):
+        return convolution.backward(g, z, kernel, geometry, needs)
+    library, g = built(), laid(g, last=True)
+    turned = kernel.flip(*range(2, kernel.dim())).transpose(0, 1)
+    gz = _convolved(library, g, turned) if needs[0] else None
+    gkernel = _weights(library, g, z, kernel) if needs[1] else None
+    return gz, gkernel, g.sum((0, *range(2, g.dim()))) if needs[2] else None
+
+
+CONVOLUTION = convolution.Convolution(forward, backward)
+
+
+def _convolved(library: Any, z: Tensor, kernel: Tensor) -> Tensor:
+    weights = kernel.movedim((0, 1), (-1, -2)).contiguous()  # ([3,] 3, 3, C, O)
+    y = z.new_empty(z.shape[0], *z.shape[2:], kernel.shape[0])
+    _call(library, _CONVOLUTION, (z, weights, y), kernel)
+    return y.movedim(-1, 1)
+
+
+def _weights(library: Any, g: Tensor, z: Tensor, kernel: Tensor) -> Tensor:
+    found = z.new_empty(*kernel.shape[2:], kernel.shape[1], kernel.shape[0])
+    _call(library, _WEIGHTS, (z, g, found), kernel)
+    return laid(found.movedim((-1, -2), (0, 1)), is_last(kernel))
+
+
+def _call(library: Any, job: int, tensors: tuple[Tensor, Tensor, Tensor], kernel: Tensor) -> None:
+    z = tensors[0]
+    depth, slices = (z.shape[2], 3) if z.dim() == 5 else (1, 1)
+    sizes = (len(z), depth, *z.shape[-2:], z.shape[1], len(kernel), slices)
+    pointers = [each.data_ptr() for each in tensors]
+    call = _Call(*pointers, None, *sizes, job, torch.get_num_threads())
+    scratch = z.new_empty(library.winograd_scratch(ctypes.byref(call)))
+    call.scratch = scratch.data_ptr()
+    with named('mdnc::winograd_convolution'):
+        library.winograd(ctypes.byref(call))
+
+
+@functools.cache
+def built() -> Any:
+    """The library; None, after a warning, where it can't be built."""
+    try:
+        library = ctypes.CDLL(str(building.library(SOURCE, building.threads())))
+        library.winograd.restype = None
+        library.winograd_scratch.restype = ctypes.c_int64
+        _prove(library)
+    except (*building.FAILURES, ArithmeticError) as error:
+        building.warn(SOURCE, error)
+        return None
+    return library
+
+
+def _prove(library: Any) -> None:
+    """Raise if the code gives other values than torch's convolution in float64."""
+    numbers, width = torch.Generator('cpu').manual_seed(0), library.winograd_lanes()
+    for size in ((5, 7), (3, 5, 7)):
+        shapes = (2, width, *size), (2 * width, width, *(3 for _ in size)), (2, 2 * width, *size)
+        z, kernel, g = (torch.randn(shape, generator=numbers, device='cpu') for shape in shapes)
+        z, g = (laid(each, last=True) for each in (z, g))
+        wide = [each.double() for each in (z, kernel, g)]
+        conv: Callable[..., Tensor] = F.conv2d if len(size) == 2 else F.conv3d
+        weights = torch.einsum('n...o,nk...c->kco', wide[2].movedim(1, -1), _shifted(wide[0]))
+        pairs = [
+            (_convolved(library, z, kernel), conv(wide[0], wide[1], padding=1)),
+            (_weights(library, g, z, kernel).flatten(2).permute(2, 1, 0), weights),
+        ]
+        for got, want in pairs:
+            if not torch.allclose(got.double(), want, rtol=1e-4, atol=1e-4 * want.abs().max().item()):
+                raise ArithmeticError('the compiler made code whose values are wrong')
+
+
+def _shifted(z: Tensor) -> Tensor:
+    # (N, C, L1, …) → (N, 3·3·…, L1, …, C): the values under each tap.
+    padded = F.pad(z, (1, 1) * (z.dim() - 2))
+    for axis in range(2, z.dim()):
+        padded = padded.unfold(axis, 3, 1)
+    axes = z.dim() - 2
+    return padded.flatten(-axes).movedim((-1, 1), (1, -1))

@@ -67,6 +67,11 @@ GROWTH_CASES = {
     for channel, side in [*((32, side) for side in (48, 96, 144, 192)), *((channel, 96) for channel in (8, 16, 64))]
 }
 
+# Where shortcuts are enlarged by the most.
+ENLARGING = 'UNet3d(32, [2]*3) 2×1×40×40×40'
+
 TINY = 'EncoderNet1d(4, [2]*2) 2×1×16'  # for the tests
 
-CASES = CPU_CASES | CUDA_CASES | PEER_CASES | GROWTH_CASES | {TINY: _encoder(1, 4, 2, (2, 1, 16))}
+CASES = CPU_CASES | CUDA_CASES | PEER_CASES | GROWTH_CASES
+CASES |= {TINY: _encoder(1, 4, 2, (2, 1, 16))}
+CASES |= {ENLARGING: Case('UNet3d', {'channel': 32, 'layers': [2] * 3}, (2, 1, 40, 40, 40))}

@@ -4,13 +4,15 @@ A way is some steps, each from a network and its input to a network and its inpu
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import mdnc
-from mdnc.ops import path
+from mdnc.ops import convolution, fused, path, products
+from mdnc.ops.fused import Manner
 
 Setup = tuple[nn.Module, Tensor]
 Way = tuple[Callable[[Any, Tensor], Setup], ...]
@@ -59,7 +61,53 @@ def units_alone(net: nn.Module, x: Tensor) -> Setup:
     return net, x
 
 
+def with_kernels(**exchanged: Any) -> Callable[[Any, Tensor], Setup]:
+    """Optimize, with some of the kernels exchanged for others."""
+
+    def step(net: nn.Module, x: Tensor) -> Setup:
+        for each in mdnc.optimize(net).modules():
+            if isinstance(manner := getattr(each, 'manner', None), Manner):
+                each.manner = replace(manner, kernels=manner.kernels._replace(**exchanged))  # type: ignore[assignment]
+        return net, x
+
+    return step
+
+
+def products_by_blas(net: nn.Module, x: Tensor) -> Setup:
+    """Products of matrices by torch's own, as if it had no oneDNN."""
+    products._AVAILABLE = False
+    return net, x
+
+
+def enlarged_first(net: nn.Module, x: Tensor) -> Setup:
+    """A shortcut's up-sampling before its 1 × … × 1 convolution, as the layers have it."""
+    read = fused._ShortcutRun._read
+
+    def enlarged(self: Any, x: Tensor) -> Tensor:
+        return read(self, x) if self.how.resize is None else self.how.resize(x)
+
+    def backward(self: Any, g: Tensor, x: Tensor, kept: Any, gx: Tensor | None) -> Any:
+        z = enlarged(self, x)
+        u, still = fused.convolution.forward(z, self.kernel, None, self.geometry), self.how.resize is None
+        flat = u.flatten(2)
+        grads = self.kernels.backward(g.flatten(2), flat, flat, kept.at, self.affine, self.step)
+        gu = grads.x.view(u.shape)
+        gz, gkernel, _ = fused.convolution.backward(gu, z, self.kernel, self.geometry, (gx is not None, True, False))
+        if gx is not None and gz is not None:
+            gread = gz if still else fused._resize_backward(gz, self.how.resize, x.shape[2:])
+            read(self, gx).add_(gread)
+        return fused._Grads(grads.scale, grads.shift, None, gkernel)
+
+    fused._ShortcutRun.open = lambda self, x: fused.convolution.forward(  # type: ignore[method-assign]
+        enlarged(self, x), self.kernel, None, self.geometry
+    )
+    fused._ShortcutRun.backward = backward  # type: ignore[method-assign]
+    return net, x
+
+
+EAGER_PLANES = {name: getattr(fused.EAGER, name) for name in ('forward', 'rebuild', 'backward')}
 PLAIN = memory('plain')
+SMALL = ' but for small shortcuts'
 WAYS: dict[str, Way] = {
     'plain': (PLAIN,),
     'plain, channels last': (PLAIN, channels_last),
@@ -73,6 +121,13 @@ WAYS: dict[str, Way] = {
     'optimized': (optimized,),
     'lean, compiled': (compiled,),
     'optimized, compiled': (optimized, compiled),
+    'optimized but for Winograd': (with_kernels(convolution=convolution.BY_SHAPE),),
+    'optimized but for the pool': (with_kernels(memory=fused.anywhere),),
+    'optimized but for the kernels': (with_kernels(**EAGER_PLANES),),
+    "optimized but for oneDNN's products": (products_by_blas, optimized),
+    'optimized but for blocks as a whole': (optimized, units_alone),
+    f'lean{SMALL}': (enlarged_first,),
+    f'optimized{SMALL}': (enlarged_first, optimized),
 }
 BASELINES = ('plain', 'plain, channels last')  # the better of the two, measure by measure, is the 1 of all ratios
 COMPILED = (
@@ -83,6 +138,12 @@ COMPILED = (
     'lean, compiled',
     'optimized, compiled',
 )
+SAVINGS = (
+    *BASELINES,
+    *(name for name in WAYS if name.startswith('optimized') and 'compiled' not in name and SMALL not in name),
+)
+SHORTCUTS = ('plain', 'lean (default)', f'lean{SMALL}', 'optimized', f'optimized{SMALL}')
+EAGER = tuple(name for name in WAYS if 'compiled' not in name and 'but for' not in name)
 QUICK = (*BASELINES, 'lean (default)', 'optimized')
 
 

@@ -15,6 +15,8 @@ PICTURE = '![Memory kept for backward and speed of a training step, by contender
 TITLES = {
     'networks': ('The same weights, run in different ways', 'python -m benchmarks --parts networks'),
     'compiled': ('Through `torch.compile`', 'python -m benchmarks --parts compiled'),
+    'savings': ('What each saving brings, the network optimized', 'python -m benchmarks --parts savings'),
+    'shortcuts': ('Shortcuts before or after their up-sampling', 'python -m benchmarks --parts shortcuts'),
     'pages': ('The same, all with pages kept', 'python -m benchmarks --parts pages'),
     'start': ('From the start to the first step', 'python -m benchmarks --parts start'),
     'floor': ('Where the time of a step goes', 'python -m benchmarks --parts floor'),
@@ -66,6 +68,7 @@ COLUMNS: tuple[tuple[str, str, Cell], ...] = (
     ('share', measures.KEPT, share),
     ('peak, MiB', measures.PEAK, mebibytes),
     ('share', measures.PEAK, share),
+    ('resident, MiB', measures.RESIDENT, mebibytes),
     ('first step, s', measures.FIRST, seconds),
     ('MACs', measures.MACS, count),
     ('elements/MAC', measures.ELEMENTS_PER_MAC, count),
@@ -85,7 +88,7 @@ def tables(rows: Sequence[Row]) -> str:
     else:
         cases = unique(row.case for row in rows)
         blocks += [_case(case, [row for row in rows if row.case == case]) for case in cases]
-    if part in ('networks', 'compiled', 'pages'):
+    if part in ('networks', 'compiled', 'savings', 'pages'):
         blocks += [_means(rows)]
     return '\n\n'.join(blocks) + '\n'
 

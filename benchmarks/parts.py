@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks import measures
-from benchmarks.cases import CASES, CPU_CASES, CUDA_CASES, DOCUMENTED, GROWTH_CASES, PEER_CASES
-from benchmarks.contenders import BASELINES, COMPILED, QUICK, WAYS, fits
+from benchmarks.cases import CASES, CPU_CASES, CUDA_CASES, DOCUMENTED, ENLARGING, GROWTH_CASES, PEER_CASES
+from benchmarks.contenders import BASELINES, COMPILED, EAGER, QUICK, SAVINGS, SHORTCUTS, WAYS, fits
 from benchmarks.floor import floor_seconds
 from benchmarks.kernels import KERNEL_CASES, kernel_jobs
 from benchmarks.peers import PEERS
@@ -139,17 +139,29 @@ def say_left_out(name: str, reason: Failed) -> None:
 
 def networks(setting: Setting, quick: bool) -> Iterator[Row]:
     """Every network by every contender that runs it eagerly."""
-    full = tuple(name for name in WAYS if 'compiled' not in name)
     for case in CUDA_CASES if setting.device == 'cuda' else CPU_CASES:
         say(case)
-        yield from Race(setting, case, QUICK if quick else full, 5 if quick else 21).rows()
+        yield from Race(setting, case, QUICK if quick else EAGER, 5 if quick else 21).rows()
 
 
 def compiled(setting: Setting, quick: bool) -> Iterator[Row]:
     """Every network through ``torch.compile``, with torch's own layers and with the fused blocks as operators."""
     for case in CUDA_CASES if setting.device == 'cuda' else CPU_CASES:
         say(case)
-        yield from Race(setting, case, COMPILED, 5 if quick else 11).rows()
+        yield from Race(setting, case, COMPILED, 5 if quick else 21).rows()
+
+
+def savings(setting: Setting, quick: bool) -> Iterator[Row]:
+    """What each saving brings: the optimized network with one undone at a time."""
+    for case in CUDA_CASES if setting.device == 'cuda' else CPU_CASES:
+        say(case)
+        yield from Race(setting, case, SAVINGS, 5 if quick else 21, (measures.KEPT, measures.PEAK)).rows()
+
+
+def shortcuts(setting: Setting, quick: bool) -> Iterator[Row]:
+    """What it brings that a shortcut's 1 × … × 1 convolution comes before its up-sampling."""
+    say(ENLARGING)
+    yield from Race(setting, ENLARGING, SHORTCUTS, 5 if quick else 11, (measures.KEPT, measures.PEAK)).rows()
 
 
 def pages(setting: Setting, quick: bool) -> Iterator[Row]:
@@ -243,4 +255,7 @@ def peers(setting: Setting, quick: bool) -> Iterator[Row]:
         yield from found
 
 
-PARTS = {part.__name__: part for part in (networks, compiled, pages, growth, start, kernels, floor, peers)}
+PARTS = {
+    part.__name__: part
+    for part in (networks, compiled, savings, shortcuts, pages, growth, start, kernels, floor, peers)
+}

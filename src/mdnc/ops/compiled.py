@@ -11,9 +11,9 @@ from mdnc.ops import fused, inductor, native, pages, winograd
 from mdnc.ops.planes import Affine, Gradients, Moments, Step
 
 
-def forward(x: Tensor, affine: Affine, step: Step, into: Tensor | None = None) -> tuple[Tensor, Moments]:
+def forward(x: Tensor, affine: Affine, step: Step) -> tuple[Tensor, Moments]:
     """See ``planes.forward``."""
-    return _for(x).forward(x, affine, step, into)  # type: ignore[no-any-return]
+    return _for(x).forward(x, affine, step)  # type: ignore[no-any-return]
 
 
 def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor, Tensor | None]:
@@ -21,11 +21,9 @@ def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor,
     return _for(x).rebuild(x, at, affine, step)  # type: ignore[no-any-return]
 
 
-def backward(
-    g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step, add: Tensor | None = None
-) -> Gradients:
+def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step) -> Gradients:
     """See ``planes.backward``."""
-    return _for(x).backward(g, h, x, at, affine, step, add)  # type: ignore[no-any-return]
+    return _for(x).backward(g, h, x, at, affine, step)  # type: ignore[no-any-return]
 
 
 def _for(x: Tensor) -> ModuleType:

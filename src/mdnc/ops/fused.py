@@ -148,10 +148,8 @@ class _UnitRun:
         """The unit's output."""
         return self.kernels.convolution.forward(z, self.kernel, self.bias, self.geometry)
 
-    def backward(
-        self, g: Tensor, kept: _Kept, needs: _Needs, below: bool, add: Tensor | None = None
-    ) -> tuple[Tensor | None, _Grads]:
-        """Gradients of x, plus ``add``, and of the parameters; those not needed may be None."""
+    def backward(self, g: Tensor, kept: _Kept, needs: _Needs, below: bool) -> tuple[Tensor | None, _Grads]:
+        """Gradients of x and of the parameters; those not needed may be None."""
         x, at = kept.input, kept.at
         z, h = (kept.z, None) if kept.z is not None else self._reopen_for(needs.kernel, x, at)
         opens = below or any(needs[:3])
@@ -162,7 +160,7 @@ class _UnitRun:
         if gz is None:
             return None, _Grads(kernel=gkernel, bias=gbias)
         gz = _resize_backward(gz, self.how.resize, x.shape[2:]).flatten(2)
-        grads = self._planes_backward(gz, h, x.flatten(2), at, None if add is None else add.flatten(2))
+        grads = self._planes_backward(gz, h, x.flatten(2), at)
         return grads.x.view(x.shape), _Grads(grads.scale, grads.shift, grads.slope, gkernel, gbias)
 
     def _reopen_for(self, values: bool, x: Tensor, at: Moments | None) -> tuple[Tensor, Tensor | None]:
@@ -171,13 +169,11 @@ class _UnitRun:
             return self.reopen(x, at)
         return self._resized(torch.empty_like(x, dtype=self.step.dtype)), None
 
-    def _planes_backward(
-        self, g: Tensor, h: Tensor | None, x: Tensor, at: Moments | None, add: Tensor | None
-    ) -> planes.Gradients:
+    def _planes_backward(self, g: Tensor, h: Tensor | None, x: Tensor, at: Moments | None) -> planes.Gradients:
         if at is None:
             gx, gslope = planes.activation_backward(g, x, self.affine.slope, self.step)
-            return planes.Gradients(gx if add is None else gx + add, None, None, gslope)
-        return self.kernels.backward(g, h, x, at, self.affine, self.step, add)
+            return planes.Gradients(gx, None, None, gslope)
+        return self.kernels.backward(g, h, x, at, self.affine, self.step)
 
     def _resized(self, z: Tensor) -> Tensor:
         return z if self.how.resize is None else self.how.resize(z)
@@ -202,9 +198,9 @@ class _ShortcutRun:
         u = convolution.forward(self._read(x).to(self.dtype), self.kernel, None, self.geometry)
         return u if self.how.resize is None else self.how.resize(u)
 
-    def close(self, u: Tensor, into: Tensor) -> tuple[Tensor, Moments]:
-        """The shortcut's output, added to ``into``, and the moments of u."""
-        y, at = self.kernels.forward(u.flatten(2), self.affine, self.step, into.flatten(2))
+    def close(self, u: Tensor) -> tuple[Tensor, Moments]:
+        """The shortcut's output, and the moments of u."""
+        y, at = self.kernels.forward(u.flatten(2), self.affine, self.step)
         return y.view(u.shape), at
 
     def backward(self, g: Tensor, x: Tensor, kept: _Kept, gx: Tensor | None) -> _Grads:
@@ -262,11 +258,12 @@ class _Run:
             if gy is None:  # nothing before this unit is trained
                 break
             reach = below or any(any(own) for own in needs[:index])
-            add = g if index == 0 and below and self.how.adds == 'input' else None
-            gy, grads[index] = self.units[index].backward(gy, kept[index], needs[index], reach, add)
+            gy, grads[index] = self.units[index].backward(gy, kept[index], needs[index], reach)
             if index:
                 kept[index] = _Kept()  # free what is done with
         gx = gy if below else None
+        if gx is not None and self.how.adds == 'input':
+            gx = _sum(gx, g)
         if self.shortcut is not None:
             grads[-1] = self.shortcut.backward(g, x, kept[-1], gx)
         return gx, grads
@@ -289,10 +286,10 @@ class _Run:
     def _plus_shortcut(self, y: Tensor, x: Tensor, kept: list[_Kept] | None) -> Tensor:
         assert self.shortcut is not None
         u = self.shortcut.open(x)
-        y, at = self.shortcut.close(u, y)
+        own, at = self.shortcut.close(u)
         if kept is not None:
             kept.append(_Kept(None, u if self.memory == 'fast' else None, *at))
-        return y
+        return _sum(y, own)
 
 
 def _planar(values: Tensor | None) -> Tensor | None:

@@ -14,10 +14,10 @@ from mdnc.ops import planes
 from mdnc.ops.planes import Affine, Gradients, Moments, Step
 
 
-def forward(x: Tensor, affine: Affine, step: Step, into: Tensor | None = None) -> tuple[Tensor, Moments]:
+def forward(x: Tensor, affine: Affine, step: Step) -> tuple[Tensor, Moments]:
     """See ``planes.forward``."""
     z, at = _run(_forward, planes.forward, (x, affine, step))
-    return planes.added(z, into), Moments(*at)
+    return z, Moments(*at)
 
 
 def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor, Tensor | None]:
@@ -26,16 +26,12 @@ def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor,
     return z, h
 
 
-def backward(
-    g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step, add: Tensor | None = None
-) -> Gradients:
+def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step) -> Gradients:
     """See ``planes.backward``."""
     if g.stride() != x.stride():
         # Inductor of torch 2.13 gives wrong values on a CPU where the layouts of g and x differ (test_optimization.py).
         g = torch.empty_like(x, dtype=g.dtype).copy_(g)
     grads = Gradients(*_run(_backward, planes.backward, (g, None, x, at, affine, step)))
-    if add is not None:
-        grads.x.add_(add)
     return grads if affine.slope is not None else grads._replace(slope=None)
 
 

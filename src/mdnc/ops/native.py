@@ -35,7 +35,7 @@ _FORWARD, _REBUILD, _BACKWARD = range(3)
 class _Call(ctypes.Structure):
     # As in planes.cpp.
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ('x', 'g', 'add', 'out', 'mean', 'rate', 'scale', 'shift', 'slope')),
+        *((name, ctypes.c_void_p) for name in ('x', 'g', 'out', 'mean', 'rate', 'scale', 'shift', 'slope')),
         *((name, ctypes.c_void_p) for name in ('gscale', 'gshift', 'gslope')),
         *((name, ctypes.c_int64) for name in ('n', 'c', 'length')),
         ('eps', ctypes.c_double),
@@ -43,15 +43,15 @@ class _Call(ctypes.Structure):
     )
 
 
-def forward(x: Tensor, affine: Affine, step: Step, into: Tensor | None = None) -> tuple[Tensor, Moments]:
+def forward(x: Tensor, affine: Affine, step: Step) -> tuple[Tensor, Moments]:
     """See ``planes.forward``."""
     function = _function(x, step)
     if function is None:
-        return planes.forward(x, affine, step, into)
+        return planes.forward(x, affine, step)
     x, n, c = _laid(x), x.shape[0], x.shape[1]
     mean, rate = x.new_empty((2, n, c, 1), dtype=planes.accumulator(x.dtype))
-    z = torch.empty_like(x, dtype=step.dtype) if into is None else _as(into, x, step.dtype)
-    _call(function, _FORWARD, (x, None, None if into is None else z, z, mean, rate), affine, step)
+    z = torch.empty_like(x, dtype=step.dtype)
+    _call(function, _FORWARD, (x, None, z, mean, rate), affine, step)
     return z, Moments(mean, rate)
 
 
@@ -62,23 +62,21 @@ def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor,
         return planes.rebuild(x, at, affine, step)
     x = _laid(x)
     z = torch.empty_like(x, dtype=step.dtype)
-    _call(function, _REBUILD, (x, None, None, z, at.mean.contiguous(), at.rate.contiguous()), affine, step)
+    _call(function, _REBUILD, (x, None, z, at.mean.contiguous(), at.rate.contiguous()), affine, step)
     return z, None
 
 
-def backward(
-    g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step, add: Tensor | None = None
-) -> Gradients:
+def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step) -> Gradients:
     """See ``planes.backward``."""
     function = _function(x, step)
     if function is None:
-        return planes.backward(g, h, x, at, affine, step, add)
+        return planes.backward(g, h, x, at, affine, step)
     x = _laid(x)
     g = _as(g, x, step.dtype)
     gx = g if g.dtype == x.dtype and step.activator != 'null' else torch.empty_like(x)
     sums = x.new_empty((3, 1, x.shape[1], 1), dtype=planes.accumulator(x.dtype))
     moments = (at.mean.contiguous(), at.rate.contiguous())
-    _call(function, _BACKWARD, (x, g, _as(add, x), gx, *moments), affine, step, sums)
+    _call(function, _BACKWARD, (x, g, gx, *moments), affine, step, sums)
     scale, shift, slope = (own if given is not None else None for own, given in zip(sums.unbind(), affine, strict=True))
     return Gradients(gx, scale, shift, slope)
 
@@ -174,8 +172,8 @@ def _proof(function: Callable[..., Any], x: Tensor, g: Tensor, affine: Affine, s
         torch.empty_like(x),
         x.new_empty((3, 1, x.shape[1], 1), dtype=wide),
     )
-    _call(function, _FORWARD, (x, None, None, z, mean, rate), affine, step)
-    _call(function, _BACKWARD, (x, g, None, gx, mean, rate), affine, step, sums)
+    _call(function, _FORWARD, (x, None, z, mean, rate), affine, step)
+    _call(function, _BACKWARD, (x, g, gx, mean, rate), affine, step, sums)
     return (z, gx, *sums)
 
 

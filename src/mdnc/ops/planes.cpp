@@ -35,12 +35,10 @@ constexpr int64_t ROWS_CHUNK = 16384;    // values of a sample in rows: 64 KiB o
 constexpr int64_t CHANNELS_CHUNK = 256;  // channels whose sums and constants stay in the L1 cache
 constexpr int64_t WORTH_A_THREAD = 16384;
 
-// What is done, to which tensors. Null pointers: no such parameter, or nothing to add.
+// What is done, to which tensors. Null pointers: no such parameter.
 struct Work {
     const X* x;
     const Z* g;         // gradient of the activation
-    const Z* add_z;     // what is added to the activation
-    const X* add_x;     // what is added to the gradient of x; may be what it overwrites
     Z* z;
     X* gx;              // may overwrite g
     W *mean, *rate;     // (N, C)
@@ -108,13 +106,6 @@ template <Activator A> void planes_apply(const Work& to, int64_t plane) {
     Z* z = to.z + plane * to.length;
     W mean = to.mean[plane], rate = to.rate[plane] * to.scale_of(channel);
     W shift = to.shift_of(channel), slope = to.slope_of(channel);
-    if (to.add_z) {
-        const Z* add = to.add_z + plane * to.length;
-#pragma omp simd
-        for (int64_t i = 0; i < to.length; ++i)
-            z[i] = Z(W(Z(active<A>(hidden(W(x[i]), mean, rate, shift), slope))) + W(add[i]));
-        return;
-    }
 #pragma omp simd
     for (int64_t i = 0; i < to.length; ++i) z[i] = Z(active<A>(hidden(W(x[i]), mean, rate, shift), slope));
 }
@@ -178,15 +169,6 @@ template <Activator A> void plane_gradient(const Work& to, int64_t plane, Sums s
     W shift = to.shift_of(channel), slope = to.slope_of(channel);
     W level = rate * sums.plain / W(to.length);
     W tilt = rate * to.rate[plane] * to.rate[plane] * sums.moment / W(to.length);
-    const X* add = to.add_x ? to.add_x + plane * to.length : nullptr;
-    if (add) {
-#pragma omp simd
-        for (int64_t i = 0; i < to.length; ++i) {
-            W here = W(x[i]), h = hidden(here, mean, rate, shift);
-            gx[i] = X(rate * passed<A>(W(g[i]), h, slope) - level - tilt * (here - mean) + W(add[i]));
-        }
-        return;
-    }
 #pragma omp simd
     for (int64_t i = 0; i < to.length; ++i) {
         W here = W(x[i]), h = hidden(here, mean, rate, shift);
@@ -333,15 +315,6 @@ template <Activator A> void rows_forward(const Work& to, bool known) {
             int64_t here = offset(to, tile, row);
             const X* x = to.x + here;
             Z* z = to.z + here;
-            if (to.add_z) {
-                const Z* add = to.add_z + here;
-#pragma omp simd
-                for (int64_t i = 0; i < width; ++i) {
-                    W h = hidden(W(x[i]), at.mean[i], at.rate[i], at.shift[i]);
-                    z[i] = Z(W(Z(active<A>(h, at.slope[i]))) + W(add[i]));
-                }
-                continue;
-            }
 #pragma omp simd
             for (int64_t i = 0; i < width; ++i) {
                 W h = hidden(W(x[i]), at.mean[i], at.rate[i], at.shift[i]);
@@ -383,17 +356,7 @@ template <Activator A> void rows_gradient(const Work& to, const Tile& tile, cons
         int64_t there = offset(to, tile, row);
         const X* x = to.x + there;
         const Z* g = to.g + there;
-        const X* add = to.add_x ? to.add_x + there : nullptr;
         X* gx = to.gx + there;
-        if (add) {
-#pragma omp simd
-            for (int64_t i = 0; i < width; ++i) {
-                W here = W(x[i]), h = hidden(here, at.mean[i], at.rate[i], at.shift[i]);
-                W own = at.rate[i] * passed<A>(W(g[i]), h, at.slope[i]) - level[i] - tilt[i] * (here - at.mean[i]);
-                gx[i] = X(own + W(add[i]));
-            }
-            continue;
-        }
 #pragma omp simd
         for (int64_t i = 0; i < width; ++i) {
             W here = W(x[i]), h = hidden(here, at.mean[i], at.rate[i], at.shift[i]);
@@ -435,7 +398,7 @@ template <Activator A> void run(const Work& to, int job, bool rows) {
 
 // In the order of native.py's _Call.
 struct Call {
-    const void *x, *g, *add;
+    const void *x, *g;
     void *out, *mean, *rate;
     const void *scale, *shift, *slope;
     void *gscale, *gshift, *gslope;
@@ -445,9 +408,8 @@ struct Call {
 };
 
 extern "C" void planes(const Call* how) {
-    bool back = how->job == 2;
     Work to = {
-        (const X*)how->x, (const Z*)how->g, back ? nullptr : (const Z*)how->add, back ? (const X*)how->add : nullptr,
+        (const X*)how->x, (const Z*)how->g,
         (Z*)how->out, (X*)how->out, (W*)how->mean, (W*)how->rate,
         (const W*)how->scale, (const W*)how->shift, (const W*)how->slope,
         (W*)how->gscale, (W*)how->gshift, (W*)how->gslope,

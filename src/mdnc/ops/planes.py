@@ -170,14 +170,14 @@ def _tiled(values: Tensor | None, n: int) -> Tensor | None:
 # ---- The three calls of a fused unit, as eager torch runs them. ----
 
 
-def forward(x: Tensor, affine: Affine, step: Step, into: Tensor | None = None) -> tuple[Tensor, Moments]:
-    """z and the moments; z is added to ``into``, in place, where that is given."""
+def forward(x: Tensor, affine: Affine, step: Step) -> tuple[Tensor, Moments]:
+    """z and the moments."""
     if x.is_contiguous():
         h, at = native_norm(x, affine, step.eps)
     else:
         at = moments(x, step.eps)
         h = normalised(x, at, affine)
-    return added(activated(h, affine.slope, step), into), at
+    return activated(h, affine.slope, step), at
 
 
 def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor, Tensor | None]:
@@ -186,10 +186,8 @@ def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor,
     return activated(h, affine.slope, step), h
 
 
-def backward(
-    g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step, add: Tensor | None = None
-) -> Gradients:
-    """All gradients from g = ∂L/∂z, that of x plus ``add``; ``h`` spares its computation.
+def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step) -> Gradients:
+    """All gradients from g = ∂L/∂z; ``h`` spares its computation.
 
     g may be overwritten where there is an activation.
     """
@@ -198,12 +196,7 @@ def backward(
     g, gslope = activation(g, h, affine.slope, step)
     norm = native_norm_backward if x.is_contiguous() else norm_backward
     gx, gscale, gshift = norm(g, x, at, affine)
-    return Gradients(gx if add is None else gx.add_(add), gscale, gshift, gslope)
-
-
-def added(z: Tensor, into: Tensor | None) -> Tensor:
-    """z, added to ``into`` where that is given."""
-    return z if into is None else into.add_(z)
+    return Gradients(gx, gscale, gshift, gslope)
 
 
 def _hidden(x: Tensor, at: Moments, affine: Affine, step: Step) -> Tensor:

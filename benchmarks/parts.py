@@ -155,7 +155,7 @@ def savings(setting: Setting, quick: bool) -> Iterator[Row]:
     """What each saving brings: the optimized network with one undone at a time."""
     for case in CUDA_CASES if setting.device == 'cuda' else CPU_CASES:
         say(case)
-        yield from Race(setting, case, SAVINGS, 5 if quick else 21, (measures.KEPT, measures.PEAK)).rows()
+        yield from Race(setting, case, SAVINGS, 5 if quick else 11, (measures.KEPT, measures.PEAK)).rows()
 
 
 def shortcuts(setting: Setting, quick: bool) -> Iterator[Row]:

@@ -204,6 +204,21 @@ def test_a_plane_far_from_zero_keeps_its_variance():
         assert (got - want).abs().max() < 5e-3  # 1e4 has a spacing of 1e-3 in float32
 
 
+@pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
+@pytest.mark.parametrize('part', ['expanded', 'of another'])
+def test_gradients_that_come_expanded_or_as_a_part(part: str, layout: str):
+    case = next(each for each in CASES if each.name == 'identity2d')
+    x, weights = case.input(torch.float64, layout), case.weights()
+    y = fused.block(x, weights, case.how, LEAN)
+    g = torch.randn(2, 1, 1, 1, dtype=torch.float64).expand_as(y)
+    if part == 'of another':
+        g = laid_out(torch.randn(2, 2 * y.shape[1], *y.shape[2:], dtype=torch.float64), layout)[:, 1 : 1 + y.shape[1]]
+    inputs = (x, *flat(weights))
+    got = torch.autograd.grad(y, inputs, g)
+    want = torch.autograd.grad(definition.block(x, weights, case.how), inputs, g.clone())
+    torch.testing.assert_close(got, want)
+
+
 # ---- Convolution routes ----
 
 

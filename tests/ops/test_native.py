@@ -106,6 +106,13 @@ def test_another_default_device_changes_nothing():
     assert {each.device.type for each in (z, *at, gx)} == {'cpu'}
 
 
+def test_a_profiler_sees_it_by_name():
+    x, step = torch.randn(2, 4, 30), Step(1e-5, 'relu', torch.float32)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        native.forward(x, Affine(None, None, None), step)
+    assert 'mdnc::norm_and_activation' in {each.key for each in profiler.key_averages()}
+
+
 # ---- Building, each in a process of its own: what was built once stays ----
 
 RUN = """

@@ -67,8 +67,9 @@ def _pool() -> ctypes.PyDLL | None:
         return None
     # Where torch's headers and libraries lie; torch.utils.cpp_extension knows too, but takes a second to import.
     folder = Path(torch.__file__).parent
-    abi = f'-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}'
-    options = [f'-I{folder / "include"}', abi, f'-L{folder / "lib"}', '-lc10']
+    # The version is there to build anew for another torch in the same folder.
+    torchs = [f'-DMDNC_TORCH={torch.__version__}', f'-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}']
+    options = [f'-I{folder / "include"}', *torchs, f'-L{folder / "lib"}', '-lc10']
     try:
         pool = ctypes.PyDLL(str(building.library(POOL, options)))  # calls of a microsecond, which keep the GIL
     except building.FAILURES as error:

@@ -18,10 +18,10 @@ def optimize(net: Net, *, keep_memory: bool = False) -> Net:
     """Prepare a network, in place, for the device that it is on.
 
     Norm and activation are compiled at the first step (seconds; less from the cache on disk): C++ on a CPU, elsewhere
-    by Inductor. On a CPU, 3 × 3 (× 3) convolutions of float32 are computed by minimal filtering where it is quicker. The
-    weights of convolutions are laid with the channels innermost. On Linux, large tensors that the blocks make on a CPU
-    lie in a pool, which keeps what is freed for the next step. Parameters, keys and results stay what they were, up to
-    rounding. Where nothing can be compiled, one warning says so and torch's own kernels run.
+    by Inductor. On a CPU, 3 × 3 (× 3) convolutions of float32 are computed by minimal filtering where it is quicker.
+    The weights of convolutions are laid with the channels innermost. On Linux, large tensors that the blocks make on a
+    CPU lie in a pool, which keeps what is freed for the next step. Parameters, keys and results stay what they were, up
+    to rounding. Where nothing can be compiled, one warning says so and torch's own kernels run.
 
     Args:
         net: A network or blocks of this library, or a module that holds some.

@@ -13,7 +13,8 @@ from torch._subclasses import FakeTensorMode
 
 import mdnc
 from mdnc.modules.resnet import AE2d, EncoderNet1d, EncoderNet3d, UNet2d
-from mdnc.ops import compiled, fused, inductor, planes
+from mdnc.ops import compiled, fused, inductor, path, planes
+from mdnc.ops.layout import is_last
 from mdnc.ops.planes import Affine, Step
 from tests.ops.cases import laid_out
 
@@ -102,6 +103,16 @@ def test_signals_stay_in_rows_inside():
     y = net(torch.randn(2, 1, 16))
     assert y.transpose(1, 2).is_contiguous()
     assert not y.is_contiguous()
+
+
+@pytest.mark.parametrize('network', [EncoderNet1d, EncoderNet3d, UNet2d])
+def test_inputs_of_one_channel_lead_to_channels_last_from_the_first_convolution_on(network):
+    net = mdnc.optimize(network(4, [1, 1]))
+    first = next(each for each in net.modules() if isinstance(each, (nn.Conv1d, nn.Conv2d, nn.Conv3d)))
+    y = path.call(first, torch.randn(2, 1, *(8,) * net.plan.order), net.manner)
+    assert is_last(first.weight)
+    assert is_last(y)
+    assert not is_last(mdnc.restore(net).get_parameter(next(iter(net.state_dict()))))
 
 
 def test_volumes_stay_channels_last_inside():

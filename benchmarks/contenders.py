@@ -4,15 +4,14 @@ A way is some steps, each from a network and its input to a network and its inpu
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import mdnc
-from mdnc.ops import convolution, fused, path, products
-from mdnc.ops.fused import Manner
+from mdnc.ops import convolution, fused, optimization, path, products
+from mdnc.ops.compiled import KERNELS as COMPILED_KERNELS
 
 Setup = tuple[nn.Module, Tensor]
 Way = tuple[Callable[[Any, Tensor], Setup], ...]
@@ -65,9 +64,7 @@ def with_kernels(**exchanged: Any) -> Callable[[Any, Tensor], Setup]:
     """Optimize, with some of the kernels exchanged for others."""
 
     def step(net: nn.Module, x: Tensor) -> Setup:
-        for each in mdnc.optimize(net).modules():
-            if isinstance(manner := getattr(each, 'manner', None), Manner):
-                each.manner = replace(manner, kernels=manner.kernels._replace(**exchanged))  # type: ignore[assignment]
+        optimization._set(mdnc.optimize(net), COMPILED_KERNELS._replace(**exchanged))
         return net, x
 
     return step

@@ -135,7 +135,7 @@ def test_networks_trained_with_it_agree_with_torch():
 
 def test_code_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path):
     wrong = tmp_path / 'winograd.cpp'
-    wrong.write_text(winograd.SOURCE.read_text().replace('to[apart] = A * off_a', 'to[apart] = B * off_a'))
+    wrong.write_text(winograd.SOURCE.read_text().replace('to[step] = A * off_a', 'to[step] = B * off_a'))
     monkeypatch.setattr(winograd, 'SOURCE', wrong)
     monkeypatch.setattr(building, '_warned', [])
     monkeypatch.setenv(building.CACHE_VARIABLE, str(tmp_path))

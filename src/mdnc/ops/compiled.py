@@ -1,6 +1,7 @@
 """Norm and activation compiled for the device that the input is on: C++ on a CPU, Inductor's kernels elsewhere.
 
-On a CPU the results lie in a pool of memory that is kept from step to step.
+On a CPU the convolutions that suit it are computed by minimal filtering, and results lie in a pool of memory that is
+kept from step to step.
 """
 
 from types import ModuleType

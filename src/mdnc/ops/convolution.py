@@ -72,8 +72,7 @@ def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry) 
         if _signal_in_rows(z, kernel):
             return forward(z.unsqueeze(2), kernel.unsqueeze(2), bias, _of_images(geometry)).squeeze(2)
         return _aten.convolution(z, kernel, bias, *_arguments(geometry))  # type: ignore[no-any-return]
-    y = _FORWARD[way](z, kernel, geometry)
-    return y if bias is None else y.add_(bias.view(-1, *(1 for _ in geometry.stride)))
+    return biased(_FORWARD[way](z, kernel, geometry), bias)
 
 
 def backward(
@@ -83,10 +82,19 @@ def backward(
     way = route(z, kernel, geometry)
     if way == 'torch':
         return _torch_backward(g, z, kernel, geometry, needs)
-    gbias = g.sum((0, *range(2, g.dim()))) if needs[2] else None
     inputs, weights = _BACKWARD[way]
     gz = inputs(g, z, kernel, geometry) if needs[0] else None
-    return gz, weights(g, z, kernel, geometry) if needs[1] else None, gbias
+    return gz, weights(g, z, kernel, geometry) if needs[1] else None, bias_gradient(g) if needs[2] else None
+
+
+def biased(y: Tensor, bias: Tensor | None) -> Tensor:
+    """``y (N, O, M1, …)`` plus ``bias (O,)``, in place."""
+    return y if bias is None else y.add_(bias.view(-1, *(1 for _ in y.shape[2:])))
+
+
+def bias_gradient(g: Tensor) -> Tensor:
+    """∂bias ``(O,)`` from g = ∂L/∂y."""
+    return g.sum((0, *range(2, g.dim())))
 
 
 def _torch_backward(
@@ -133,13 +141,13 @@ def _rows_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Te
 
 
 def _rows_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
-    rows = _rows(g)
+    positions = len(g) * g[0, 0].numel()
     # Sums over many rows are spread over the threads by oneDNN's convolution alone, which torch leaves to several.
-    if len(rows) >= max(kernel.shape[:2]) and suits(z) and torch.get_num_threads() > 1:
+    if positions >= max(kernel.shape[:2]) and suits(z) and torch.get_num_threads() > 1:
         gkernel = _torch_backward(g, z, kernel, geometry, (False, True, False))[1]
         assert gkernel is not None
         return gkernel
-    return product(rows.t(), _rows(z).t()).view_as(kernel)
+    return product(_rows(g).t(), _rows(z).t()).view_as(kernel)
 
 
 def _samples_forward(z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:

@@ -114,9 +114,9 @@ def _laid(x: Tensor) -> Tensor:
     return x if x.is_contiguous() or x.transpose(1, 2).is_contiguous() else x.contiguous()
 
 
-def _as(value: Any, like: Tensor, dtype: torch.dtype | None = None) -> Any:
-    """The same values in the layout of ``like``, which is dense."""
-    if value is None or (value.stride() == like.stride() and value.dtype == (dtype or like.dtype)):
+def _as(value: Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same values in this dtype and in the layout of ``like``, which is dense."""
+    if value.stride() == like.stride() and value.dtype == dtype:
         return value
     return torch.empty_like(like, dtype=dtype).copy_(value)
 

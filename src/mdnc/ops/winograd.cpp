@@ -36,60 +36,59 @@ inline void store(float* at, Vector value) { *(Vector*)at = value; }
 
 // Each transform takes values that lie `step` apart in an array of vectors, and leaves its own as far apart.
 
+// The points ±A and ±B from the even and the odd terms of a polynomial at A and at B.
+inline void both_signs(Vector even_a, Vector odd_a, Vector even_b, Vector odd_b, int step, Vector* to) {
+    to[step] = even_a + odd_a;
+    to[2 * step] = even_a - odd_a;
+    to[3 * step] = even_b + odd_b;
+    to[4 * step] = even_b - odd_b;
+}
+
 // 6 inputs → 6 points.
-inline void to_points(const Vector* d, int step, Vector* to, int apart) {
+inline void to_points(const Vector* d, int step, Vector* to) {
     Vector d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
     Vector even_a = d4 - BB * d2, odd_a = A * (d3 - BB * d1), even_b = d4 - AA * d2, odd_b = B * (d3 - AA * d1);
     to[0] = PRODUCT * d0 - SUM * d2 + d4;
-    to[apart] = even_a + odd_a;
-    to[2 * apart] = even_a - odd_a;
-    to[3 * apart] = even_b + odd_b;
-    to[4 * apart] = even_b - odd_b;
-    to[5 * apart] = PRODUCT * d1 - SUM * d3 + d5;
+    both_signs(even_a, odd_a, even_b, odd_b, step, to);
+    to[5 * step] = PRODUCT * d1 - SUM * d3 + d5;
 }
 
 // 6 points → 4 outputs.
-inline void from_points(const Vector* m, int step, Vector* to, int apart) {
+inline void from_points(const Vector* m, int step, Vector* to) {
     Vector sum_a = m[step] + m[2 * step], off_a = m[step] - m[2 * step];
     Vector sum_b = m[3 * step] + m[4 * step], off_b = m[3 * step] - m[4 * step];
     to[0] = m[0] + sum_a + sum_b;
-    to[apart] = A * off_a + B * off_b;
-    to[2 * apart] = AA * sum_a + BB * sum_b;
-    to[3 * apart] = (A * AA) * off_a + (B * BB) * off_b + m[5 * step];
+    to[step] = A * off_a + B * off_b;
+    to[2 * step] = AA * sum_a + BB * sum_b;
+    to[3 * step] = (A * AA) * off_a + (B * BB) * off_b + m[5 * step];
 }
 
 // 4 gradients of outputs → 6 points: the transposed of from_points.
-inline void gradients_to_points(const Vector* g, int step, Vector* to, int apart) {
+inline void gradients_to_points(const Vector* g, int step, Vector* to) {
     Vector g0 = g[0], g1 = g[step], g2 = g[2 * step], g3 = g[3 * step];
     Vector even_a = g0 + AA * g2, odd_a = A * (g1 + AA * g3), even_b = g0 + BB * g2, odd_b = B * (g1 + BB * g3);
     to[0] = g0;
-    to[apart] = even_a + odd_a;
-    to[2 * apart] = even_a - odd_a;
-    to[3 * apart] = even_b + odd_b;
-    to[4 * apart] = even_b - odd_b;
-    to[5 * apart] = g3;
+    both_signs(even_a, odd_a, even_b, odd_b, step, to);
+    to[5 * step] = g3;
 }
 
 // 3 weights → 6 points.
-inline void weights_to_points(const Vector* w, int step, Vector* to, int apart) {
+inline void weights_to_points(const Vector* w, int step, Vector* to) {
     Vector w0 = w[0], w1 = w[step], w2 = w[2 * step];
     Vector even_a = NORM_A * (w0 + AA * w2), odd_a = (NORM_A * A) * w1;
     Vector even_b = NORM_B * (w0 + BB * w2), odd_b = (NORM_B * B) * w1;
     to[0] = NORM_0 * w0;
-    to[apart] = even_a + odd_a;
-    to[2 * apart] = even_a - odd_a;
-    to[3 * apart] = even_b + odd_b;
-    to[4 * apart] = even_b - odd_b;
-    to[5 * apart] = w2;
+    both_signs(even_a, odd_a, even_b, odd_b, step, to);
+    to[5 * step] = w2;
 }
 
 // 6 points → 3 gradients of weights: the transposed of weights_to_points.
-inline void points_to_weights(const Vector* u, int step, Vector* to, int apart) {
+inline void points_to_weights(const Vector* u, int step, Vector* to) {
     Vector sum_a = NORM_A * (u[step] + u[2 * step]), off_a = (NORM_A * A) * (u[step] - u[2 * step]);
     Vector sum_b = NORM_B * (u[3 * step] + u[4 * step]), off_b = (NORM_B * B) * (u[3 * step] - u[4 * step]);
     to[0] = NORM_0 * u[0] + sum_a + sum_b;
-    to[apart] = off_a + off_b;
-    to[2 * apart] = AA * sum_a + BB * sum_b + u[5 * step];
+    to[step] = off_a + off_b;
+    to[2 * step] = AA * sum_a + BB * sum_b + u[5 * step];
 }
 
 struct Maps {
@@ -135,7 +134,7 @@ inline void gather(const float* slice, const Maps& maps, int64_t channels, int64
 }
 
 // Tiles of SIZE × SIZE values of a slice → their points, (36, tiles, channels) with PAD between the 36.
-template <int SIZE, void transform(const Vector*, int, Vector*, int)>
+template <int SIZE, void transform(const Vector*, int, Vector*)>
 void tiles_to_points(
     const float* slice, const Maps& maps, int64_t channels, const Part& part, float* to, int64_t apart) {
     constexpr int BORDER = SIZE == POINTS ? 1 : 0;  // inputs begin one before the outputs
@@ -145,8 +144,8 @@ void tiles_to_points(
         for (int64_t c = 0; c < channels; c += LANES) {
             Vector values[SIZE * SIZE], half[POINTS * SIZE], points[ALL];
             gather<SIZE>(slice + c, maps, channels, row, column, values);
-            for (int j = 0; j < SIZE; ++j) transform(values + j, SIZE, half + j, SIZE);
-            for (int i = 0; i < POINTS; ++i) transform(half + i * SIZE, 1, points + i * POINTS, 1);
+            for (int j = 0; j < SIZE; ++j) transform(values + j, SIZE, half + j);
+            for (int i = 0; i < POINTS; ++i) transform(half + i * SIZE, 1, points + i * POINTS);
             float* place = to + index * channels + c;
             for (int p = 0; p < ALL; ++p) store(place + p * apart, points[p]);
         }
@@ -163,8 +162,8 @@ void points_to_tiles(
             Vector points[ALL], half[OUT * POINTS], values[OUT * OUT];
             const float* place = from + index * channels + c;
             for (int p = 0; p < ALL; ++p) points[p] = load(place + p * apart);
-            for (int j = 0; j < POINTS; ++j) from_points(points + j, POINTS, half + j, POINTS);
-            for (int i = 0; i < OUT; ++i) from_points(half + i * POINTS, 1, values + i * OUT, 1);
+            for (int j = 0; j < POINTS; ++j) from_points(points + j, POINTS, half + j);
+            for (int i = 0; i < OUT; ++i) from_points(half + i * POINTS, 1, values + i * OUT);
             for (int i = 0; i < rows; ++i)
                 for (int j = 0; j < columns; ++j)
                     store(slice + ((row + i) * maps.w + column + j) * channels + c, values[i * OUT + j]);
@@ -218,8 +217,8 @@ void all_weights_to_points(const float* weights, int64_t slices, int64_t values,
         for (int64_t at = 0; at < values; at += LANES) {
             Vector given[TAPS * TAPS], half[POINTS * TAPS], points[ALL];
             for (int t = 0; t < TAPS * TAPS; ++t) given[t] = load(weights + (slice * TAPS * TAPS + t) * values + at);
-            for (int j = 0; j < TAPS; ++j) weights_to_points(given + j, TAPS, half + j, TAPS);
-            for (int i = 0; i < POINTS; ++i) weights_to_points(half + i * TAPS, 1, points + i * POINTS, 1);
+            for (int j = 0; j < TAPS; ++j) weights_to_points(given + j, TAPS, half + j);
+            for (int i = 0; i < POINTS; ++i) weights_to_points(half + i * TAPS, 1, points + i * POINTS);
             for (int p = 0; p < ALL; ++p) store(to + (slice * ALL + p) * values + at, points[p]);
         }
 }
@@ -351,8 +350,8 @@ void differentiate(const Call& how, const Plan& plan) {
                 for (int64_t thread = 1; thread < plan.threads; ++thread)
                     points[p] += load(first + thread * plan.weights);
             }
-            for (int j = 0; j < POINTS; ++j) points_to_weights(points + j, POINTS, half + j, POINTS);
-            for (int i = 0; i < TAPS; ++i) points_to_weights(half + i * POINTS, 1, found + i * TAPS, 1);
+            for (int j = 0; j < POINTS; ++j) points_to_weights(points + j, POINTS, half + j);
+            for (int i = 0; i < TAPS; ++i) points_to_weights(half + i * POINTS, 1, found + i * TAPS);
             for (int t = 0; t < TAPS * TAPS; ++t) store(how.out + (slice * TAPS * TAPS + t) * values + at, found[t]);
         }
 }

@@ -7,13 +7,11 @@ for weights (docs/performance.md). Which convolutions take it follows from their
 import ctypes
 import functools
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mdnc.ops import building, convolution
 from mdnc.ops.convolution import Geometry
@@ -57,8 +55,7 @@ def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry) 
     """See ``convolution.forward``."""
     if not suits(z, kernel, geometry):
         return convolution.forward(z, kernel, bias, geometry)
-    y = _convolved(built(), z, kernel)
-    return y if bias is None else y.add_(bias.view(-1, *(1 for _ in geometry.stride)))
+    return convolution.biased(_convolved(built(), z, kernel), bias)
 
 
 def backward(
@@ -71,7 +68,7 @@ def backward(
     turned = kernel.flip(*range(2, kernel.dim())).transpose(0, 1)
     gz = _convolved(library, g, turned) if needs[0] else None
     gkernel = _weights(library, g, z, kernel) if needs[1] else None
-    return gz, gkernel, g.sum((0, *range(2, g.dim()))) if needs[2] else None
+    return gz, gkernel, convolution.bias_gradient(g) if needs[2] else None
 
 
 CONVOLUTION = convolution.Convolution(forward, backward)
@@ -123,22 +120,14 @@ def _prove(library: Any) -> None:
         shapes = (2, width, *size), (2 * width, width, *(3 for _ in size)), (2, 2 * width, *size)
         z, kernel, g = (torch.randn(shape, generator=numbers, device='cpu') for shape in shapes)
         z, g = (laid(each, last=True) for each in (z, g))
-        wide = [each.double() for each in (z, kernel, g)]
-        conv: Callable[..., Tensor] = F.conv2d if len(size) == 2 else F.conv3d
-        weights = torch.einsum('n...o,nk...c->kco', wide[2].movedim(1, -1), _shifted(wide[0]))
+        z64, kernel64, g64 = (each.double() for each in (z, kernel, g))
+        still = Geometry((1,) * len(size), (1,) * len(size))
+        weights = convolution.backward(g64, z64, kernel64, still, (False, True, False))[1]
+        assert weights is not None
         pairs = [
-            (_convolved(library, z, kernel), conv(wide[0], wide[1], padding=1)),
-            (_weights(library, g, z, kernel).flatten(2).permute(2, 1, 0), weights),
+            (_convolved(library, z, kernel), convolution.forward(z64, kernel64, None, still)),
+            (_weights(library, g, z, kernel), weights),
         ]
         for got, want in pairs:
             if not torch.allclose(got.double(), want, rtol=1e-4, atol=1e-4 * want.abs().max().item()):
                 raise ArithmeticError('the compiler made code whose values are wrong')
-
-
-def _shifted(z: Tensor) -> Tensor:
-    # (N, C, L1, …) → (N, 3·3·…, L1, …, C): the values under each tap.
-    padded = F.pad(z, (1, 1) * (z.dim() - 2))
-    for axis in range(2, z.dim()):
-        padded = padded.unfold(axis, 3, 1)
-    axes = z.dim() - 2
-    return padded.flatten(-axes).movedim((-1, 1), (1, -1))

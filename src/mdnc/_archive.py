@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import torch
 
 from mdnc._files import whole_file
+from mdnc._plain import plain
 
 _MARK = b'mdnc-sha256:'
 _TAIL = len(_MARK) + hashlib.sha256().digest_size
@@ -50,12 +51,15 @@ def save_archive(value: object, path: str | os.PathLike[str]) -> None:
     """Write ``value`` under the name ``path``, whole or not at all.
 
     Args:
-        value: Plain values and tensors, so that `load_archive` reads them back.
+        value: Plain values and tensors; numbers, words and arrays of NumPy are made plain, so that `load_archive`
+            reads back whatever is written.
         path: The final name; its folder must exist.
 
     Raises:
         OSError: The disk is full or refuses; ``path`` is as it was.
+        TypeError: A part of the value could not be read back; nothing is written.
     """
+    value = plain(value, Path(path).name)
     with whole_file(path) as file:
         hashed = _Hashed(file)
         try:

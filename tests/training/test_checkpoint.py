@@ -2,12 +2,15 @@
 
 import resource
 
+import lightning as L
+import numpy as np
 import pytest
 import torch
 from tests.training.points import Sum, train
 
 from mdnc._archive import DamagedFileError, save_archive
-from mdnc.training.checkpoint import FOLDER, WholeFileIO, check_fits, keep_as, newest, sweep
+from mdnc.training import ArrayData, Classification, make_trainer
+from mdnc.training.checkpoint import BEST, FOLDER, WholeFileIO, check_fits, keep_as, newest, sweep
 from mdnc.training.history import read_history
 
 
@@ -114,3 +117,44 @@ def test_a_run_keeps_the_best_and_the_newest_two(tmp_path):
     assert best['callbacks']['Keeper']['best_score'] == pytest.approx(min(scores))
     assert best['epoch'] == scores.index(min(scores))
     assert len(list((tmp_path / FOLDER).glob('step-*.ckpt'))) == 2
+
+
+class Remembering(L.Callback):
+    def __init__(self, value):
+        self.value = value
+
+    def state_dict(self):
+        return {'value': self.value}
+
+    def load_state_dict(self, state):
+        self.value = state['value']
+
+
+def test_a_callbacks_numpy_number_is_read_back_as_a_number(tmp_path):
+    train(tmp_path, callbacks=[Remembering(np.float64(0.5))], max_epochs=1)
+    again = Remembering(None)
+    train(tmp_path, callbacks=[again], max_epochs=1)
+    assert (type(again.value), again.value) == (float, 0.5)
+
+
+def test_what_no_checkpoint_gives_back_stops_the_run_before_it_trains(tmp_path):
+    with pytest.raises(TypeError, match=r'checkpoint.callbacks.Remembering.value is a builtins.object, which no file'):
+        train(tmp_path, callbacks=[Remembering(object())])
+    assert not list((tmp_path / FOLDER).iterdir())
+
+
+@pytest.mark.parametrize(
+    ('task', 'data'),
+    [
+        ({'lr': np.float64(0.01), 'smoothing': np.float32(0.1)}, {}),
+        ({}, {'classes': list(np.array(['cat', 'dog']))}),
+        ({}, {'overlap': np.float64(0.5)}),
+    ],
+)
+def test_numpy_in_a_tasks_or_datas_arguments_is_read_back(tmp_path, task, data):
+    inputs, targets = np.random.default_rng(0).standard_normal((40, 1, 16)), np.arange(40) % 2
+    network = {'name': 'EncoderNet1d', 'arguments': {'channel': 4, 'layers': [1, 1], 'in_planes': 1, 'out_length': 2}}
+    trainer = make_trainer(tmp_path, max_epochs=1, accelerator='cpu', enable_progress_bar=False)
+    trainer.fit(Classification(network, **task), ArrayData(inputs, targets, **data))
+    kept = WholeFileIO().load_checkpoint(tmp_path / FOLDER / BEST)['hyper_parameters']
+    assert {**kept, **kept['data']}.items() >= {**task, **data}.items()

@@ -9,10 +9,12 @@ from typing import Any
 
 import lightning as L
 from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
 from mdnc._archive import DamagedFileError, check_archive, load_archive, save_archive
 from mdnc._files import PART_SUFFIX, whole_file
+from mdnc._plain import plain
 
 FOLDER = 'checkpoints'
 BEST = 'best.ckpt'
@@ -103,6 +105,19 @@ def keep_as(path: Path, name: str) -> None:
             shutil.copyfileobj(source, file)
     else:
         os.replace(part, target)
+
+
+def check_saves(trainer: L.Trainer) -> None:
+    """Refuse a run whose checkpoints could not be read back, before it trains.
+
+    Args:
+        trainer: The trainer, when optimizers, callbacks and data are ready.
+
+    Raises:
+        TypeError: Something that a checkpoint would hold is neither plain nor can be made so; the text names it.
+    """
+    if type(trainer.strategy) in (SingleDeviceStrategy, DDPStrategy):  # others gather pieces at great cost
+        plain(trainer._checkpoint_connector.dump_checkpoint(weights_only=False), 'checkpoint')
 
 
 def check_fits(task: L.LightningModule, checkpoint: dict[str, Any]) -> None:

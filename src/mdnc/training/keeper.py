@@ -11,7 +11,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 
 from mdnc.training.chance import metric_sums, take_up_metrics
-from mdnc.training.checkpoint import BEST, FOLDER, keep_as, numbered, sweep
+from mdnc.training.checkpoint import BEST, FOLDER, check_saves, keep_as, numbered, sweep
 from mdnc.training.history import History
 from mdnc.training.signals import Wish, Wishes
 
@@ -60,6 +60,7 @@ class Keeper(Checkpoint):
             sweep(self._folder)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        check_saves(trainer)
         self._wishes.start()
         self.history.start()
         self._saved = time.monotonic()

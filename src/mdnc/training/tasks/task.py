@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric, Metric
 
+from mdnc._plain import plain
 from mdnc.training.checkpoint import check_fits
 from mdnc.training.pictures import Panel, curves_panel, is_share, save_page
 from mdnc.training.tasks.network import Network, build_network, describe_network, output_channels
@@ -94,17 +95,15 @@ class Task(L.LightningModule):
                 f'constant; got {lr!r}, {weight_decay!r}, {warmup!r}, {schedule!r}'
             )
         self.network = network if isinstance(network, nn.Module) else build_network(network)
-        self.save_hyperparameters(
-            {
-                'network': describe_network(self.network),
-                'lr': lr,
-                'weight_decay': weight_decay,
-                'warmup': warmup,
-                'schedule': schedule,
-                'data': None,
-            },
-            logger=False,
-        )
+        settings = {
+            'network': describe_network(self.network),
+            'lr': lr,
+            'weight_decay': weight_decay,
+            'warmup': warmup,
+            'schedule': schedule,
+            'data': None,
+        }
+        self.save_hyperparameters(plain(settings, type(self).__name__), logger=False)
         self._optimizer, self._loss = optimizer, loss
         self._decaying = decaying_names(self.network)
         self._make_metrics(metrics or {})
@@ -180,7 +179,7 @@ class Task(L.LightningModule):
 
     def learn(self, data: dict[str, Any]) -> None:
         """Take over what must be known of the data: ``normalisation``, ``classes``, …, as plain values."""
-        self.hparams['data'] = data
+        self.hparams['data'] = plain(data, f'{type(self).__name__}.data')
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -10,6 +10,21 @@ from typing import BinaryIO
 PART_SUFFIX = '.mdnc-part'
 
 
+def as_path(owner: str, name: str, value: object) -> Path:
+    """Return a name of a file or folder as a path.
+
+    Raises:
+        TypeError: It is no str and no path.
+        ValueError: It is empty, or no system allows it.
+    """
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if not isinstance(text, str):
+        raise TypeError(f'{owner}: {name}={value!r:.80} must be a str or a path.')
+    if not text or '\0' in text:
+        raise ValueError(f'{owner}: {name}={text!r:.80} must name a file or folder.')
+    return Path(text)
+
+
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file for writing that takes the name ``path`` only when all of it is on the disk.
@@ -25,6 +40,11 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Yields:
         The open temporary file.
 
+    Raises:
+        FileNotFoundError: There is no such folder.
+        IsADirectoryError: ``path`` is a folder.
+        OSError: The disk is full or refuses.
+
     Example:
         >>> import tempfile, pathlib
         >>> target = pathlib.Path(tempfile.mkdtemp()) / 'values.bin'
@@ -34,6 +54,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         b'123'
     """
     target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(f'{target} is a folder; it must be the name of a file.')
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f'{target} cannot be written: there is no folder {target.parent}.')
     handle, name = tempfile.mkstemp(prefix=f'.{target.name}.', suffix=PART_SUFFIX, dir=target.parent)
     part = Path(name)
     try:

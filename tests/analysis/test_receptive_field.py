@@ -107,6 +107,17 @@ def test_intervals_are_clipped_to_a_size():
     stage = receptive_field(EncoderNet2d(4, [1, 1])).stages[1]
     assert stage.interval((0, 8)) == ((-3, 3), (13, 19))
     assert stage.interval((0, 8), size=(32, 17)) == ((0, 3), (13, 16))
+    for index, size, error in (
+        ((0,), None, ValueError),
+        ((0, 0, 0), None, ValueError),
+        ((-1, 0), None, ValueError),
+        ((0, 0), (32,), ValueError),
+        ((0, 12), (32, 17), ValueError),  # its field begins behind the input
+        ((1.5, 0), None, TypeError),
+        (1, None, TypeError),
+    ):
+        with pytest.raises(error, match=r'interval: index='):
+            stage.interval(index, size)
 
 
 def test_up_sampling_has_a_period_and_table_and_plain_values_say_it():

@@ -111,7 +111,7 @@ def test_a_summary_beside_another(capsys, tmp_path):
     [
         (['forecast', *UNET], '--input_size is needed'),
         (['forecast', *UNET, *SIZE, '--budget', 'much'], "budget='much' must be a number of bytes"),
-        (['forecast', *UNET, *SIZE, '--dtype', 'int4'], 'dtype=torch.int4 must be a floating-point'),
+        (['forecast', *UNET, *SIZE, '--dtype', 'int4'], 'dtype=torch.int4 must be one of torch.float32, '),
         (['forecast', *UNET, *SIZE, '--optimizer', 'lion'], "optimizer='lion'"),
         (['draw', *UNET, '--output', 'net.gif'], "suffix='gif'"),
         (['diagnose', *UNET], '--batch or --input_size is needed'),

@@ -164,7 +164,7 @@ def fitting_level(
     """
     if not isinstance(net, _ResNetNd):
         raise TypeError(f'fitting_level: net must be one of the networks of mdnc, not {type(net).__name__}.')
-    budget = _checks.integer('fitting_level', 'budget', budget)
+    batch, budget = _checks.integer('fitting_level', 'batch', batch), _checks.integer('fitting_level', 'budget', budget)
     setting = Setting(net, dtype, optimizer)
     with undisturbed(net):
         for level in LEVELS:

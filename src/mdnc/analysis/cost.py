@@ -17,6 +17,8 @@ from mdnc.analysis.parts import ITSELF, BothWaysWatch, PartWatch
 from mdnc.analysis.standin import stand_in, trial
 from mdnc.analysis.table import bytes_text, count_text, seconds_text, table
 from mdnc.contribs.torchsummary.record import tensors
+from mdnc.contribs.torchsummary.request import usable_device
+from mdnc.modules import _checks
 
 # Operators that only hand out memory.
 EMPTY = ('empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided')
@@ -30,11 +32,19 @@ class Device:
         name: What to call it.
         bandwidth: Bytes a second that it reads and writes in its memory.
         arithmetic: Multiply-adds a second, in the dtype that is used; half of its FLOP/s.
+
+    Raises:
+        TypeError: A rate is no number.
+        ValueError: A rate is not finite or not above 0.
     """
 
     name: str
     bandwidth: float
     arithmetic: float
+
+    def __post_init__(self) -> None:
+        for name in ('bandwidth', 'arithmetic'):
+            _checks.number('Device', name, getattr(self, name), above=0)
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,8 @@ class Cost:
 
     def floors(self, device: Device) -> Floors:
         """Times that a device cannot beat; `measured_device` finds out what this machine can do."""
+        if not isinstance(device, Device):
+            raise TypeError(f'floors: device={device!r:.80} must be an mdnc.analysis.Device.')
         both = [(part.macs / device.arithmetic, part.bytes / device.bandwidth) for part in self.stages or (self,)]
         arithmetic, traffic = (sum(times) for times in zip(*both, strict=True))
         return Floors(device.name, arithmetic, traffic, sum(map(max, both)))
@@ -215,7 +227,7 @@ def cost(
         net: Any module of one input.
         input_size: See `memory_forecast`.
         batch_size: Size of the batch, at least 1.
-        dtype: Floating-point type of parameters and input; ``None`` for the parameters' own.
+        dtype: See `memory_forecast`.
         training: Whether to count the backward pass too.
 
     Raises:
@@ -229,6 +241,7 @@ def cost(
         (192, 76)
     """
     run = trial('cost', net, input_size, batch_size, dtype)
+    training = _checks.flag('cost', 'training', training)
     watch = BothWaysWatch(net)
     meter = Meter(watch)
     with ops.plain(), stand_in(run) as stand, watch.watching(), meter:
@@ -248,13 +261,19 @@ def measured_device(device: str | torch.device = 'cpu', dtype: torch.dtype = tor
     """Measure, in about a second, how fast a device copies memory and multiplies matrices.
 
     Args:
-        device: Where.
-        dtype: Type of the matrices.
+        device: Where, as in ``'cpu'`` or ``'cuda:0'``.
+        dtype: Type of the matrices, ``torch.float16``, ``bfloat16``, ``float32`` or ``float64``.
 
     Returns:
         The best of several tries, which stands for what the device can do at most.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: The device is not there, or computes nothing.
     """
-    place = torch.device(device)
+    place, dtype = usable_device(device, 'measured_device'), _checks.dtype('measured_device', dtype)
+    if place.type == 'meta':
+        raise ValueError("measured_device: device='meta' computes nothing that could be measured.")
     source = torch.ones(2**26, dtype=torch.uint8, device=place)  # larger than any cache that it could stay in
     target = torch.empty_like(source)
     side = 1024 if place.type == 'cpu' else 8192

@@ -1,7 +1,7 @@
 """What a network consists of: its modules as a tree, with sizes and figures; and two networks side by side."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -112,7 +112,11 @@ class Description:
             trainable, uncounted, never = (_as_tuple(values[n]) for n in ('trainable', 'uncounted', 'never_called'))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f'Description.from_dict: these are not the values of a description: {error}') from error
-        return cls(modules, trainable, uncounted, never, depth=2, columns=tuple(COLUMNS))
+        made = cls(modules, trainable, uncounted, never, depth=2, columns=tuple(COLUMNS))
+        counted = type(trainable) is int and isinstance(uncounted, tuple) and isinstance(never, tuple)
+        if not (modules and counted and all(map(_is_sound, modules)) and made.to_dict() == values):
+            raise ValueError('Description.from_dict: these are not the values of a description: a type is wrong.')
+        return made
 
     def _notes(self) -> Iterator[str]:
         frozen = self.whole.parameters - self.trainable
@@ -157,6 +161,18 @@ class Comparison:
             names = dict.fromkeys(module.path for module in (a, b) if module is not None)
             texts = ['' if module is None else f'{module.parameters:,}' for module in (a, b)]
             yield ' | '.join(names), *texts, _ratio(*counts)
+
+
+def _is_sound(module: ModuleFigures) -> bool:
+    counts = (module.depth, module.parameters, module.macs, 0 if module.kept is None else module.kept)
+    lengths = (module.input, module.output, module.kernel)
+    numbers = [*counts, *(length for shape in lengths if isinstance(shape, tuple) for length in shape)]
+    return (
+        all(type(number) is int and number >= 0 for number in numbers)
+        and all(isinstance(shape, tuple) for shape in lengths)
+        and isinstance(module.path, str)
+        and isinstance(module.kind, str)
+    )
 
 
 def _as_tuple(value: Any) -> Any:
@@ -296,7 +312,7 @@ def describe(
         net: Any module of one input.
         input_size: See `memory_forecast`.
         batch_size: Size of the batch, at least 1.
-        dtype: Floating-point type of parameters and input; ``None`` for the parameters' own.
+        dtype: See `memory_forecast`.
         depth: How deep the printed tree goes; 0 for the network alone.
         columns: Which columns it has, of ``'input'``, ``'output'``, ``'kernel'``, ``'parameters'``, ``'macs'`` and
             ``'kept'``, in any order.
@@ -319,6 +335,8 @@ def describe(
     """
     run = trial('describe', net, input_size, batch_size, dtype)
     depth = _checks.integer('describe', 'depth', depth, minimum=0)
+    if isinstance(columns, (str, bytes)) or not isinstance(columns, Iterable):
+        raise TypeError(f'describe: columns={columns!r:.80} must be a sequence of {", ".join(map(repr, COLUMNS))}.')
     columns = tuple(_checks.word('describe', 'columns', column, COLUMNS) for column in columns)
     modules = {path: module for path, module in net.named_modules() if not isinstance(module, LISTS)}
     calls, meter = _plain_run(run, modules)

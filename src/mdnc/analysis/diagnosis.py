@@ -16,6 +16,8 @@ from mdnc.analysis.parts import PartWatch
 from mdnc.analysis.standin import undisturbed
 from mdnc.analysis.table import table
 from mdnc.contribs.torchsummary.record import tensors
+from mdnc.contribs.torchsummary.request import refuse_unreadable
+from mdnc.modules import _checks
 
 Loss = Callable[[Any], Tensor]
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -33,6 +35,10 @@ class Thresholds:
         constant: A channel whose standard deviation is below this, relative to the root mean square of its map.
         gradient: A part whose gradient, relative to its weights, is this many times below or above the middle part's.
         amplitude: An output that changes by less than this, relatively, when the input is doubled.
+
+    Raises:
+        TypeError: One is no number.
+        ValueError: One is below 0 (``gradient``: below 1) or not finite.
     """
 
     few_values: int = 16
@@ -40,6 +46,10 @@ class Thresholds:
     constant: float = 1e-5
     gradient: float = 1e3
     amplitude: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            _checks.number('Thresholds', name, value, least=1 if name == 'gradient' else 0)
 
 
 @dataclass(frozen=True)
@@ -115,8 +125,16 @@ class Diagnosis:
         return '\n'.join([seen, '', change, *sentences])
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values, ready for JSON."""
-        return asdict(self)
+        """All of it as plain values, ready for JSON, which has no word for a number that is not finite: ``None``."""
+        return dict(_jsonable(asdict(self)))
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass
@@ -199,7 +217,22 @@ def _constant_share(output: Tensor, threshold: float) -> float:
 
 
 def _mean_square(output: Any) -> Tensor:
-    return torch.stack([each.double().square().mean() for each in tensors(output)]).sum()
+    return torch.stack([each.double().square().mean() for each in tensors(output) if each.numel()]).sum()
+
+
+def _loss(net: nn.Module, loss: Loss | None, output: Any) -> Tensor:
+    given = list(tensors(output))
+    if not any(each.numel() for each in given):
+        raise ValueError(f'diagnose: {type(net).__name__} gives no values on this batch, so there is nothing to see.')
+    if loss is None:
+        return _mean_square(output)
+    found = loss(output)
+    if not isinstance(found, Tensor) or found.numel() != 1:
+        kind = f'a tensor of shape {tuple(found.shape)}' if isinstance(found, Tensor) else type(found).__name__
+        raise TypeError(f'diagnose: loss must give a tensor of one value, not {kind}.')
+    if any(each.requires_grad for each in given) and not found.requires_grad:
+        raise ValueError('diagnose: loss gives a value without a gradient: it must be computed from the output.')
+    return found.reshape(())
 
 
 def _add_gradients(observer: _Observer, loss: Tensor) -> None:
@@ -219,7 +252,10 @@ def _add_gradients(observer: _Observer, loss: Tensor) -> None:
 
 def _change(once: Any, twice: Any) -> float:
     """How far two outputs are apart, relative to the first."""
-    pairs = list(zip(tensors(once), tensors(twice), strict=True))
+    one, two = list(tensors(once)), list(tensors(twice))
+    if [each.shape for each in one] != [each.shape for each in two]:
+        return math.inf
+    pairs = list(zip(one, two, strict=True))
     size = sum(a.double().square().sum().item() for a, _ in pairs)
     apart = sum((a.double() - b.double()).square().sum().item() for a, b in pairs)
     return math.sqrt(apart / size) if size else math.inf if apart else 0.0
@@ -283,6 +319,25 @@ def _gradient_findings(part: PartState, middle: float, limits: Thresholds) -> It
         )
 
 
+def _refuse(net: object, x: object, loss: object, thresholds: object) -> None:
+    if not isinstance(net, nn.Module):
+        raise TypeError(f'diagnose: net must be a torch.nn.Module, not {type(net).__name__}.')
+    refuse_unreadable('diagnose', 'net', net)
+    _checks.inputs('diagnose', net, 1)
+    if not isinstance(x, Tensor):
+        raise TypeError(f'diagnose: x must be a tensor of floating-point values, not {type(x).__name__}.')
+    _checks.dense('diagnose', 'x', x)
+    if not x.is_floating_point():
+        raise TypeError(f'diagnose: x must be a tensor of floating-point values, not of {x.dtype}.')
+    if not x.dim() or not x.numel() or x.is_meta:
+        what = 'on the meta device' if x.is_meta else 'empty' if x.dim() else 'a single number'
+        raise ValueError(f'diagnose: x has shape {tuple(x.shape)} and is {what}; a batch of values is needed.')
+    if loss is not None and not callable(loss):
+        raise TypeError(f'diagnose: loss={loss!r:.80} must be a function of the output, or None.')
+    if not isinstance(thresholds, (Thresholds, type(None))):
+        raise TypeError(f'diagnose: thresholds={thresholds!r:.80} must be mdnc.analysis.Thresholds, or None.')
+
+
 def diagnose(net: nn.Module, x: Tensor, loss: Loss | None = None, thresholds: Thresholds | None = None) -> Diagnosis:
     """Run a network on a batch and say what may be wrong: nothing is changed, no gradient is left behind.
 
@@ -293,7 +348,7 @@ def diagnose(net: nn.Module, x: Tensor, loss: Loss | None = None, thresholds: Th
     Args:
         net: Any module of one input. It runs in the mode it is in, layer by layer: twice forward, once backward.
         x: A batch as it is trained on.
-        loss: Gives a scalar from the output; ``None`` for the mean of its squares.
+        loss: Gives a tensor of one value from the output; ``None`` for the mean of its squares.
         thresholds: From where on something is a finding; ``None`` for the documented ones.
 
     Returns:
@@ -301,23 +356,23 @@ def diagnose(net: nn.Module, x: Tensor, loss: Loss | None = None, thresholds: Th
 
     Raises:
         TypeError: An argument has the wrong type.
+        ValueError: The batch is empty or without values, the network gives none, or the loss has no gradient.
 
     Example:
         >>> import torch
         >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv1d(4, 1, 3))
         >>> _ = torch.nn.init.constant_(net[0].bias, -100)  # nothing passes the ReLU
-        >>> print(diagnose(net, torch.rand(2, 1, 16)).findings[0].text)
+        >>> for finding in diagnose(net, torch.rand(2, 1, 16)).findings[:2]:
+        ...     print(finding.text)
+        No gradient reaches 0.
         1 has channels that are constant on this batch: 100% of those of 1 (deviation below 1e-05 of the map).
     """
-    if not isinstance(net, nn.Module):
-        raise TypeError(f'diagnose: net must be a torch.nn.Module, not {type(net).__name__}.')
-    if not (isinstance(x, Tensor) and x.is_floating_point()):
-        raise TypeError(f'diagnose: x must be a tensor of floating-point values, not {type(x).__name__}.')
+    _refuse(net, x, loss, thresholds)
     limits = thresholds or Thresholds()
     observer = _Observer(net, limits)
     with ops.plain(), undisturbed(net), observer.looking():
         once = net(x)
-        _add_gradients(observer, (loss or _mean_square)(once))
+        _add_gradients(observer, _loss(net, loss, once))
     with ops.plain(), undisturbed(net), torch.no_grad():  # from the same random state
         amplitude = _change(once, net(2 * x))
     parts = tuple(observer.states[name] for name in observer.watch.order if name in observer.states)

@@ -13,6 +13,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 from mdnc.analysis.parts import ITSELF, PartWatch
 from mdnc.analysis.standin import StandIn, stand_in, trial, undisturbed
 from mdnc.analysis.table import bytes_text, table
+from mdnc.contribs.torchsummary.record import tensors
+from mdnc.contribs.torchsummary.request import refuse_unreadable
+from mdnc.modules import _checks
 
 Optimizer = Callable[[list[Tensor]], optim.Optimizer]
 
@@ -103,13 +106,23 @@ def saved_bytes(net: nn.Module, *inputs: Tensor) -> int:
     Returns:
         Bytes of the storages that autograd keeps, each once, without those of the parameters and the inputs.
 
+    Raises:
+        TypeError: ``net`` is no module, takes another number of inputs, or an input is sparse or quantized.
+
     Example:
         >>> import torch
         >>> saved_bytes(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Sigmoid()), torch.zeros(5, 3))
         40
     """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f'saved_bytes: net must be a torch.nn.Module, not {type(net).__name__}.')
+    refuse_unreadable('saved_bytes', 'net', net)
+    _checks.inputs('saved_bytes', net, len(inputs))
+    given = tuple(tensors(inputs))
+    for x in given:
+        _checks.dense('saved_bytes', 'an input', x)
     with undisturbed(net):
-        return sum(saved_by_part(PartWatch(net), lambda: net(*inputs), (*net.parameters(), *inputs)).values())
+        return sum(saved_by_part(PartWatch(net), lambda: net(*inputs), (*net.parameters(), *given)).values())
 
 
 def memory_forecast(
@@ -129,7 +142,8 @@ def memory_forecast(
         input_size: Shape of the input without the batch, ``(C, L1, …)`` or a decoder's ``input_size``. For mdnc's
             networks and blocks the channels may be left out, and one int stands for equal sides.
         batch_size: Size of the batch, at least 1.
-        dtype: Floating-point type of parameters and input; ``None`` for the parameters' own.
+        dtype: Type of parameters and input, ``torch.float16``, ``bfloat16``, ``float32`` or ``float64``; ``None`` for
+            the parameters' own.
         optimizer: ``'adamw'``, ``'adam'``, ``'sgd'``, ``'momentum'`` (SGD with it), ``'rmsprop'``, or what makes an
             optimizer of a list of parameters; ``None`` for none.
 
@@ -171,7 +185,7 @@ def _optimizer(optimizer: object) -> Optimizer | None:
     words = ', '.join(map(repr, OPTIMIZERS))
     error = ValueError if isinstance(optimizer, str) else TypeError
     raise error(
-        f'memory_forecast: optimizer={optimizer!r} must be one of {words}, '
+        f'memory_forecast: optimizer={optimizer!r:.80} must be one of {words}, '
         'or what makes an optimizer of a list of parameters, or None.'
     )
 
@@ -188,7 +202,14 @@ def _optimizer_states(stand: StandIn, make: Optimizer | None) -> dict[str, int]:
     }
     for kind in kinds.values():
         kind.grad = torch.empty_like(kind)
-    made = make(list(kinds.values()))
+    try:
+        made = make(list(kinds.values()))
+    except TypeError as error:
+        raise TypeError(
+            f'memory_forecast: optimizer={make!r:.80} makes none of a list of parameters: {error}'
+        ) from error
+    if not isinstance(made, optim.Optimizer):
+        raise TypeError(f'memory_forecast: optimizer={make!r:.80} makes a {type(made).__name__}, no optimizer.')
     try:
         made.step()
     except DataDependentOutputException as error:

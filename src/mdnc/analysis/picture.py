@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from mdnc._extras import require
-from mdnc._files import whole_file
+from mdnc._files import as_path, whole_file
 from mdnc.analysis.sketch import Column, Sketch, Skip, Slab, sketch
 from mdnc.analysis.standin import trial
 from mdnc.modules import _checks
@@ -216,6 +216,8 @@ def draw(net: nn.Module, path: str | os.PathLike[str], input_size: Any = None) -
 
     Raises:
         ImportError: matplotlib is not installed.
+        FileNotFoundError: There is no such folder.
+        IsADirectoryError: ``path`` is a folder.
         TypeError: An argument has the wrong type.
         ValueError: An argument has a value that is not legal.
 
@@ -225,7 +227,7 @@ def draw(net: nn.Module, path: str | os.PathLike[str], input_size: Any = None) -
         >>> draw(net, tempfile.mkdtemp() + '/unet.svg', (64, 63)).name
         'unet.svg'
     """
-    target = Path(path)
+    target = as_path('draw', 'path', path)
     kind = _checks.word('draw', "path's suffix", target.suffix.removeprefix('.').lower(), FORMATS)
     drawn = figure(net, input_size)
     # Without a date and with a fixed salt for its identifiers, the same network gives the same file.

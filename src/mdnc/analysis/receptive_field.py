@@ -5,7 +5,7 @@ Convolutions, up-sampling and residual merges map such intervals to intervals; n
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -14,7 +14,7 @@ from torch import nn
 
 from mdnc.analysis.parts import part_names
 from mdnc.analysis.table import table
-from mdnc.modules import _sizes
+from mdnc.modules import _checks, _sizes
 from mdnc.modules._plan import Plan
 from mdnc.modules.resnet.network import _ResNetNd
 
@@ -108,16 +108,27 @@ class StageField:
     name: str
     axes: tuple[AxisField, ...]
 
-    def interval(self, index: Iterable[int], size: Iterable[int] | None = None) -> tuple[Interval, ...]:
+    def interval(self, index: Sequence[int], size: Sequence[int] | None = None) -> tuple[Interval, ...]:
         """First and last position of the input, on each axis, that can change a feature.
 
         Args:
             index: Where the feature is, one int for each axis.
             size: Spatial size of the input, to clip the intervals to it.
+
+        Raises:
+            TypeError: An argument is of no ints.
+            ValueError: An argument has not one int for each axis, an index is below 0, or the feature is outside.
         """
+        order = len(self.axes)
+        index = _checks.integers('interval', 'index', index, minimum=0)
+        size = None if size is None else _checks.integers('interval', 'size', size)
+        if len(index) != order or (size is not None and len(size) != order):
+            raise ValueError(f'interval: index={index} and size={size} must have {order} ints, one for each axis.')
         found = tuple(axis.interval(i) for axis, i in zip(self.axes, index, strict=True))
         if size is None:
             return found
+        if any(low >= length for (low, _), length in zip(found, size, strict=True)):
+            raise ValueError(f'interval: index={index} is no feature of {self.name} for an input of size {size}.')
         return tuple((max(low, 0), min(high, length - 1)) for (low, high), length in zip(found, size, strict=True))
 
 

@@ -12,7 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mdnc.contribs.torchsummary.record import random_state_kept, unchanged
+from mdnc.contribs.torchsummary.record import random_state_kept, silent, unchanged
+from mdnc.contribs.torchsummary.request import refuse_unreadable
 from mdnc.modules import _checks
 from mdnc.modules.resnet.block import _BlockNd
 from mdnc.modules.resnet.network import _ResNetNd
@@ -66,7 +67,7 @@ def trial(owner: str, net: object, input_size: object, batch_size: object = 1, d
         input_size: Shape of the input without the batch, ``(C, L1, …)`` or a decoder's ``input_size``. For mdnc's
             networks and blocks the channels may be left out, and one int stands for equal sides.
         batch_size: Size of the batch, at least 1.
-        dtype: A floating-point ``torch.dtype``, or ``None``.
+        dtype: ``torch.float16``, ``bfloat16``, ``float32`` or ``float64``, or ``None``.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -74,16 +75,19 @@ def trial(owner: str, net: object, input_size: object, batch_size: object = 1, d
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f'{owner}: net must be a torch.nn.Module, not {type(net).__name__}.')
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise TypeError(f'{owner}: dtype={dtype!r} must be a floating-point torch.dtype, or None.')
+    refuse_unreadable(owner, 'net', net)
+    _checks.inputs(owner, net, 1)
+    kind = None if dtype is None else _checks.dtype(owner, dtype)
     batch = _checks.integer(owner, 'batch_size', batch_size)
-    return Trial(net, (batch, *_input_shape(owner, net, input_size)), dtype)
+    shape = (batch, *_input_shape(owner, net, input_size))
+    _checks.countable(owner, shape)
+    return Trial(net, shape, kind)
 
 
 @contextmanager
 def stand_in(trial: Trial) -> Iterator[StandIn]:
     """Put stand-ins in the place of a network's tensors; the network and the random state stay as they are."""
-    with undisturbed(trial.net), FakeTensorMode(allow_non_fake_inputs=True) as mode, _Moments():  # type: ignore[no-untyped-call]
+    with silent(), undisturbed(trial.net), FakeTensorMode(allow_non_fake_inputs=True) as mode, _Moments():  # type: ignore[no-untyped-call]
         parameters, buffers = (
             {name: _like(mode, tensor, trial.dtype) for name, tensor in named}
             for named in (trial.net.named_parameters(), trial.net.named_buffers())
@@ -103,7 +107,20 @@ def undisturbed(net: nn.Module) -> Iterator[None]:
         if 'torch._dynamo' in sys.modules:  # a compiled network: its graph would hide the parts
             stack.enter_context(torch.compiler.set_stance('force_eager'))
         stack.enter_context(unchanged(net))
+        stack.enter_context(_gradients_kept(net))
         yield
+
+
+@contextmanager
+def _gradients_kept(net: nn.Module) -> Iterator[None]:
+    kept = [(parameter, parameter.grad) for parameter in net.parameters()]
+    try:
+        for parameter, _ in kept:
+            parameter.grad = None  # or a backward pass inside would add to what is there
+        yield
+    finally:
+        for parameter, gradient in kept:
+            parameter.grad = gradient
 
 
 class _Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]

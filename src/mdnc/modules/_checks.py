@@ -4,15 +4,19 @@ Every check takes the name of its owner (the public class or function) first and
 for a wrong type or a ``ValueError`` for a wrong value, naming the argument, the value and what is legal.
 """
 
+import inspect
+import math
 import operator
 from collections.abc import Collection, Iterable, Sequence
 from reprlib import repr as short_repr
 from typing import Any, cast
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 AUTOCAST_DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # what autocast converts among
+DTYPES = (*AUTOCAST_DTYPES, torch.float64)  # what layers compute in
+MOST_VALUES = 2**50  # of one map, a petabyte; torch counts bytes in 63 bits, and maps inside grow
 
 
 def integer(owner: str, name: str, value: object, minimum: int = 1) -> int:
@@ -65,6 +69,54 @@ def word(owner: str, name: str, value: object, legal: Collection[str]) -> str:
     raise error(f'{owner}: {name}={short_repr(value)} must be one of {words}.')
 
 
+def number(owner: str, name: str, value: object, above: float = -math.inf, least: float = -math.inf) -> float:
+    """Return ``value`` as a finite float above one number and at least another; bool is none."""
+    legal = f'above {above:g}' if above > -math.inf else f'of at least {least:g}'
+    if isinstance(value, bool) or getattr(value, 'ndim', 0) != 0 or not hasattr(value, '__float__'):
+        raise TypeError(f'{owner}: {name}={short_repr(value)} must be a finite number {legal}.')
+    found = float(value)
+    if math.isfinite(found) and found > above and found >= least:
+        return found
+    raise ValueError(f'{owner}: {name}={short_repr(value)} must be a finite number {legal}.')
+
+
+def flag(owner: str, name: str, value: object) -> bool:
+    """Return ``value`` if it is True or False."""
+    if isinstance(value, bool):
+        return value
+    raise TypeError(f'{owner}: {name}={short_repr(value)} must be True or False.')
+
+
+def dtype(owner: str, value: object) -> torch.dtype:
+    """Return ``value`` if layers compute in this dtype."""
+    if isinstance(value, torch.dtype) and value in DTYPES:
+        return value
+    raise TypeError(f'{owner}: dtype={short_repr(value)} must be one of {", ".join(map(str, DTYPES))}.')
+
+
+def countable(owner: str, shape: Sequence[int]) -> None:
+    """Refuse an input of more values than any device holds."""
+    if math.prod(shape) > MOST_VALUES:
+        raise ValueError(
+            f'{owner}: an input of shape {short_repr(tuple(shape))} has more than 2^50 values, which no device holds.'
+        )
+
+
+def inputs(owner: str, model: nn.Module, count: int) -> None:
+    """Refuse a module that does not take as many positional inputs."""
+    try:
+        takes = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # compiled modules have none
+        return
+    try:
+        takes.bind(*range(count))
+    except TypeError as error:
+        raise TypeError(
+            f'{owner}: {type(model).__name__} is to take {count} input{"s" * (count != 1)}, but its forward has the '
+            f'arguments {takes}: {error}.'
+        ) from error
+
+
 def spatial_order(owner: str, value: object) -> int:
     """Return the number of spatial axes: 1 (signals), 2 (images) or 3 (volumes)."""
     order = integer(owner, 'order', value)
@@ -81,7 +133,7 @@ def traced(x: object) -> bool:
     """
     if isinstance(x, fx.Proxy) or torch.compiler.is_compiling():
         return True
-    if not isinstance(x, torch.Tensor):
+    if not isinstance(x, torch.Tensor) or x.is_nested:
         return False
     return torch._C._get_tracing_state() is not None or any(isinstance(length, torch.SymInt) for length in x.shape)
 
@@ -98,9 +150,8 @@ def tensor(owner: str, x: Any, shape: Sequence[str | int], weight: torch.Tensor 
     expected = '(' + ', '.join(map(str, shape)) + ')'
     if not isinstance(x, torch.Tensor):
         raise TypeError(f'{owner}: the input must be a torch.Tensor of shape {expected}, not {type(x).__name__}.')
+    dense(owner, 'the input', x)
     got = tuple(x.shape)
-    if x.layout is not torch.strided or x.is_quantized:
-        raise TypeError(f'{owner}: the input must be a dense tensor, not one of layout {x.layout}.')
     if len(got) != len(shape):
         raise ValueError(f'{owner}: the input has shape {got}, but {expected} is needed (B is the batch size).')
     if any(isinstance(want, int) and want != have for want, have in zip(shape, got, strict=True)):
@@ -108,6 +159,13 @@ def tensor(owner: str, x: Any, shape: Sequence[str | int], weight: torch.Tensor 
     if 0 in got:
         raise ValueError(f'{owner}: the input has shape {got}, which is empty; every length must be at least 1.')
     _check_kind(owner, x, weight)
+
+
+def dense(owner: str, name: str, x: torch.Tensor) -> None:
+    """Refuse nested, sparse and quantized tensors."""
+    if x.is_nested or x.layout is not torch.strided or x.is_quantized:
+        kind = 'nested' if x.is_nested else 'quantized' if x.is_quantized else f'of layout {x.layout}'
+        raise TypeError(f'{owner}: {name} must be a dense tensor, and this one is {kind}.')
 
 
 def _check_kind(owner: str, x: torch.Tensor, weight: torch.Tensor | None) -> None:

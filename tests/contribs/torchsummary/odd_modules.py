@@ -154,7 +154,9 @@ WRAPS = {
     'dataclass': (lambda y: Pair(y), [[-1, 4]]),
     'object': (lambda y: SimpleNamespace(logits=y, loss=y.mean()), [[-1, 4], []]),
     'holds itself': (Knot, [[-1, 4]]),
-    'not the batch first': (lambda y: y.T, [[4, 2]]),
+    'not the batch first': (lambda y: y.T, [[-1, 2]]),
+    'joined along the batch': (lambda y: torch.cat((y, y)), [[-1, 4]]),
+    'without a batch': (lambda y: y[0], [[-1]]),
 }
 
 ROW_PARAMETERS = {

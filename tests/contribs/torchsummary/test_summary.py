@@ -144,7 +144,8 @@ def test_no_input_at_all_and_one_number_a_sample():
         def forward(self, *inputs):
             return torch.ones(3) * len(inputs)
 
-    assert rows(summary_string(Constant(), [])[0]) == [('Constant-1', '[3]', 0)]
+    assert rows(summary_string(Constant(), [])[0]) == [('Constant-1', '[-1]', 0)]
+    assert rows(summary_string(Constant(), [], batch_size=7)[0]) == [('Constant-1', '[7]', 0)]
     assert rows(summary_string(nn.ReLU(), ())[0]) == [('ReLU-1', '[-1]', 0)]
 
 
@@ -278,6 +279,14 @@ BAD = {
         ValueError,
         'one dtype for each of the 1 inputs',
     ),
+    'no input': ((LINEAR, []), {}, TypeError, r'Linear is to take 0 inputs, but its forward has the arguments \(input'),
+    'two inputs': ((LINEAR, [(3,), (3,)]), {}, TypeError, 'Linear is to take 2 inputs'),
+    'a dictionary as size': ((LINEAR, {}), {}, TypeError, r'summary: input_size=\{\} must be one size'),
+    'a set as size': ((LINEAR, {3}), {}, TypeError, r'summary: input_size=\{3\} must be one size'),
+    'more than is counted': ((LINEAR, (3, 10**20)), {'device': 'meta'}, ValueError, r'has more than 2\^50 values'),
+    'a batch beyond counting': ((LINEAR, (3,), 10**20), {}, ValueError, r'an input of shape \(10+, 3\) has more than'),
+    'a quantized dtype': ((LINEAR, (3,)), {'dtypes': [torch.quint8]}, ValueError, 'torch.quint8, of which no input'),
+    'a dtype of bits': ((LINEAR, (3,)), {'dtypes': [torch.bits8]}, ValueError, 'torch.bits8, of which no input'),
     'a word as dtype': ((LINEAR, (3,)), {'dtypes': ['float32']}, TypeError, "dtypes holds 'float32'"),
 }
 
@@ -286,6 +295,24 @@ BAD = {
 def test_bad_arguments_are_named(arguments, options, error, words):
     with pytest.raises(error, match=words):
         summary_string(*arguments, **options)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize('device', [None, 'meta'])
+def test_networks_of_half_types(dtype, device):
+    net = resnet.EncoderNet2d(4, [1, 1])
+    text, counts = summary_string(net, (1, 9, 8))
+    assert summary_string(net.to(dtype), (1, 9, 8), device=device) == (text, counts)
+    with pytest.raises(TypeError, match=f'input has dtype torch.float32, but the parameters have {dtype}'):
+        summary_string(net, (1, 9, 8), dtypes=[torch.float32], device=device)
+
+
+@pytest.mark.parametrize('device', [None, 'meta'])
+def test_an_error_of_the_model_is_its_own(device, caplog):
+    with pytest.raises(RuntimeError) as caught:
+        summary_string(nn.Linear(3, 2), (5,), device=device)
+    assert 'no values' not in str(caught.value)
+    assert not caplog.records
 
 
 @pytest.mark.filterwarnings('ignore:.*torch.jit.script.*is deprecated:DeprecationWarning')

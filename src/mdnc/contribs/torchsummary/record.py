@@ -1,21 +1,25 @@
 """One run of a model and the facts of each call in it. The run leaves the model and everything else as they were."""
 
+import copy
 import dataclasses
+import logging
 import random
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from mdnc.contribs.torchsummary.request import OWNER, Request, Size
 
 ROWLESS = (nn.Sequential, nn.ModuleList)
+UNKNOWN_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Call:
 
     Args:
         name: Class of the module.
-        shapes: Shape of each tensor that it gave; the batch is -1 where it was left open.
+        shapes: Shape of each tensor that it gave, with the batch that was asked for as its first length.
         parameters: Values of the module's own parameters that no earlier call has counted.
     """
 
@@ -72,10 +76,9 @@ def record(model: nn.Module, request: Request) -> Record:
 
 def _run(model: nn.Module, request: Request) -> None:
     try:
-        model(*request.inputs())
-    except RuntimeError as error:
-        if not request.stand_ins:
-            raise
+        with silent():
+            model(*request.inputs())
+    except UNKNOWN_VALUES as error:
         raise RuntimeError(f"{OWNER}: with device='meta' there are no values, and the model fails: {error}") from error
 
 
@@ -104,8 +107,7 @@ class _Recorder:
             caller, inner = self._running.pop()
             found += inner
         if not isinstance(module, ROWLESS):
-            shapes = tuple(self._shape(tensor) for tensor in tensors(output))
-            self.calls.append(Call(type(module).__name__, shapes, sum(found)))
+            self.calls.append(Call(type(module).__name__, self._shapes(output), sum(found)))
         elif self._running:
             # Parameters that a container itself holds stand in the row of the module that called it.
             self._running[-1][1].extend(found)
@@ -115,30 +117,37 @@ class _Recorder:
         self._counted.update(map(id, fresh))
         return sum(parameter.numel() for parameter in fresh)
 
-    def _shape(self, tensor: Tensor) -> Size:
-        shape = tuple(tensor.shape)
-        if shape and shape[0] == self._request.batch_run:
-            return (self._request.batch_size, *shape[1:])
-        return shape
+    def _shapes(self, output: Any) -> tuple[Size, ...]:
+        return tuple(shape for tensor in _leaves(output) for shape in self._of(tensor))
+
+    def _of(self, tensor: Tensor) -> Iterator[Size]:
+        if tensor.is_nested:
+            yield from (tuple(sample.shape) for sample in tensor.unbind())  # samples differ, and have no batch
+        else:
+            # The first length is printed as the batch, whatever it is: that is the documented format.
+            yield (self._request.batch_size, *tensor.shape[1:]) if tensor.dim() else ()
 
 
-def tensors(output: Any, _seen: frozenset[int] = frozenset()) -> Iterator[Tensor]:
-    """The tensors in an output of any make: nested, in mappings, in the fields of objects; in order."""
-    if isinstance(output, Tensor) and not output.is_nested:
+def tensors(output: Any) -> Iterator[Tensor]:
+    """The tensors in an output of any make: in lists, mappings, fields of objects, nested tensors; in order."""
+    for tensor in _leaves(output):
+        yield from tensor.unbind() if tensor.is_nested else (tensor,)
+
+
+def _leaves(output: Any, _seen: frozenset[int] = frozenset()) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
         yield output
         return
     if id(output) in _seen:  # an object that holds itself
         return
     for item in _parts(output):
-        yield from tensors(item, _seen | {id(output)})
+        yield from _leaves(item, _seen | {id(output)})
 
 
 def _parts(output: Any) -> Iterator[Any]:
     if isinstance(output, (type, nn.Module)):
         return
-    if isinstance(output, Tensor):
-        yield from output.unbind()  # a nested tensor: its samples differ in shape
-    elif isinstance(output, Mapping):
+    if isinstance(output, Mapping):
         yield from output.values()
     elif isinstance(output, (list, tuple, set, frozenset)):
         yield from output
@@ -154,21 +163,29 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
     The copies, rather than values written back, keep a graph valid that waits for its backward pass.
     """
-    kept = [pair for module in model.modules() for pair in _dictionaries(module)]
+    kept = [put_back for module in model.modules() for put_back in _kept(module)]
     try:
         _copy_buffers(model)
         yield
     finally:
-        for dictionary, content in kept:
-            dictionary.clear()
-            dictionary.update(content)
+        for put_back in kept:
+            put_back()
 
 
-def _dictionaries(module: nn.Module) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def _kept(module: nn.Module) -> Iterator[Callable[[], None]]:
     own = vars(module)
-    for dictionary in (own, *own.values()):
-        if type(dictionary) in (dict, OrderedDict):  # parameters, buffers, children, hooks
-            yield dictionary, dict(dictionary)
+    for held in (own, *own.values()):
+        # Parameters, buffers, children and hooks are in dictionaries; what else a module notes, in lists and sets.
+        if type(held) in (dict, OrderedDict, list, set):
+            yield partial(_put_back, held, copy.copy(held))
+
+
+def _put_back(held: Any, content: Any) -> None:
+    held.clear()
+    if isinstance(held, list):
+        held.extend(content)
+    else:
+        held.update(content)
 
 
 def _copy_buffers(model: nn.Module) -> None:
@@ -177,6 +194,17 @@ def _copy_buffers(model: nn.Module) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = copies[id(buffer)]
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Keep back the traceback that torch logs beside an error on stand-ins."""
+    logger = logging.getLogger('torch._subclasses.fake_tensor')
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 @contextmanager

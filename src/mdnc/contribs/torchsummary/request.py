@@ -1,6 +1,6 @@
 """What a summary is asked for: the arguments, checked and as plain data."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,34 +52,38 @@ def request(model: object, input_size: object, batch_size: object, device: objec
     """Check the arguments of ``summary``; the words are there."""
     if not isinstance(model, nn.Module):
         raise TypeError(f'{OWNER}: model must be a torch.nn.Module, not {type(model).__name__}.')
-    _refuse_unreadable(model)
-    sizes = _sizes(input_size)
+    refuse_unreadable(OWNER, 'model', model)
+    sizes, batch = _sizes(input_size), _batch_size(batch_size)
+    _checks.inputs(OWNER, model, len(sizes))
+    for size in sizes:
+        _checks.countable(OWNER, (abs(batch), *size))
     asked = None if device is None else usable_device(device)
     place = _place(model, asked)
     return Request(
         sizes=sizes,
-        batch_size=_batch_size(batch_size),
+        batch_size=batch,
         device=place,
         dtypes=_dtypes(dtypes, model, len(sizes)),
         stand_ins=asked == torch.device('meta') != place,
     )
 
 
-def _refuse_unreadable(model: nn.Module) -> None:
+def refuse_unreadable(owner: str, name: str, model: nn.Module) -> None:
+    """Refuse a module whose parameters have no shape yet, or whose calls cannot be seen."""
     lazy = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if is_lazy(tensor)]
     if lazy:
         raise ValueError(
-            f'{OWNER}: model has parameters without a shape yet: {", ".join(lazy)}. Run it once on a real input first.'
+            f'{owner}: {name} has parameters without a shape yet: {", ".join(lazy)}. Run it once on a real input first.'
         )
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ValueError(
-            f'{OWNER}: model holds a ScriptModule, which hides its calls; give the module it was made from.'
+            f'{owner}: {name} holds a ScriptModule, which hides its calls; give the module it was made from.'
         )
 
 
 def _sizes(input_size: object) -> tuple[Size, ...]:
     legal = 'one size, for example (3, 64, 63), or a sequence of sizes, one for each input'
-    if isinstance(input_size, (str, bytes)) or not isinstance(input_size, Iterable):
+    if isinstance(input_size, (str, bytes, Mapping, Set)) or not isinstance(input_size, Iterable):
         raise TypeError(f'{OWNER}: input_size={input_size!r} must be {legal}.')
     items = list(input_size)
     # () is the size of an input that is one number a sample, [] no input at all.
@@ -99,15 +103,15 @@ def _batch_size(value: object) -> int:
     return number
 
 
-def usable_device(value: object) -> torch.device:
+def usable_device(value: object, owner: str = OWNER) -> torch.device:
     """The device that a word, an index or a ``torch.device`` names, if tensors can be made there."""
     if isinstance(value, bool) or not isinstance(value, (str, int, torch.device)):
-        raise TypeError(f'{OWNER}: device={value!r} must be a device, for example "cpu", "cuda:0" or "meta", or None.')
+        raise TypeError(f'{owner}: device={value!r} must be a device, for example "cpu", "cuda:0" or "meta", or None.')
     try:
         return torch.empty(0, device=value).device  # also turns 'cuda' into 'cuda:0'
     except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
         reason = str(error).splitlines()[0]
-        raise ValueError(f'{OWNER}: device={str(value)!r} cannot be used here: {reason}') from error
+        raise ValueError(f'{owner}: device={str(value)!r} cannot be used here: {reason}') from error
 
 
 def _place(model: nn.Module, asked: torch.device | None) -> torch.device:
@@ -145,4 +149,8 @@ def _dtype(value: object) -> torch.dtype:
         raise TypeError(
             f'{OWNER}: dtypes holds {value!r}, but a torch.dtype or the like of torch.FloatTensor is needed.'
         )
+    try:
+        torch.zeros(1).to(dtype)
+    except RuntimeError as error:  # quantized ones, and those that only name a number of bits
+        raise ValueError(f'{OWNER}: dtypes holds {value!r}, of which no input can be made.') from error
     return dtype

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ from mdnc.cli import main
 from mdnc.training.checkpoint import newest
 
 pytestmark = pytest.mark.filterwarnings('ignore::DeprecationWarning', 'ignore::FutureWarning')
+
+FEW = ['--trainer.max_epochs', '1', '--trainer.limit_train_batches', '1', '--trainer.limit_test_batches', '0']
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +68,7 @@ def test_a_run_leaves_configuration_figures_checkpoints_and_pictures(finished):
     assert {'step', 'seconds', 'lr', 'train/loss', 'val/loss', 'val/accuracy'} <= set(rows[0])
     assert 0 <= json.loads((finished / 'test.json').read_text())['test/accuracy'] <= 1
     config = yaml.safe_load((finished / 'config.yaml').read_text())
-    assert config['trainer']['default_root_dir'] == str(finished)
+    assert config['trainer']['default_root_dir'] is None
     assert config['keeper'] == {'every_minutes': 10.0, 'keep': 2}
 
 
@@ -111,8 +116,6 @@ def test_a_run_without_checkpoint_starts_over(recipe, tmp_path, capsys):
 
 
 def test_a_damaged_checkpoint_is_passed_over_by_name(finished, tmp_path):
-    import shutil
-
     run_dir = tmp_path / 'copy'
     shutil.copytree(finished, run_dir)
     bad, _ = newest(run_dir)
@@ -190,11 +193,150 @@ def test_a_folder_with_a_run_is_not_trained_over(recipe, finished, capsys):
     assert f'holds a run already; go on with it by --continue {finished}' in capsys.readouterr().err
 
 
+def test_a_run_is_the_folder_it_lies_in(recipe, finished, tmp_path, monkeypatch, capsys):
+    copy = tmp_path / 'copy'
+    shutil.copytree(finished, copy)
+    config = yaml.safe_load((copy / 'config.yaml').read_text())
+    config['trainer']['default_root_dir'] = str(finished)  # as the first version wrote it
+    (copy / 'config.yaml').write_text(yaml.safe_dump(config))
+    (copy / 'checkpoints/best.ckpt').unlink()
+    (copy / 'checkpoints/step-000000010.ckpt').unlink()
+    before = (finished / 'test.json').read_bytes()
+    for place, name in ((tmp_path, 'copy'), (copy, '.'), (copy, 'config.yaml'), (tmp_path, 'copy/config.yaml')):
+        monkeypatch.chdir(place)
+        assert main(['test', '--config', name]) == 0
+        assert json.loads((copy / 'test.json').read_text())['checkpoint'] == 'step-000000005.ckpt'
+        (copy / 'test.json').unlink()
+    monkeypatch.chdir(copy)
+    assert main(['predict', '--config', '.']) == 0
+    assert (copy / 'predictions.h5').is_file()
+    assert (finished / 'test.json').read_bytes() == before
+    assert not (finished / 'predictions.h5').exists()
+    assert main(['fit', '--config', '.']) == 2
+    assert 'holds a run already' in capsys.readouterr().err
+
+
+def test_a_recipe_may_be_called_config_yaml(recipe, tmp_path, monkeypatch):
+    (tmp_path / 'config.yaml').write_text(recipe.read_text())
+    monkeypatch.chdir(tmp_path)
+    assert main(['fit', '--config', 'config.yaml', *FEW]) == 0
+    assert (tmp_path / 'runs/config/checkpoints/best.ckpt').is_file()
+
+
+def test_figures_of_a_run_may_go_elsewhere_but_not_to_another_run(finished, tmp_path, capsys):
+    assert main(['test', '--config', str(finished), '--trainer.default_root_dir', str(tmp_path / 'new')]) == 0
+    assert (tmp_path / 'new/test.json').read_bytes() == (finished / 'test.json').read_bytes()
+    shutil.copytree(finished, tmp_path / 'other')
+    other = str(tmp_path / 'other')
+    assert main(['test', '--config', str(finished), '--trainer.default_root_dir', other]) == 2
+    assert main(['fit', '--continue', str(finished), '--trainer.default_root_dir', other]) == 2
+    assert capsys.readouterr().err.count('two runs are named') == 2
+    assert main(['test', '--config', str(finished), '--config', other]) == 2
+    assert '--config names several runs' in capsys.readouterr().err
+
+
+REFUSED = [
+    (['--data.inputs', '/no/such/file.npy'], 'no file or folder is called'),
+    (['--model.network.arguments.channel', '8'], 'of another network'),
+    (['--data.split.val', '0.3'], 'data.split is {'),
+    (['--data.normalise', 'false'], 'data.normalise is True in'),
+    (['--data.classes', '[a,b]'], 'data.classes is None in'),
+    (['--data.seed', '3'], 'data.seed is 0 in'),
+    (['--seed_everything', '3'], 'seed_everything is 0 in'),
+    (['--model.optimizer', 'torch.optim.SGD', '--trainer.max_epochs', '4'], 'trained by AdamW, the configuration'),
+]
+
+
+@pytest.mark.parametrize(('words', 'text'), REFUSED, ids=lambda value: value[0] if isinstance(value, list) else '')
+def test_a_refused_continue_leaves_the_run_as_it_was(finished, tmp_path, capsys, words, text):
+    copy = tmp_path / 'copy'
+    shutil.copytree(finished, copy)
+    before = {path: path.read_bytes() for path in copy.rglob('*') if path.is_file()}
+    assert main(['fit', '--continue', str(copy), *words]) in (1, 2)
+    assert text in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in copy.rglob('*') if path.is_file()} == before
+
+
+def test_what_is_configured_on_the_way_is_what_the_run_does(recipe, tmp_path):
+    place = ['--trainer.default_root_dir', str(tmp_path)]
+    words = ['--model.schedule', 'constant', '--trainer.max_epochs', '1']
+    assert main(['fit', '--config', str(recipe), *place, *words]) == 0
+    words = ['--model.lr', '0.002', '--model.weight_decay', '0.3', '--trainer.max_epochs', '2']
+    assert main(['fit', '--continue', str(tmp_path), *words]) == 0
+    groups = torch.load(newest(tmp_path)[0], weights_only=True)['optimizer_states'][0]['param_groups']
+    assert [(group['lr'], group['weight_decay']) for group in groups] == [(0.002, 0.3), (0.002, 0.0)]
+    with (tmp_path / 'metrics.csv').open() as file:
+        assert [float(row['lr']) for row in csv.DictReader(file)] == [0.01, 0.002]
+    saved = yaml.safe_load((tmp_path / 'config.yaml').read_text())
+    assert saved['model']['init_args']['lr'] == 0.002
+
+
+@pytest.mark.parametrize('verb', ['validate', 'test', 'predict'])
+def test_what_the_checkpoint_says_of_the_data_is_not_said_otherwise(finished, capsys, verb):
+    assert main([verb, '--config', str(finished), '--data.normalise', 'false']) == 2
+    assert 'data.normalise is True in' in capsys.readouterr().err
+
+
+@pytest.fixture
+def neighbour():
+    """Another process, which trains in a folder as far as others can see."""
+    started = []
+
+    def claims(folder):
+        code = 'import sys; from mdnc.training.claim import claim; claim(sys.argv[1]); print(1, flush=True); input()'
+        command = [sys.executable, '-W', 'ignore', '-c', code, str(folder)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout.readline() == b'1\n'
+        return process
+
+    yield claims
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_folder_is_trained_in_by_one_process_at_a_time(recipe, finished, tmp_path, monkeypatch, capsys, neighbour):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, tmp_path / 'run')
+    other = neighbour(tmp_path / 'run')
+    neighbour(tmp_path / 'runs/bumps')
+    for words in (
+        ['--continue', 'run'],
+        ['--config', str(recipe), '--continue', 'run'],
+        ['--config', str(recipe), '--trainer.default_root_dir', 'run'],
+    ):
+        assert main(['fit', *words]) == 2
+        assert f'run is being trained already, by process {other.pid} on ' in capsys.readouterr().err
+    assert main(['fit', '--config', str(recipe), *FEW]) == 0
+    assert sorted(path.name for path in (tmp_path / 'runs').iterdir()) == ['bumps', 'bumps-2']
+    assert [path.name for path in (tmp_path / 'runs/bumps').iterdir()] == ['.lock']
+    other.kill()
+    other.communicate()
+    assert main(['fit', '--continue', 'run']) == 0, 'the claim of a killed process is gone'
+    assert not (tmp_path / 'run/.lock').exists()
+
+
+def test_a_refused_start_leaves_no_folder(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(['fit', '--config', str(recipe), '--keeper.keep', '1']) == 2
+    assert not list((tmp_path / 'runs').iterdir())
+
+
+def test_parts_of_killed_runs_are_swept_and_others_parts_spared(finished, tmp_path):
+    copy = tmp_path / 'copy'
+    shutil.copytree(finished, copy)
+    names = ['.config.yaml.x.mdnc-part', '.metrics.csv.x.mdnc-part', '.results.png.x.mdnc-part', '.lr_find_x.ckpt']
+    for name in [*names, '.predictions.h5.0.mdnc-part']:
+        (copy / name).touch()
+    assert main(['fit', '--continue', str(copy)]) == 0
+    assert [path.name for path in copy.glob('.*')] == ['.predictions.h5.0.mdnc-part']
+
+
 def test_without_a_folder_runs_are_named_after_the_recipe(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    few = ['--trainer.max_epochs', '1', '--trainer.limit_train_batches', '1', '--trainer.limit_test_batches', '0']
     for _ in range(2):
-        assert main(['fit', '--config', str(recipe), *few]) == 0
+        assert main(['fit', '--config', str(recipe), *FEW]) == 0
     assert sorted(path.name for path in (tmp_path / 'runs').iterdir()) == ['bumps', 'bumps-2']
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mdnc
+from mdnc._bundle import BEST
 from mdnc.cli import UsageError
 
 CONFIG = 'config.yaml'
@@ -15,6 +16,7 @@ class Request(NamedTuple):
 
     configs: list[Path]
     run_dir: Path | None  # of --continue
+    named: Path | None  # the run that --config names: it is the folder it lies in, whatever is written there
     checkpoint: Path | None
     output: Path | None
     rest: list[str]
@@ -23,7 +25,8 @@ class Request(NamedTuple):
     def words(self) -> list[str]:
         """The arguments for the configuration's parser."""
         words = [word for config in self.configs for word in ('--config', str(config))]
-        place = [] if self.run_dir is None else ['--trainer.default_root_dir', str(self.run_dir)]
+        run_dir = self.run_dir or self.named
+        place = [] if run_dir is None else ['--trainer.default_root_dir', str(run_dir)]
         return [*words, *place, *self.rest]
 
 
@@ -45,7 +48,20 @@ def read_request(argv: list[str]) -> Request:
     shown_only = [word for word in rest if word == '-h' or word.split('=')[0].endswith(('help', '--print_config'))]
     if not configs and not shown_only:
         raise UsageError(f'--config is missing: a recipe file, a run folder, or one of {", ".join(recipe_names())}')
-    return Request(configs, own.run_dir, own.ckpt_path, own.output, rest)
+    return Request(configs, own.run_dir, _named_run(own.config), own.ckpt_path, own.output, rest)
+
+
+def _named_run(names: list[str]) -> Path | None:
+    paths = {find_config(name).parent for name in names if _is_run(Path(name))}
+    runs = {path.resolve(): path for path in sorted(paths)}
+    if len(runs) > 1:
+        raise UsageError(f'--config names several runs: {", ".join(str(path) for path in runs.values())}; name one')
+    return next(iter(runs.values()), None)
+
+
+def _is_run(path: Path) -> bool:
+    # A recipe may be called config.yaml too; beside the file of a run there are its checkpoints.
+    return (path / CONFIG).is_file() or (path.name == CONFIG and (path.parent / BEST.parent).is_dir())
 
 
 def _saved_config(run_dir: Path) -> Path:

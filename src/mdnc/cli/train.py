@@ -1,10 +1,15 @@
 """`mdnc fit | validate | test | predict`: a configuration in LightningCLI's syntax → task, data, trainer → a run."""
 
+import contextlib
+import functools
+import itertools
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import yaml
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -14,6 +19,7 @@ from mdnc.cli import UsageError
 from mdnc.cli.recipe import CONFIG, Request, read_request
 from mdnc.training import run
 from mdnc.training.checkpoint import FOLDER, numbered
+from mdnc.training.claim import TakenError, claimed, is_first_process
 from mdnc.training.guard import Guard
 from mdnc.training.keeper import Keeper
 from mdnc.training.signals import leave_at_once
@@ -23,9 +29,10 @@ from mdnc.training.tasks import Task
 class _Command(LightningCLI):
     """Task, data and trainer of one configuration; `run_dir` is known before they are made."""
 
-    def __init__(self, verb: str, request: Request) -> None:
+    def __init__(self, verb: str, request: Request, claims: contextlib.ExitStack) -> None:
         self.verb = verb
         self.request = request
+        self.claims = claims
         super().__init__(
             Task,
             L.LightningDataModule,
@@ -55,30 +62,59 @@ class _Command(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config['trainer']
-        name = self.request.configs[0].stem
-        config['default_root_dir'] = str(config['default_root_dir'] or _place(name, free=self.verb == 'fit'))
-        self.run_dir = Path(config['default_root_dir'])
-        if self.verb == 'fit' and self.request.run_dir is None and numbered(self.run_dir / FOLDER):
-            raise UsageError(
-                f'{self.run_dir} holds a run already; go on with it by --continue {self.run_dir}, or choose another '
-                '--trainer.default_root_dir'
-            )
+        given = config['default_root_dir']
+        self.run_dir = self._given(Path(given)) if given else self._chosen(Path('runs'), self.request.configs[0].stem)
+        config['default_root_dir'] = str(self.run_dir)
+
+    def _given(self, place: Path) -> Path:
+        """The folder that was named, if this command may use it."""
+        meant = self.request.run_dir or self.request.named
+        other = meant is not None and place.resolve() != meant.resolve()
+        if other and (self.request.run_dir or numbered(place / FOLDER)):
+            raise UsageError(f'two runs are named, {meant} and --trainer.default_root_dir {place}: name one of them')
+        if self.verb == 'fit':
+            self._claim(place)
+            if self.request.run_dir is None and numbered(place / FOLDER):
+                raise UsageError(
+                    f'{place} holds a run already; go on with it by --continue {place}, or choose another '
+                    '--trainer.default_root_dir'
+                )
+        return place
+
+    def _chosen(self, parent: Path, name: str) -> Path:
+        """runs/digits, runs/digits-2, …: the first without a checkpoint, which nobody else trains in; or the last."""
+        places = [parent / name]
+        while numbered(places[-1] / FOLDER):
+            places.append(parent / f'{name}-{len(places) + 1}')
+        if self.verb != 'fit':
+            return places[-2] if len(places) > 1 else places[0]
+        for number in itertools.count(len(places)):
+            place = parent / (name if number == 1 else f'{name}-{number}')
+            with contextlib.suppress(TakenError):
+                self._claim(place)
+                if not numbered(place / FOLDER):
+                    return place
+        raise AssertionError
+
+    def _claim(self, place: Path) -> None:
+        if is_first_process():
+            self.claims.enter_context(claimed(place))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         place = config.pop('default_root_dir')
         theirs = [*(config.pop('callbacks', None) or []), *callbacks]
         return run.make_trainer(place, callbacks=theirs, plugins=config.pop('plugins', None) or (), **config)
 
-    def save_config(self) -> None:
-        """Keep the full configuration beside the results."""
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.run_dir / CONFIG) as file:
-            file.write(self.parser.dump(self.config, skip_none=False).encode())
+    def full_config(self) -> str:
+        """All that was configured, but for the folder: a run is the folder it lies in, wherever that is moved."""
+        config = self.config.clone()
+        config['trainer']['default_root_dir'] = None
+        return str(self.parser.dump(config, skip_none=False))
 
     @property
     def checkpoint(self) -> Path:
         """The checkpoint that was given, or the best of the run."""
-        return self.request.checkpoint or run.best_checkpoint(self.run_dir)
+        return self.request.checkpoint or run.best_checkpoint(self.request.named or self.run_dir)
 
 
 _ABOUT = {
@@ -87,16 +123,6 @@ _ABOUT = {
     'test': 'Figures and pictures of a checkpoint (--ckpt_path, else the best of the run) on the test part.',
     'predict': 'Write the outputs of a checkpoint (--ckpt_path, else the best of the run) to --output FILE.h5 or .npz.',
 }
-
-
-def _place(name: str, free: bool) -> Path:
-    # runs/digits, runs/digits-2, …: the first that holds no checkpoint yet, or the last that does. All processes of a
-    # run look before any of them has written one, so they agree.
-    number, place = 1, Path('runs') / name
-    while numbered(place / FOLDER):
-        number, last = number + 1, place
-        place = Path('runs') / f'{name}-{number}'
-    return place if free or number == 1 else last
 
 
 # jsonargparse lists every type that a value might have had; what the user did wrong is a line or two of it.
@@ -120,45 +146,91 @@ def _reason(error: Exception) -> str:
     return text
 
 
-def _command(verb: str, argv: list[str]) -> _Command:
+class _Record(L.Callback):
+    """Keeps the configuration beside the results, when all is known to fit: after a checkpoint was taken up."""
+
+    def __init__(self, command: _Command) -> None:
+        self._command = command
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            with whole_file(Path(trainer.default_root_dir) / CONFIG) as file:
+                file.write(self._command.full_config().encode())
+
+
+# What a checkpoint says of the data, whatever is configured; and what, changed on the way, would give a run's samples
+# to other parts, or another order.
+_LEARNT = ('model.class_path', 'data.init_args.normalise', 'data.init_args.classes')
+_FIXED = (*_LEARNT, 'seed_everything', 'data.class_path', 'data.init_args.seed', 'data.init_args.split')
+
+
+def _refuse_other_run(command: _Command, names: Sequence[str]) -> None:
+    path = (command.request.named or command.run_dir) / CONFIG
+    if not path.is_file():
+        return
+    saved, given = yaml.safe_load(path.read_text()), yaml.safe_load(command.full_config())
+    for name in names:
+        before, now = (functools.reduce(_part, name.split('.'), config) for config in (saved, given))
+        if before != now and before is not ...:
+            raise UsageError(
+                f'{name.replace(".init_args", "")} is {before!r} in {path}, and cannot become {now!r} '
+                'in this run; start another one'
+            )
+
+
+def _part(config: Any, name: str) -> Any:
+    return config.get(name, ...) if isinstance(config, dict) else ...
+
+
+@contextlib.contextmanager
+def _command(verb: str, argv: list[str]) -> Iterator[_Command]:
     leave_at_once()
     run.quieten()
     request = read_request(argv)
     if request.checkpoint and not request.checkpoint.is_file():
-        raise UsageError(f'--ckpt_path: there is no checkpoint {request.checkpoint}')
-    try:
-        return _Command(verb, request)
-    except (ArgumentError, ValueError, TypeError, OSError, MisconfigurationException) as error:
-        raise UsageError(_reason(error)) from error
+        what = 'a folder, no checkpoint:' if request.checkpoint.is_dir() else 'no checkpoint'
+        raise UsageError(f'--ckpt_path: there is {what} {request.checkpoint}')
+    with contextlib.ExitStack() as claims:
+        try:
+            command = _Command(verb, request, claims)
+        except (ArgumentError, ValueError, TypeError, OSError, MisconfigurationException, TakenError) as error:
+            raise UsageError(_reason(error)) from error
+        try:
+            if verb != 'fit' and request.named is not None:
+                _refuse_other_run(command, _LEARNT)
+            yield command
+        except (MisconfigurationException, TakenError) as error:
+            raise UsageError(str(error)) from error
 
 
 def fit(argv: list[str]) -> int:
     """Train; with ``--continue`` from the newest good checkpoint of the run, if it has one."""
-    command = _command('fit', argv)
-    start = command.request.checkpoint
-    if command.request.run_dir is not None:
-        start = start or run.start_point(command.run_dir)
-        print(
-            f'continuing from {start}' if start else f'{command.run_dir} has no checkpoint yet: starting over',
-            flush=True,
-        )
-    if command.trainer.is_global_zero:
-        command.save_config()
-    run.fit(command.trainer, command.model, command.datamodule, start)
+    with _command('fit', argv) as command:
+        start = command.request.checkpoint
+        if command.request.run_dir is not None:
+            start = start or run.start_point(command.run_dir)
+            print(
+                f'continuing from {start}' if start else f'{command.run_dir} has no checkpoint yet: starting over',
+                flush=True,
+            )
+            if start:
+                _refuse_other_run(command, _FIXED)
+        command.trainer.callbacks.append(_Record(command))  # type: ignore[attr-defined]
+        run.fit(command.trainer, command.model, command.datamodule, start)
     return 0
 
 
 def validate(argv: list[str]) -> int:
     """Print a checkpoint's figures on the validation part."""
-    command = _command('validate', argv)
-    command.trainer.validate(command.model, datamodule=command.datamodule, ckpt_path=command.checkpoint)
+    with _command('validate', argv) as command:
+        command.trainer.validate(command.model, datamodule=command.datamodule, ckpt_path=command.checkpoint)
     return 0
 
 
 def test(argv: list[str]) -> int:
     """Print a checkpoint's figures on the test part and draw its pictures."""
-    command = _command('test', argv)
-    run.test(command.trainer, command.model, command.datamodule, command.checkpoint)
+    with _command('test', argv) as command:
+        run.test(command.trainer, command.model, command.datamodule, command.checkpoint)
     return 0
 
 
@@ -166,11 +238,11 @@ def predict(argv: list[str]) -> int:
     """Write a checkpoint's outputs with the samples' names."""
     from mdnc.training.prediction import PredictionWriter
 
-    command = _command('predict', argv)
-    output = command.request.output or command.run_dir / 'predictions.h5'
-    command.trainer.callbacks.append(PredictionWriter(output))  # type: ignore[attr-defined]
-    command.trainer.predict(
-        command.model, datamodule=command.datamodule, ckpt_path=command.checkpoint, return_predictions=False
-    )
-    print(f'written: {output}')
+    with _command('predict', argv) as command:
+        output = command.request.output or command.run_dir / 'predictions.h5'
+        command.trainer.callbacks.append(PredictionWriter(output))  # type: ignore[attr-defined]
+        command.trainer.predict(
+            command.model, datamodule=command.datamodule, ckpt_path=command.checkpoint, return_predictions=False
+        )
+        print(f'written: {output}')
     return 0

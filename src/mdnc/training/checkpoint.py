@@ -18,6 +18,9 @@ from mdnc._plain import plain
 
 FOLDER = 'checkpoints'
 BEST = 'best.ckpt'
+# What a killed run leaves in its folder: parts of its own files, and what Lightning's finders put aside.
+_WRITTEN = [f'.{name}.*{PART_SUFFIX}' for name in ('config.yaml', 'metrics.csv', 'network.txt', 'test.json', '*.png')]
+_WRITTEN += ['.lr_find_*.ckpt', '.scale_batch_size_*.ckpt']
 _NUMBERED = re.compile(r'step-(\d+)\.ckpt')
 
 
@@ -60,6 +63,13 @@ def sweep(folder: Path) -> None:
     """Remove what a killed process left half-written."""
     for part in folder.glob(f'.*{PART_SUFFIX}'):
         part.unlink(missing_ok=True)
+
+
+def sweep_run(run_dir: Path) -> None:
+    """The same beside the checkpoints, sparing what another command may be writing there, as predictions."""
+    for name in _WRITTEN:
+        for part in run_dir.glob(name):
+            part.unlink(missing_ok=True)
 
 
 def newest(run_dir: str | os.PathLike[str]) -> tuple[Path | None, list[str]]:

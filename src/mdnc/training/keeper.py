@@ -11,7 +11,8 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 
 from mdnc.training.chance import metric_sums, take_up_metrics
-from mdnc.training.checkpoint import BEST, FOLDER, check_saves, keep_as, numbered, sweep
+from mdnc.training.checkpoint import BEST, FOLDER, check_saves, keep_as, numbered, sweep, sweep_run
+from mdnc.training.claim import claim, release
 from mdnc.training.history import History
 from mdnc.training.signals import Wish, Wishes
 
@@ -44,6 +45,7 @@ class Keeper(Checkpoint):
         self._leaving = Wish.NOTHING
         self._validated = self._epoch_over = self._validating = False
         self._folder = Path()
+        self._claimed = False
 
     def state_dict(self) -> dict[str, Any]:
         return {'best_score': self.best_score, 'history': self.history.rows}
@@ -53,11 +55,25 @@ class Keeper(Checkpoint):
         self.history.rows = list(state['history'])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # The first process chooses the folder of a run that was given none.
+        place = trainer.strategy.broadcast(trainer.default_root_dir)
+        trainer._default_root_dir = place  # type: ignore[attr-defined]
         self._folder = Path(trainer.default_root_dir) / FOLDER
         self.best_model_path = str(self._folder / BEST)
         if stage == 'fit' and trainer.is_global_zero:
+            claim(trainer.default_root_dir)
+            self._claimed = True
             self._folder.mkdir(parents=True, exist_ok=True)
             sweep(self._folder)
+            sweep_run(Path(trainer.default_root_dir))
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._release(trainer)
+
+    def _release(self, trainer: L.Trainer) -> None:
+        if self._claimed:
+            self._claimed = False
+            release(trainer.default_root_dir)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         check_saves(trainer)
@@ -118,6 +134,7 @@ class Keeper(Checkpoint):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._wishes.stop()
+        self._release(trainer)
         # The collective's own text tells of sockets; a killed neighbour is what nearly always stands behind it.
         if trainer.world_size > 1 and isinstance(exception, RuntimeError) and _LOST.search(str(exception)):
             kept = [path.name for path in numbered(self._folder)]

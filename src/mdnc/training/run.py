@@ -20,6 +20,7 @@ from mdnc.training.keeper import Keeper
 from mdnc.training.progress import Lines, make_progress
 from mdnc.training.sampler import Place
 from mdnc.training.sanity import Sanity
+from mdnc.training.settings import Settings
 
 # What a run of ours has otherwise than a plain Trainer: metrics.csv comes with the checkpoints, so no logger is needed.
 DEFAULTS: dict[str, Any] = {
@@ -31,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
 }
 _CALLBACKS: tuple[tuple[type | tuple[type, ...], Callable[[], L.Callback]], ...] = (
     (Place, Place),
+    (Settings, Settings),
     (Repeatable, Repeatable),
     (Sanity, Sanity),
     (Guard, Guard),

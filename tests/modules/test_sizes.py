@@ -1,6 +1,7 @@
 """Integer rules, over full small ranges and as properties."""
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import mdnc
-from mdnc.modules import _plan, _sizes
+from mdnc.modules import _families, _plan, _sizes
 
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=3).map(tuple)
 
 
-@pytest.mark.parametrize('name', ['_sizes', '_plan'])
+@pytest.mark.parametrize('name', ['_sizes', '_plan', '_families'])
 def test_no_torch_in_the_integers(name: str):
     source = Path(mdnc.__file__).parent / 'modules' / f'{name}.py'
     nodes = ast.walk(ast.parse(source.read_text()))
@@ -60,41 +61,50 @@ def test_smallest_finds_the_first_that_works(first: int, more: int):
     assert _sizes.smallest(lambda side: side >= first, first + more) == first
 
 
-SHAPES = st.builds(
-    _plan.Shape,
-    order=st.just(2),
-    channel=st.integers(1, 8),
-    layers=st.lists(st.integers(1, 4), min_size=2, max_size=5).map(tuple),
-    block=st.sampled_from(['plain', 'bottleneck']),
-    kernel=st.tuples(st.sampled_from([1, 3, 5]), st.sampled_from([1, 3, 5])),
+def frame(layers: tuple[int, ...], kernel: tuple[int, int], block: str, steps: int) -> _families.Frame:
+    strides = (_sizes.stride(kernel),) * steps
+    widths = tuple(3 * 2**i for i in range(len(layers)))
+    return _families.Frame(2, 3, widths, layers, block, (kernel,) * len(layers), strides, _plan.Style())
+
+
+DRAWN = st.tuples(
+    st.lists(st.integers(1, 3), min_size=2, max_size=4).map(tuple),
+    st.sampled_from([(3, 3), (1, 3), (5, 1), (1, 1)]),
+    st.sampled_from(['plain', 'bottleneck']),
 )
 
 
-@given(SHAPES, st.booleans())
-def test_stages_hand_on_what_the_next_one_takes(shape: _plan.Shape, skips: bool):
+def downup(drawn: tuple, skips: bool) -> _plan.Plan:
+    layers = drawn[0]
+    return _families.autoencoder(frame(*drawn, len(layers) - 1), 1, 1, _families.Ways(skips, layers[:-1]))
+
+
+@given(DRAWN, st.booleans())
+def test_stages_hand_on_what_the_next_one_takes(drawn: tuple, skips: bool):
+    whole = frame(*drawn, len(drawn[0]))
     for plan in (
-        _plan.encoder(shape, 1, 2),
-        _plan.decoder(shape, (40, 40), None, 1),
-        _plan.autoencoder(shape, 1, 1, skips=skips),
+        _families.encoder(whole, 1, _families.Head(2)),
+        _families.decoder(replace(whole, widths=whole.widths[::-1]), (40, 40), None, 1),
+        downup(drawn, skips),
     ):
         for stage, following in zip(plan.stages, plan.stages[1:], strict=False):
-            assert stage.out_planes == following.in_planes
+            joined = plan.planes[following.skip] if following.skip else 0
+            assert stage.out_planes + joined == following.blocks[0].planes[0]
 
 
-@given(SHAPES)
-def test_a_skip_has_the_planes_that_its_level_hands_on(shape: _plan.Shape):
-    stages = _plan.autoencoder(shape, 1, 1, skips=True).stages
-    count = len(shape.layers)
-    for level, stage in zip(stages[: count - 1], reversed(stages[count:]), strict=True):
-        last_block = list(level.block_planes())[-1]
-        assert stage.skip_planes == last_block[0] and level.holds
+@given(DRAWN)
+def test_a_skip_has_the_planes_that_its_level_hands_on(drawn: tuple):
+    plan = downup(drawn, skips=True)
+    half = len(plan.stages) // 2
+    for level, stage in zip(plan.stages[:half], reversed(plan.stages), strict=False):
+        assert stage.skip == f'{level.name}:held' and level.holds
+        assert plan.planes[stage.skip] == level.blocks[-1].planes[0]
 
 
-@given(SHAPES, st.tuples(st.integers(1, 70), st.integers(1, 70)))
-def test_min_side_is_where_every_stage_begins_to_work(shape: _plan.Shape, size: tuple[int, int]):
-    plan = _plan.encoder(shape, 1, 2)
+@given(DRAWN, st.tuples(st.integers(1, 40), st.integers(1, 40)))
+def test_min_side_is_where_every_stage_begins_to_work(drawn: tuple, size: tuple[int, int]):
+    plan = _families.encoder(frame(*drawn, len(drawn[0])), 1, _families.Head(2))
     side = plan.min_side
-    assert plan.first_starved((side, side)) is None
-    assert side == 1 or plan.first_starved((side - 1, side - 1)) is not None
-    starved = plan.first_starved(size)
-    assert (starved is None) == all(a * b >= 2 for a, b in plan.stage_sizes(size))
+    assert plan.refusal((side, side)) is None
+    assert side == 1 or plan.refusal((side - 1, side - 1)) is not None
+    assert (plan.refusal(size) is None) == all(a * b >= 2 for a, b in plan.stage_sizes(size))

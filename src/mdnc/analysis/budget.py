@@ -11,9 +11,8 @@ from torch import nn
 from mdnc.analysis.memory import Optimizer, memory_forecast
 from mdnc.analysis.standin import undisturbed
 from mdnc.analysis.table import bytes_text
-from mdnc.modules import _checks
+from mdnc.modules import Network, _checks
 from mdnc.modules._sizes import Size
-from mdnc.modules.resnet.network import _ResNetNd
 from mdnc.ops.path import MEMORY_LEVELS
 
 # From the quickest to the most thrifty; the plain path keeps more than any of them.
@@ -118,7 +117,7 @@ def max_size(
         >>> memory_forecast(net, side, 2).total <= 2**24 < memory_forecast(net, side + 1, 2).total
         True
     """
-    if not isinstance(net, _ResNetNd) or net.plan.family == 'decoder':
+    if not isinstance(net, Network) or net.plan.family == 'decoder':
         raise TypeError(f'max_size: net must be an mdnc encoder, auto-encoder or U-Net, not {type(net).__name__}.')
     batch, budget = _checks.integer('max_size', 'batch', batch), _checks.integer('max_size', 'budget', budget)
     setting, least = Setting(net, dtype, optimizer), net.plan.min_side
@@ -162,7 +161,7 @@ def fitting_level(
         >>> net = mdnc.modules.resnet.UNet2d(8, [1, 1])
         >>> net.memory = fitting_level(net, (64, 63), batch=8, budget=2**30)
     """
-    if not isinstance(net, _ResNetNd):
+    if not isinstance(net, Network):
         raise TypeError(f'fitting_level: net must be one of the networks of mdnc, not {type(net).__name__}.')
     batch, budget = _checks.integer('fitting_level', 'batch', batch), _checks.integer('fitting_level', 'budget', budget)
     setting = Setting(net, dtype, optimizer)

@@ -18,8 +18,7 @@ from mdnc.analysis.parts import PartWatch
 from mdnc.analysis.standin import Trial, stand_in, trial
 from mdnc.analysis.table import bytes_text, count_text, table
 from mdnc.contribs.torchsummary.record import tensors
-from mdnc.modules import _checks
-from mdnc.modules.resnet.block import _BlockNd
+from mdnc.modules import Block, _checks
 
 Shape = tuple[int, ...]
 LISTS = (nn.ModuleList, nn.ModuleDict)  # never called: what they hold counts as their owner's
@@ -261,7 +260,7 @@ def _plain_run(run: Trial, modules: dict[str, nn.Module]) -> tuple[_Calls, Meter
 
 def _kept(run: Trial, modules: dict[str, nn.Module]) -> dict[str, int | None]:
     """Run as the network does, and count what is kept for backward down to whole blocks."""
-    blocks = [path for path, module in modules.items() if isinstance(module, _BlockNd)]
+    blocks = [path for path, module in modules.items() if isinstance(module, Block)]
     inside = {
         path
         for path in modules

@@ -9,9 +9,8 @@ from torch import nn
 from torch.autograd.graph import Node
 
 from mdnc.contribs.torchsummary.record import tensors
+from mdnc.modules import Block, Network
 from mdnc.modules._plan import Plan
-from mdnc.modules.resnet.block import _BlockNd
-from mdnc.modules.resnet.network import _ResNetNd
 
 LISTS = (nn.ModuleList, nn.Sequential)
 ITSELF = '(itself)'  # what a network does or holds outside its parts
@@ -31,9 +30,9 @@ def part_names(plan: Plan) -> tuple[str, ...]:
 
 def parts(net: nn.Module) -> dict[str, nn.Module]:
     """The parts of a network by their path in it, each once; mdnc's networks give them in the order they run."""
-    if isinstance(net, _BlockNd):
+    if isinstance(net, Block):
         return {}  # a block may run as one fused operator
-    if isinstance(net, _ResNetNd) and net.plan.family in ('autoencoder', 'unet'):
+    if isinstance(net, Network) and net.plan.family in ('autoencoder', 'unet'):
         return {name: net.get_submodule(name) for name in part_names(net.plan)}
     names: dict[nn.Module, str] = {}
     for name, part in _opened('', net):
@@ -65,7 +64,7 @@ class PartWatch:
         self._parts = parts(net) if modules is None else modules
         self._running: list[str] = []
         self._begun: dict[str, None] = {}
-        names = part_names(net.plan) if isinstance(net, _ResNetNd) else ()
+        names = part_names(net.plan) if isinstance(net, Network) else ()
         self._outer, self._stages = (names[:1] + names[-1:]), names[1:-1]
 
     @property

@@ -12,8 +12,7 @@ from mdnc._extras import require
 from mdnc._files import as_path, whole_file
 from mdnc.analysis.sketch import Column, Sketch, Skip, Slab, sketch
 from mdnc.analysis.standin import trial
-from mdnc.modules import _checks
-from mdnc.modules.resnet.network import _ResNetNd
+from mdnc.modules import Network, _checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,7 +182,7 @@ def figure(net: nn.Module, input_size: Any = None) -> 'Figure':
         TypeError: An argument has the wrong type.
         ValueError: The network refuses inputs of this size.
     """
-    if not isinstance(net, _ResNetNd):
+    if not isinstance(net, Network):
         raise TypeError(f'figure: net must be one of the networks of mdnc, not {type(net).__name__}.')
     size = None
     if input_size is not None and net.plan.family != 'decoder':

@@ -14,9 +14,8 @@ from torch import nn
 
 from mdnc.analysis.parts import part_names
 from mdnc.analysis.table import table
-from mdnc.modules import _checks, _sizes
+from mdnc.modules import Network, _checks, _sizes
 from mdnc.modules._plan import Plan
-from mdnc.modules.resnet.network import _ResNetNd
 
 Interval = tuple[int, int]
 
@@ -197,7 +196,7 @@ def receptive_field(net: nn.Module) -> ReceptiveField:
         >>> field['netbody.1'].interval((3, 0), size=(33, 20))
         ((3, 9), (0, 3))
     """
-    if not isinstance(net, _ResNetNd):
+    if not isinstance(net, Network):
         raise TypeError(f'receptive_field: net must be one of the networks of mdnc, not {type(net).__name__}.')
     axes = zip(*(_along(net.plan, axis) for axis in range(net.plan.order)), strict=True)
     names = part_names(net.plan)

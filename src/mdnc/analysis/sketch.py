@@ -10,10 +10,9 @@ from torch import nn
 
 from mdnc.analysis.parts import part_names
 from mdnc.analysis.table import count_text
-from mdnc.modules import _sizes
+from mdnc.modules import Network, _sizes
 from mdnc.modules._plan import Plan, StagePlan
 from mdnc.modules._sizes import Size
-from mdnc.modules.resnet.network import _ResNetNd
 
 Role = Literal['conv', 'down', 'up', 'keep', 'middle', 'vector']
 Shortcut = Literal['', 'identity', 'conv']
@@ -83,7 +82,7 @@ class Sketch:
     result: str
 
 
-def sketch(net: _ResNetNd, size: Size | None) -> Sketch:
+def sketch(net: Network, size: Size | None) -> Sketch:
     """Read a sketch off a network.
 
     Args:
@@ -143,7 +142,7 @@ def _stage(plan: Plan, stage: StagePlan, index: int, sizes: Sequence[Size]) -> C
     return Column(part_names(plan)[index + 1], role, tuple(slabs), (f'{stage.out_planes}',))
 
 
-def _vector(net: _ResNetNd, sizes: Sequence[Size], known: bool) -> Column:
+def _vector(net: Network, sizes: Sequence[Size], known: bool) -> Column:
     plan = net.plan
     if plan.family == 'decoder':
         side, column = _side(sizes, 0), 'conv_in'
@@ -155,7 +154,7 @@ def _vector(net: _ResNetNd, sizes: Sequence[Size], known: bool) -> Column:
     return Column(column, 'vector', (slab,), (*cells, '', _parameters(net, column)))
 
 
-def _with_words(net: _ResNetNd, column: Column, size: str) -> Column:
+def _with_words(net: Network, column: Column, size: str) -> Column:
     blocks = '' if column.role == 'conv' else f'{len(column.slabs)}'
     return Column(column.name, column.role, column.slabs, (*column.cells, size, blocks, _parameters(net, column.name)))
 
@@ -178,7 +177,7 @@ def _skips(plan: Plan) -> Iterator[Skip]:
         yield Skip(1 + level, last - level, plan.stages[last - 1 - level].skip_planes)
 
 
-def _title(net: _ResNetNd) -> str:
+def _title(net: Network) -> str:
     plan = net.plan
     count = sum(parameter.numel() for parameter in net.parameters())
     kernel = _sizes.text(plan.kernel)

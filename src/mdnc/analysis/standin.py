@@ -14,9 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mdnc.contribs.torchsummary.record import random_state_kept, silent, unchanged
 from mdnc.contribs.torchsummary.request import refuse_unreadable
-from mdnc.modules import _checks
-from mdnc.modules.resnet.block import _BlockNd
-from mdnc.modules.resnet.network import _ResNetNd
+from mdnc.modules import Block, Network, _checks
 
 # x, weight, … → normed, mean, rate
 MOMENTS = (torch.ops.aten.native_batch_norm.default, torch.ops.aten.native_group_norm.default)
@@ -145,11 +143,11 @@ def _like(mode: FakeTensorMode, tensor: Tensor, dtype: torch.dtype | None) -> Te
 
 
 def _input_shape(owner: str, net: nn.Module, input_size: Any) -> tuple[int, ...]:
-    if not isinstance(net, (_ResNetNd, _BlockNd)):
+    if not isinstance(net, (Network, Block)):
         return _checks.integers(owner, 'input_size', input_size)
-    if isinstance(net, _ResNetNd) and net.plan.family == 'decoder':
+    if isinstance(net, Network) and net.plan.family == 'decoder':
         return _decoder_shape(owner, net, input_size)
-    known = net.plan if isinstance(net, _ResNetNd) else net
+    known = net.plan if isinstance(net, Network) else net
     order, planes = int(known.order), int(known.in_planes)
     if len(_sequence(input_size)) != order + 1:
         size = _checks.per_axis(owner, 'input_size', input_size, order)
@@ -165,7 +163,7 @@ def _input_shape(owner: str, net: nn.Module, input_size: Any) -> tuple[int, ...]
     return (planes, *size)
 
 
-def _decoder_shape(owner: str, net: _ResNetNd, input_size: object) -> tuple[int, ...]:
+def _decoder_shape(owner: str, net: Network, input_size: object) -> tuple[int, ...]:
     whole: tuple[int, ...] = net.input_size  # type: ignore[assignment]
     given = _checks.integers(owner, 'input_size', _sequence(input_size))
     if given not in (whole, net.min_size):

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from mdnc.checkpoints.catalogue import FAMILIES
 from mdnc.checkpoints.keys import ANCHORS, anatomy, bare
-from mdnc.modules import _checks, _pretrained, _sizes
+from mdnc.modules import Network, _checks, _pretrained, _sizes
 from mdnc.modules._sizes import Size
-from mdnc.modules.resnet.network import _ResNetNd
 
 OWNER = 'mdnc.rebuild'
 
@@ -68,7 +67,7 @@ class Shapes:
         return tuple(side - 2 if side > 1 else 1 for side in self.conv(key)[2:])
 
 
-def rebuild(state_dict: Mapping[str, Tensor], *, prefix: str | None = None, **known: Any) -> _ResNetNd:
+def rebuild(state_dict: Mapping[str, Tensor], *, prefix: str | None = None, **known: Any) -> Network:
     """Build the network that a bare state dict is of, reading its arguments from names and shapes.
 
     Family, order, ``channel``, ``layers``, ``block``, ``kernel_size``, planes and lengths are all read; only a
@@ -192,7 +191,7 @@ def _span(possible: list[range]) -> str:
     return '(' + ', '.join(f'{sides[0]}…{sides[-1]}' for sides in possible) + ')'
 
 
-def _refuse_contradiction(cls: type[_ResNetNd], arguments: dict[str, Any], known: dict[str, Any]) -> None:
+def _refuse_contradiction(cls: type[Network], arguments: dict[str, Any], known: dict[str, Any]) -> None:
     unknown = sorted(known.keys() - arguments.keys())
     if unknown:
         raise TypeError(f'{OWNER}: {unknown} say nothing of the weights of a {cls.__name__}; {sorted(arguments)} do.')

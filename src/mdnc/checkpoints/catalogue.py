@@ -3,11 +3,10 @@
 import os
 
 from mdnc import _bundle
-from mdnc.modules import _pretrained
+from mdnc.modules import Network, _pretrained
 from mdnc.modules.resnet import presets
-from mdnc.modules.resnet.network import _ResNetNd
 
-FAMILIES: dict[str, dict[int, type[_ResNetNd]]] = {
+FAMILIES: dict[str, dict[int, type[Network]]] = {
     'encoder': {**presets.ENCODERS},
     'decoder': {**presets.DECODERS},
     'autoencoder': {**presets.AES},
@@ -16,7 +15,7 @@ FAMILIES: dict[str, dict[int, type[_ResNetNd]]] = {
 NAMED = {made.__name__: made for orders in FAMILIES.values() for made in orders.values()}
 
 
-def load(source: str | os.PathLike[str]) -> _ResNetNd:
+def load(source: str | os.PathLike[str]) -> Network:
     """Rebuild whichever network `save_pretrained` or ``mdnc fit`` wrote, on the CPU and in eval mode.
 
     Nothing in the files is run. The example saved with the network is, and ``origin.difference`` says how far the

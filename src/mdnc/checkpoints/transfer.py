@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mdnc.checkpoints.keys import ANCHORS, anatomy, bare
-from mdnc.modules.resnet.network import _ResNetNd
+from mdnc.modules import Network
 
 OWNER = 'mdnc.load_into'
 Fate = Literal['loaded', 'adapted', 'left', 'unused']
@@ -69,7 +69,7 @@ class LoadReport:
         return '\n'.join('  '.join(map(str.ljust, line, widths)).rstrip() for line in table)
 
 
-def load_into(net: _ResNetNd, state_dict: Mapping[str, Tensor], *, prefix: str | None = None) -> LoadReport:
+def load_into(net: Network, state_dict: Mapping[str, Tensor], *, prefix: str | None = None) -> LoadReport:
     """Load what fits of another network's weights, and say what became of each block and layer.
 
     Places are compared, not names: the first convolution and the way down of an auto-encoder or U-Net are those of an
@@ -100,7 +100,7 @@ def load_into(net: _ResNetNd, state_dict: Mapping[str, Tensor], *, prefix: str |
         >>> report.names('adapted'), report.names('left')
         (('netbody.0',), ('netbody.3', 'fc'))
     """
-    if not isinstance(net, _ResNetNd):
+    if not isinstance(net, Network):
         raise TypeError(f'{OWNER}: net must be a network of mdnc, not a {type(net).__name__}.')
     weights = bare(OWNER, state_dict, prefix)
     _refuse_other_order(net, weights)
@@ -120,7 +120,7 @@ def load_into(net: _ResNetNd, state_dict: Mapping[str, Tensor], *, prefix: str |
     return LoadReport(tuple(rows))
 
 
-def _refuse_other_order(net: _ResNetNd, weights: dict[str, Tensor]) -> None:
+def _refuse_other_order(net: Network, weights: dict[str, Tensor]) -> None:
     rank = next(weights[anchor].ndim for anchor in ANCHORS if anchor in weights)
     if rank - 2 != net.plan.order:
         raise ValueError(f'{OWNER}: the state dict is of a {rank - 2}-D network, {type(net).__name__} is not.')

@@ -13,7 +13,7 @@ from mdnc import _bundle
 from mdnc.export.contract import Shape, given_shape, trial_shapes
 from mdnc.export.formats import Opened, opened
 from mdnc.export.graph import Scaled
-from mdnc.modules.resnet.network import _ResNetNd
+from mdnc.modules import Network
 from mdnc.ops import plain
 
 # Of the largest output value.
@@ -43,7 +43,7 @@ class Compared:
 
 
 def check(
-    path: str | os.PathLike[str], net: _ResNetNd, sizes: Sequence[int | Sequence[int]] | None = None
+    path: str | os.PathLike[str], net: Network, sizes: Sequence[int | Sequence[int]] | None = None
 ) -> tuple[Compared, ...]:
     """Compare an exported file with the network that it was made of.
 

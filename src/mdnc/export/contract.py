@@ -8,10 +8,9 @@ import torch
 
 from mdnc import _bundle
 from mdnc._version import __version__
-from mdnc.modules import _checks, _sizes
+from mdnc.modules import Network, _checks, _sizes
 from mdnc.modules._plan import Plan
 from mdnc.modules.resnet.decoder import _DecoderNetNd
-from mdnc.modules.resnet.network import _ResNetNd
 
 Shape = tuple[int, ...]
 
@@ -20,22 +19,22 @@ Shape = tuple[int, ...]
 PLANE = {1: 16, 2: 4, 3: 2}
 
 
-def axes(net: _ResNetNd) -> tuple[str, ...]:
+def axes(net: Network) -> tuple[str, ...]:
     """Names of the free axes of the input, by their places: the batch, and lengths but a decoder's."""
     return ('batch',) if isinstance(net, _DecoderNetNd) else ('batch', *(f'L{i + 1}' for i in range(net.plan.order)))
 
 
-def sample_shape(net: _ResNetNd) -> Shape:
+def sample_shape(net: Network) -> Shape:
     """The input that a graph is traced with; nothing is computed then, so it may be large."""
     return _shape(net, 2, _side(net.plan, 1.5))
 
 
-def trial_shapes(net: _ResNetNd) -> tuple[Shape, ...]:
+def trial_shapes(net: Network) -> tuple[Shape, ...]:
     """Two inputs other than the sample, with other batches and odd and even lengths, to compare a graph at."""
     return _shape(net, 3, _side(net.plan, 0)), _shape(net, 1, _side(net.plan, 0.5), step=-1)
 
 
-def given_shape(net: _ResNetNd, size: int | Sequence[int]) -> Shape:
+def given_shape(net: Network, size: int | Sequence[int]) -> Shape:
     """The input of a spatial size.
 
     Raises:
@@ -47,7 +46,7 @@ def given_shape(net: _ResNetNd, size: int | Sequence[int]) -> Shape:
     return (3, net.plan.in_planes, *_checks.per_axis('size', 'size', size, net.plan.order))
 
 
-def facts(net: _ResNetNd, scales: dict[str, Any]) -> dict[str, Any]:
+def facts(net: Network, scales: dict[str, Any]) -> dict[str, Any]:
     """What an exported file says of itself, JSON-able.
 
     Args:
@@ -69,7 +68,7 @@ def facts(net: _ResNetNd, scales: dict[str, Any]) -> dict[str, Any]:
     return dict(_bundle.plain(said, 'facts'))
 
 
-def _named(net: _ResNetNd) -> tuple[str | int, ...]:
+def _named(net: Network) -> tuple[str | int, ...]:
     batch, *lengths = axes(net)
     return (batch, net.plan.in_planes, *lengths)
 
@@ -92,7 +91,7 @@ def _side(plan: Plan, more: float) -> int:
     return (PLANE[plan.order] - 1) * halved + 1 + math.floor(more * halved)
 
 
-def _shape(net: _ResNetNd, batch: int, side: int, step: int = 1) -> Shape:
+def _shape(net: Network, batch: int, side: int, step: int = 1) -> Shape:
     if isinstance(net, _DecoderNetNd):
         return (batch, *net.input_size)
     return (batch, net.plan.in_planes, *(side + step * axis for axis in range(net.plan.order)))

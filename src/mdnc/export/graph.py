@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mdnc.export.contract import axes, sample_shape
-from mdnc.modules import _pretrained
-from mdnc.modules.resnet.network import _ResNetNd
+from mdnc.modules import Network, _pretrained
 
 
 class Scaled(nn.Module):
@@ -31,7 +30,7 @@ class Scaled(nn.Module):
 
     def __init__(
         self,
-        net: _ResNetNd,
+        net: Network,
         normalisation: dict[str, Any] | None,
         target_normalisation: dict[str, Any] | None,
         device: torch.device | str = 'cpu',

@@ -14,7 +14,7 @@ from mdnc.export.comparison import Compared, compare
 from mdnc.export.contract import axes, facts, trial_shapes
 from mdnc.export.formats import AotInductor, Format, Onnx, TorchExport
 from mdnc.export.graph import Scaled, captured
-from mdnc.modules.resnet.network import _ResNetNd
+from mdnc.modules import Network
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Exported:
 @dataclass(frozen=True)
 class _Request:
     owner: str
-    net: _ResNetNd
+    net: Network
     path: Path
     normalisation: dict[str, Any] | None
     target_normalisation: dict[str, Any] | None
@@ -48,7 +48,7 @@ class _Request:
 
 
 def to_onnx(
-    net: _ResNetNd,
+    net: Network,
     path: str | os.PathLike[str],
     *,
     normalisation: dict[str, Any] | None = None,
@@ -81,7 +81,7 @@ def to_onnx(
 
 
 def to_torch_export(
-    net: _ResNetNd,
+    net: Network,
     path: str | os.PathLike[str],
     *,
     normalisation: dict[str, Any] | None = None,
@@ -106,7 +106,7 @@ def to_torch_export(
 
 
 def to_aotinductor(
-    net: _ResNetNd,
+    net: Network,
     path: str | os.PathLike[str],
     *,
     normalisation: dict[str, Any] | None = None,
@@ -164,7 +164,7 @@ def _export(request: _Request, kind: Format) -> Exported:
 
 
 def _refuse_others(owner: str, net: object, kind: type[Format]) -> None:
-    if not isinstance(net, _ResNetNd):
+    if not isinstance(net, Network):
         raise TypeError(f'{owner}: net must be a network of mdnc, not a {type(net).__name__}.')
     dtypes = {weight.dtype for weight in net.parameters()}
     if len(dtypes) > 1 or not dtypes <= set(kind.dtypes):

@@ -1,5 +1,8 @@
 """The networks: torch only."""
 
 from mdnc.modules import resnet
+from mdnc.modules._plan import Plan
+from mdnc.modules.resnet.block import Block
+from mdnc.modules.resnet.network import Network
 
-__all__ = ['resnet']
+__all__ = ['Block', 'Network', 'Plan', 'resnet']

@@ -4,6 +4,7 @@ Every check takes the name of its owner (the public class or function) first and
 for a wrong type or a ``ValueError`` for a wrong value, naming the argument, the value and what is legal.
 """
 
+import difflib
 import inspect
 import math
 import operator
@@ -49,15 +50,58 @@ def per_axis(owner: str, name: str, value: object, order: int, minimum: int = 1)
     raise error(f'{owner}: {name}={short_repr(value)} {legal}.')
 
 
-def odd_kernel(owner: str, value: object, order: int) -> tuple[int, ...]:
-    """Return the kernel size of each axis; even ones have no centre and are refused."""
-    kernel = per_axis(owner, 'kernel_size', value, order)
-    if any(size % 2 == 0 for size in kernel):
+def per_stage(
+    owner: str, name: str, value: Any, order: int, stages: int, legal: range = range(1, 2**31)
+) -> tuple[tuple[int, ...], ...]:
+    """Return one int for each of ``order`` axes of each of ``stages`` stages.
+
+    From one int for all, a sequence of ``order`` ints for the axes of all, or a sequence of ``stages`` of these.
+    """
+    number = _index(value)
+    flat = (number,) * order if number is not None else _all_indices(value)
+    rows = [flat] * stages if flat is not None and len(flat) == order else _rows(value, order)
+    if len(rows) == stages and all(each in legal for row in rows for each in row):
+        return tuple(rows)
+    ints = f'an int of at least {legal[0]}' if legal[-1] > 100 else f'an int from {legal[0]} to {legal[-1]}'
+    raise (TypeError if flat is None and not rows else ValueError)(
+        f'{owner}: {name}={short_repr(value)} must be {ints}, a sequence of {order} of them, one for each axis, or a '
+        f'list with one of these for each of {stages} stages.'
+    )
+
+
+def _rows(value: Any, order: int) -> list[tuple[int, ...]]:
+    # Empty where an entry is neither an int nor one for each axis.
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        return []
+    rows: list[tuple[int, ...]] = []
+    for entry in value:
+        number = _index(entry)
+        row = (number,) * order if number is not None else _all_indices(entry)
+        if row is None or len(row) != order:
+            return []
+        rows.append(row)
+    return rows
+
+
+def near(word: str, legal: Iterable[str]) -> str:
+    """A sentence that asks whether a legal word was meant, or an empty string."""
+    found = difflib.get_close_matches(str(word), list(legal), 1)
+    return f' Did you mean {found[0]}?' if found else ''
+
+
+def odd_kernels(owner: str, value: object, order: int, stages: int = 1) -> tuple[tuple[int, ...], ...]:
+    """Return the kernel size of each axis of each stage; even ones have no centre and are refused."""
+    kernels = (
+        per_stage(owner, 'kernel_size', value, order, stages)
+        if stages > 1
+        else (per_axis(owner, 'kernel_size', value, order),)
+    )
+    if any(size % 2 == 0 for kernel in kernels for size in kernel):
         raise ValueError(
             f'{owner}: kernel_size={short_repr(value)} must be odd on every axis: an even kernel has no centre, '
             'so the two branches of a residual block would differ in size.'
         )
-    return kernel
+    return kernels
 
 
 def word(owner: str, name: str, value: object, legal: Collection[str]) -> str:

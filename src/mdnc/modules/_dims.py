@@ -1,31 +1,34 @@
 """The one table from the number of spatial axes to torch's classes."""
 
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from torch import nn
+from torch.nn import functional as F
 
 
-@dataclass(frozen=True)
-class Dim:
-    """torch's layers for one number of spatial axes.
+class Dim(NamedTuple):
+    """torch's layers for one number of spatial axes, and its word for linear interpolation."""
 
-    Args:
-        conv: Convolution.
-        instance_norm: Instance norm.
-        batch_norm: Batch norm.
-        average_pool: Adaptive average pool.
-        upsample_mode: Word of ``nn.Upsample`` for linear interpolation.
-    """
-
-    conv: type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]
-    instance_norm: type[nn.InstanceNorm1d] | type[nn.InstanceNorm2d] | type[nn.InstanceNorm3d]
-    batch_norm: type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNorm3d]
-    average_pool: type[nn.AdaptiveAvgPool1d] | type[nn.AdaptiveAvgPool2d] | type[nn.AdaptiveAvgPool3d]
-    upsample_mode: str
+    conv: Any
+    conv_transpose: Any
+    instance_norm: Any
+    batch_norm: Any
+    avg_pool: Any
+    adaptive_avg_pool: Any
+    adaptive_max_pool: Any
+    linear: str
 
 
 DIMS = {
-    1: Dim(nn.Conv1d, nn.InstanceNorm1d, nn.BatchNorm1d, nn.AdaptiveAvgPool1d, 'linear'),
-    2: Dim(nn.Conv2d, nn.InstanceNorm2d, nn.BatchNorm2d, nn.AdaptiveAvgPool2d, 'bilinear'),
-    3: Dim(nn.Conv3d, nn.InstanceNorm3d, nn.BatchNorm3d, nn.AdaptiveAvgPool3d, 'trilinear'),
+    order: Dim(
+        *(getattr(nn, f'{name}{order}d') for name in ('Conv', 'ConvTranspose', 'InstanceNorm', 'BatchNorm', 'AvgPool')),
+        getattr(nn, f'AdaptiveAvgPool{order}d'),
+        getattr(nn, f'AdaptiveMaxPool{order}d'),
+        word,
+    )
+    for order, word in ((1, 'linear'), (2, 'bilinear'), (3, 'trilinear'))
 }
+
+# With the stride that an input decides on, instead of that of the layer.
+CONVOLVE: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+AVERAGE: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}

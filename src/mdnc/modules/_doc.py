@@ -1,15 +1,33 @@
-"""Docstrings of the 1-D, 2-D and 3-D faces: a sentence of their own, the words of the generic class."""
+"""Docstrings and signatures of the 1-D, 2-D and 3-D faces: a sentence of their own, the words of the generic class."""
 
 import inspect
+import textwrap
+
+from mdnc.modules import _options
 
 
-def inherit_sections(cls: type) -> None:
-    """Append to the docstring of ``cls`` the sections from ``Args:`` on of the nearest base that has them."""
+def describe(cls: type) -> None:
+    """Complete the docstring of a class, and the signature that its ``**options`` hide.
+
+    The docstring gets the sections from ``Args:`` on of the nearest base that has them, and a line for each option.
+    """
+    kind = _options.of(cls.__init__)  # type: ignore[misc]
+    if kind is not None and '__init__' in cls.__dict__:
+        whole = _options.signature(cls.__init__, kind)  # type: ignore[misc]
+        words = list(whole.parameters.values())[1:]
+        cls.__signature__ = whole.replace(parameters=words, return_annotation=whole.empty)  # type: ignore[attr-defined]
     own = inspect.cleandoc(cls.__doc__ or '')
-    if not own or 'Args:' in own:
-        return
-    for base in cls.__mro__[1:]:
-        _, mark, sections = inspect.cleandoc(base.__doc__ or '').partition('Args:')
-        if mark:
-            cls.__doc__ = f'{own}\n\nArgs:{sections}'
-            return
+    if own and 'Args:' not in own:
+        own += next((sections for base in cls.__mro__[1:] if (sections := _sections(base))), '')
+    if kind is not None and '**options:' in own:
+        own = own.replace(_line(own, '**options:'), textwrap.indent(_options.described(kind), '    '))
+    cls.__doc__ = own or None
+
+
+def _sections(base: type) -> str:
+    _, mark, sections = inspect.cleandoc(base.__doc__ or '').partition('Args:')
+    return f'\n\nArgs:{sections}' if mark else ''
+
+
+def _line(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.strip().startswith(start))

@@ -1,56 +1,561 @@
-"""Networks as plain integers: everything about one before torch builds anything. No torch here.
+"""Networks as plain values: everything about one before torch builds anything. No torch here.
 
-A plan is read by whoever needs to know a network: the networks loop over it, sizes, figures and pictures are
-read off it.
+A plan is an ordered tuple of named parts, down to the layers of each unit. Whoever needs to know a network reads it
+there: the modules are built from it and run along it, sizes, checkpoint keys, figures and pictures are read off it.
+`_families` makes the plans of the networks that are documented.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from mdnc.modules import _sizes
 from mdnc.modules._sizes import Size
 
-Family = Literal['encoder', 'decoder', 'autoencoder', 'unet']
-Resize = Literal['down', 'up', 'keep']
+Tensors = dict[str, Size]  # shapes of what a state dict holds, by name
 
-CONVS_PER_BLOCK = {'plain': 2, 'bottleneck': 3}
+# ---- Layers ----
 
 
 @dataclass(frozen=True)
-class StagePlan:
-    """One stage: a stack of residual blocks, the last of which resizes.
+class Conv:
+    """A convolution, or with ``transposed`` one that up-samples by its stride.
 
     Args:
-        in_planes: Channels that come from the stage before.
-        hidden_planes: Channels between the blocks of the stage.
-        out_planes: Channels that go to the next stage.
-        depth: Number of blocks.
-        resize: What the last block does to the size: halve it, double it or keep it.
-        skip_planes: Channels of the skip that is concatenated to the input; 0 without one.
-        holds: Whether the stage hands on, beside its output, what it had before its last block.
+        in_planes: Channels in.
+        out_planes: Channels out.
+        kernel: Kernel size on each axis.
+        stride: Stride on each axis.
+        padding: Padding on both sides of each axis.
+        bias: Whether it adds a bias.
+        groups: Number of groups of channels that are convolved apart.
+        padding_mode: What is padded with, in torch's words.
+        transposed: Whether the size is multiplied by the stride instead of divided.
     """
 
     in_planes: int
-    hidden_planes: int
     out_planes: int
-    depth: int
-    resize: Resize
-    skip_planes: int = 0
-    holds: bool = False
+    kernel: Size
+    stride: Size
+    padding: Size
+    bias: bool
+    groups: int = 1
+    padding_mode: str = 'zeros'
+    transposed: bool = False
 
-    def block_planes(self) -> Iterator[tuple[int, int]]:
-        """Channels in and out of each block, the last one included."""
-        before = self.in_planes + self.skip_planes
-        for _ in range(self.depth - 1):
-            yield before, self.hidden_planes
-            before = self.hidden_planes
-        yield before, self.out_planes
+    @property
+    def tensors(self) -> Tensors:
+        """Shapes of its parameters."""
+        planes = (self.in_planes, self.out_planes) if self.transposed else (self.out_planes, self.in_planes)
+        weight = {'weight': (planes[0], planes[1] // self.groups, *self.kernel)}
+        return weight | {'bias': (self.out_planes,)} if self.bias else weight
+
+    @property
+    def output_padding(self) -> Size:
+        """What a transposed one adds at the end, so that it gives exactly stride times the size."""
+        return tuple(
+            s - k + 2 * p if self.transposed else 0
+            for s, k, p in zip(self.stride, self.kernel, self.padding, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A norm of maps: ``'batch'``, ``'inst'``, ``'pinst'``, ``'group'`` or ``'layer'``, see `_options`."""
+
+    kind: str
+    planes: int
+    groups: int = 1
+
+    @property
+    def tensors(self) -> Tensors:
+        """Shapes of its parameters and statistics."""
+        affine: Tensors = {} if self.kind == 'inst' else {'weight': (self.planes,), 'bias': (self.planes,)}
+        if self.kind == 'batch':
+            affine |= {'running_mean': (self.planes,), 'running_var': (self.planes,), 'num_batches_tracked': ()}
+        return affine
+
+    @property
+    def scope(self) -> tuple[str, str]:
+        """Its name, and what it takes a mean over."""
+        return {'batch': ('batch', 'channel'), 'group': ('group', 'group'), 'layer': ('layer', 'sample')}.get(
+            self.kind, ('instance', 'plane')
+        )
+
+    def values(self, size: Size, batch: int) -> int:
+        """How many values each of its means is taken over."""
+        planes = {'batch': batch, 'group': self.planes // self.groups, 'layer': self.planes}.get(self.kind, 1)
+        return planes * math.prod(size)
+
+
+@dataclass(frozen=True)
+class Act:
+    """An activation, see `_options`; ``'prelu'`` has one slope for each channel."""
+
+    kind: str
+    planes: int
+
+    @property
+    def tensors(self) -> Tensors:
+        """Shapes of its parameters."""
+        return {'weight': (self.planes,)} if self.kind == 'prelu' else {}
+
+
+@dataclass(frozen=True)
+class Upsample:
+    """Up-sampling by interpolation, ``'linear'`` with aligned corners or ``'nearest'``, by factors or to a size."""
+
+    mode: str
+    factors: Size
+    size: Size | None = None
+    tensors: Tensors = field(default_factory=dict, init=False, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """Averages over windows of the stride; a part of a window at the end counts what is there."""
+
+    stride: Size
+    tensors: Tensors = field(default_factory=dict, init=False, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class GlobalPool:
+    """One value of each plane: ``'avg'``, ``'max'``, ``'avgmax'``, ``'gem'`` or ``'std'``, see `_options`."""
+
+    kind: str
+
+    @property
+    def tensors(self) -> Tensors:
+        """Shapes of its parameters."""
+        return {'power': (1,)} if self.kind == 'gem' else {}
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A fully connected layer over the flattened planes; with ``amplitudes`` the log-scales of as many input planes
+    stand behind them."""
+
+    in_planes: int
+    out_planes: int
+    amplitudes: int = 0
+
+    @property
+    def tensors(self) -> Tensors:
+        """Shapes of its parameters."""
+        return {'weight': (self.out_planes, self.in_planes + self.amplitudes), 'bias': (self.out_planes,)}
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Sets values to zero by chance in training."""
+
+    rate: float
+    tensors: Tensors = field(default_factory=dict, init=False, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class SqueezeExcite:
+    """Scales each plane by a gate computed from the means of all."""
+
+    planes: int
+    hidden: int
+
+    @property
+    def tensors(self) -> Tensors:
+        """Shapes of its parameters."""
+        down, up = (self.hidden, self.planes), (self.planes, self.hidden)
+        return {'down.weight': down, 'down.bias': down[:1], 'up.weight': up, 'up.bias': up[:1]}
+
+
+Layer = Conv | Norm | Act | Upsample | AveragePool | GlobalPool | Linear | Dropout
+
+# ---- Units and blocks ----
+
+
+@dataclass(frozen=True)
+class Style:
+    """What units and blocks are made of; the legal values and their meaning are those of `_options.BlockOptions`."""
+
+    normalizer: str = 'pinst'
+    activator: str = 'prelu'
+    layer_order: str = 'new'
+    norm_groups: int = 8
+    ratio: int = 1
+    groups: int = 1
+    se: int = 0
+    shortcut: str = 'conv'
+    upsampling: str = 'linear'
+    padding_mode: str = 'zeros'
+
+    def norm(self, planes: int) -> Norm:
+        """Its norm."""
+        return Norm(self.normalizer, planes, {'group': self.norm_groups, 'layer': 1}.get(self.normalizer, 1))
+
+
+@dataclass(frozen=True)
+class Resize:
+    """What a unit or a block does to the size.
+
+    Args:
+        way: ``'down'`` divides by ``stride``, ``'up'`` multiplies by it.
+        stride: Factor on each axis.
+        size: Size to up-sample to instead; ``None`` to go by ``stride``.
+    """
+
+    way: Literal['down', 'up']
+    stride: Size
+    size: Size | None = None
+
+    def __bool__(self) -> bool:
+        return self.size is not None or any(step > 1 for step in self.stride)
+
+    def after(self, size: Size, stride: Size | None = None) -> Size:
+        """The size that it gives; ``stride`` stands in for its own."""
+        stride = stride or self.stride
+        return _sizes.shrunk(size, stride) if self.way == 'down' else self.size or _sizes.grown(size, stride)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A sequence of layers around one convolution; their positions are names in checkpoints."""
+
+    layers: tuple[Layer, ...]
+    resize: Resize
+
+    @property
+    def conv(self) -> Conv:
+        """Its convolution."""
+        return next(layer for layer in self.layers if isinstance(layer, Conv))
+
+    @property
+    def planes(self) -> tuple[int, int]:
+        """Channels in and out."""
+        return self.conv.in_planes, self.conv.out_planes
+
+    @property
+    def tensors(self) -> Tensors:
+        """Shapes of its parameters and statistics."""
+        return _nested((str(i), layer.tensors) for i, layer in enumerate(self.layers))
+
+    def after(self, size: Size, stride: Size | None = None) -> Size:
+        """The size that it gives."""
+        return self.resize.after(size, stride) if self.resize else size
+
+    def maps(self, size: Size, stride: Size | None = None) -> Iterator[tuple[Layer, Size]]:
+        """Each layer with the size of the map that it takes."""
+        for layer in self.layers:
+            yield layer, size
+            # The up-sampling stands before its convolution, a strided convolution or pool resizes by itself.
+            if isinstance(layer, (Upsample, AveragePool)) or (isinstance(layer, Conv) and max(layer.stride) > 1):
+                size = self.resize.after(size, stride)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A residual block: units one after the other, plus a shortcut.
+
+    Args:
+        kind: ``'plain'`` or ``'bottleneck'``.
+        in_planes: Channels in.
+        out_planes: Channels out.
+        units: Its units in the order they run, ``conv1``, ``conv2``, …
+        shortcut: The unit ``in_node`` beside them; ``None`` where the input itself is added.
+        resize: What it does to the size.
+        se: Gate behind the units, if any.
+        drop_path: Chance with which the units are left out in training.
+    """
+
+    kind: str
+    in_planes: int
+    out_planes: int
+    units: tuple[Unit, ...]
+    shortcut: Unit | None
+    resize: Resize
+    se: SqueezeExcite | None = None
+    drop_path: float = 0.0
+
+    @property
+    def planes(self) -> tuple[int, int]:
+        """Channels in and out."""
+        return self.in_planes, self.out_planes
+
+    @property
+    def named(self) -> dict[str, Unit]:
+        """Its units by name."""
+        return {f'conv{i + 1}': unit for i, unit in enumerate(self.units)}
+
+    @property
+    def tensors(self) -> Tensors:
+        """Shapes of its parameters and statistics."""
+        parts = {**self.named, 'in_node': self.shortcut, 'se': self.se}
+        return _nested((name, part.tensors) for name, part in parts.items() if part is not None)
+
+    def maps(self, size: Size, stride: Size | None = None) -> Iterator[tuple[Layer, Size]]:
+        """Each layer with the size of the map that it takes."""
+        if self.shortcut is not None:
+            yield from self.shortcut.maps(size, stride)
+        for unit in self.units:
+            yield from unit.maps(size, stride)
+            size = unit.after(size, stride)
+
+    def after(self, size: Size, stride: Size | None = None) -> Size:
+        """The size that it gives."""
+        return self.resize.after(size, stride) if self.resize else size
+
+
+def still(order: int) -> Resize:
+    """No change of the size."""
+    return Resize('down', (1,) * order)
+
+
+def unit(
+    in_planes: int, out_planes: int, kernel: Size, style: Style, resize: Resize | None = None, groups: int = 1
+) -> Unit:
+    """Plan a unit.
+
+    - order ``'new'``: norm, act, (up-sampling), conv
+    - order ``'old'``: (up-sampling), conv, norm, act
+    - without a norm, in either order: (up-sampling), conv with bias, act
+    """
+    resize = resize or still(len(kernel))
+    conv = _convolution(in_planes, out_planes, kernel, style, resize, groups)
+    first = style.layer_order == 'new' and style.normalizer != 'null'
+    around = _normed_act(in_planes if first else out_planes, style)
+    return Unit((*around, *conv) if first else (*conv, *around), resize)
+
+
+def block(
+    kind: str, in_planes: int, out_planes: int, kernel: Size, style: Style, resize: Resize | None = None
+) -> Block:
+    """Plan a residual block.
+
+    - ``'plain'``: two k × … × k convolutions, the second of which resizes and changes the channels
+    - ``'bottleneck'``: 1 × … × 1, k × … × k (which resizes), 1 × … × 1, the last of which changes the channels
+    """
+    resize, point = resize or still(len(kernel)), (1,) * len(kernel)
+    if kind == 'plain':
+        units = (
+            unit(in_planes, in_planes, kernel, style, None, style.groups),
+            unit(in_planes, out_planes, kernel, style, resize, style.groups),
+        )
+    else:
+        inner = in_planes if style.ratio == 1 else out_planes // style.ratio
+        units = (
+            unit(in_planes, inner, point, style),
+            unit(inner, inner, kernel, style, resize, style.groups),
+            unit(inner, out_planes, point, style),
+        )
+    se = SqueezeExcite(out_planes, max(1, out_planes // style.se)) if style.se else None
+    return Block(kind, in_planes, out_planes, units, _shortcut(in_planes, out_planes, style, resize), resize, se)
+
+
+def refuse_misfits(owner: str, blocks: Iterable[Block | Unit], style: Style) -> None:
+    """Refuse numbers of groups that don't divide the channels that they meet.
+
+    Raises:
+        ValueError: One does not, or the style asks for what its blocks have not.
+    """
+    for each in blocks:
+        bottleneck = isinstance(each, Block) and each.kind == 'bottleneck'
+        if style.ratio > 1 and isinstance(each, Block) and (not bottleneck or each.out_planes % style.ratio):
+            why = f"does not divide {each.out_planes} channels" if bottleneck else "needs block='bottleneck'"
+            raise ValueError(f'{owner}: ratio={style.ratio} {why}.')
+        for layer, _ in each.maps((1,) * len(each.resize.stride)):
+            if isinstance(layer, Norm) and layer.planes % layer.groups:
+                raise ValueError(
+                    f'{owner}: norm_groups={layer.groups} does not divide the {layer.planes} channels of a norm.'
+                )
+            if isinstance(layer, Conv) and (layer.in_planes % layer.groups or layer.out_planes % layer.groups):
+                planes = f'{layer.in_planes} → {layer.out_planes}'
+                raise ValueError(
+                    f'{owner}: groups={layer.groups} does not divide the channels {planes} of a convolution.'
+                )
+
+
+def _convolution(
+    in_planes: int, out_planes: int, kernel: Size, style: Style, resize: Resize, groups: int
+) -> tuple[Layer, ...]:
+    one, padding, bias = (1,) * len(kernel), _sizes.padding(kernel), style.normalizer == 'null'
+    groups = groups if max(kernel) > 1 else 1
+    if resize.way == 'up' and resize and style.upsampling == 'transposed':
+        return (Conv(in_planes, out_planes, kernel, resize.stride, padding, bias, groups, 'zeros', True),)
+    stride = resize.stride if resize.way == 'down' else one
+    conv = Conv(in_planes, out_planes, kernel, stride, padding, bias, groups, style.padding_mode)
+    return (*_upsampling(style, resize), conv)
+
+
+def _upsampling(style: Style, resize: Resize) -> tuple[Layer, ...]:
+    return (Upsample(style.upsampling, resize.stride, resize.size),) if resize.way == 'up' and resize else ()
+
+
+def _normed_act(planes: int, style: Style) -> tuple[Layer, ...]:
+    norm = () if style.normalizer == 'null' else (style.norm(planes),)
+    return norm if style.activator == 'null' else (*norm, Act(style.activator, planes))
+
+
+def _shortcut(in_planes: int, out_planes: int, style: Style, resize: Resize) -> Unit | None:
+    if not resize and in_planes == out_planes:
+        return None
+    order = len(resize.stride)
+    point, none, bias = (1,) * order, (0,) * order, style.normalizer == 'null'
+    before: tuple[Layer, ...] = ()
+    conv = Conv(in_planes, out_planes, point, resize.stride if resize.way == 'down' else point, none, bias)
+    if resize.way == 'up' and resize and style.upsampling == 'transposed':
+        conv = Conv(in_planes, out_planes, resize.stride, resize.stride, none, bias, transposed=True)
+    elif resize.way == 'up':
+        before = _upsampling(style, resize)
+    elif resize and style.shortcut == 'pool':
+        before, conv = (AveragePool(resize.stride),), Conv(in_planes, out_planes, point, point, none, bias)
+    after = () if bias else (style.norm(out_planes),)
+    return Unit((*before, conv, *after), resize)
+
+
+# ---- Parts ----
+
+
+@dataclass(frozen=True)
+class Part:
+    """A named part of a network.
+
+    What a part takes and refers to is named by the path of another part, which stands for its output, or by that path
+    and ``':held'`` (what a stage had before its last block) or ``':in'`` (what it took); empty names the part before,
+    or for the first part the input.
+
+    Args:
+        name: Its path in the network, which is the beginning of its keys in checkpoints.
+        takes: What it takes.
+        training: Whether it runs in training alone.
+    """
+
+    name: str
+    takes: str = field(default='', kw_only=True)
+    training: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Single(Part):
+    """One layer, or several in a sequence.
+
+    Args:
+        layers: The layers.
+        outer: Whether it is a convolution beside the stages, one of the layers along the depth of the network.
+        vector: Whether it takes a vector and gives a map.
+    """
+
+    layers: tuple[Layer, ...]
+    outer: bool = field(default=False, kw_only=True)
+    vector: bool = field(default=False, kw_only=True)
+
+    @property
+    def out_planes(self) -> int | None:
+        """Channels that it gives; ``None`` for as many as it takes."""
+        return next((each.out_planes for each in reversed(self.layers) if isinstance(each, (Conv, Linear))), None)
+
+    @property
+    def tensors(self) -> Tensors:
+        """Shapes of its parameters and statistics."""
+        if len(self.layers) == 1:
+            return self.layers[0].tensors
+        return _nested((str(i), layer.tensors) for i, layer in enumerate(self.layers))
+
+
+@dataclass(frozen=True)
+class Stage(Part):
+    """A stack of residual blocks, of which the last, or with ``resize_first`` the first, resizes.
+
+    Args:
+        blocks: Its blocks as they run. The one that resizes may be a single unit, on a way up that is kept light.
+        resize_first: Whether the first resizes. What is joined is joined behind it then, else before all blocks.
+        skip: What is concatenated to its input, after the input was cropped to the size of that.
+        like: What its input is cropped to the size of, without being joined to it.
+        size: Size that its output is cropped to.
+        holds: Whether it hands on, beside its output, what it had before its last block.
+        undoes: Path of the stage whose resizing it undoes.
+    """
+
+    blocks: tuple[Block | Unit, ...]
+    resize_first: bool = field(default=False, kw_only=True)
+    skip: str = field(default='', kw_only=True)
+    like: str = field(default='', kw_only=True)
+    size: Size | None = field(default=None, kw_only=True)
+    holds: bool = field(default=False, kw_only=True)
+    undoes: str = field(default='', kw_only=True)
+
+    @property
+    def resizing(self) -> Block | Unit:
+        """The block that resizes, ``conv_scale``."""
+        return self.blocks[0 if self.resize_first else -1]
+
+    @property
+    def resize(self) -> Resize:
+        """What it does to the size."""
+        return self.resizing.resize
+
+    @property
+    def still(self) -> tuple[Block, ...]:
+        """The blocks that don't, ``conv_list``."""
+        return tuple(each for each in self.blocks if each is not self.resizing)  # type: ignore[misc]
+
+    @property
+    def named(self) -> dict[str, Block | Unit]:
+        """Its blocks by name, in the order of their keys."""
+        names: dict[str, Block | Unit] = {f'conv_list.{i}': each for i, each in enumerate(self.still)}
+        return names | {'conv_scale': self.resizing}
+
+    @property
+    def out_planes(self) -> int:
+        """Channels that it gives."""
+        return self.blocks[-1].planes[1]
 
     @property
     def held_planes(self) -> int:
-        """Channels of what the stage has just before its last block."""
-        return self.hidden_planes if self.depth > 1 else self.in_planes + self.skip_planes
+        """Channels of what it has before its last block."""
+        return self.blocks[-1].planes[0]
+
+    @property
+    def tensors(self) -> Tensors:
+        """Shapes of its parameters and statistics."""
+        return _nested((name, each.tensors) for name, each in self.named.items())
+
+
+def _nested(parts: Iterable[tuple[str, Tensors]]) -> Tensors:
+    return {f'{name}.{key}': shape for name, tensors in parts for key, shape in tensors.items()}
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a network does with an input of one size.
+
+    Args:
+        sizes: Spatial size of what each part gives, by its path; also of what it takes (``':in'``) and what a stage
+            hands on beside (``':held'``). A vector has the size ``()``.
+        strides: The stride with which each stage resizes, by its path.
+        maps: Each norm and convolution as it runs: the index of its stage, the layer, the size of the map it takes.
+    """
+
+    sizes: dict[str, Size]
+    strides: dict[str, Size]
+    maps: list[tuple[int, Layer, Size]]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a network can't take an input: the index of the stage, the size that it would hold, and what needs more."""
+
+    stage: int
+    held: Size
+    reason: str
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Parts in the order they run, and after each the names of what no later one needs."""
+
+    parts: tuple[Part, ...]
+    let_go: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -58,129 +563,209 @@ class Plan:
     """A whole network.
 
     Args:
-        family: Which of the four it is.
         order: Number of spatial axes.
-        block: Kind of its residual blocks, ``'plain'`` or ``'bottleneck'``.
-        kernel: Kernel size of the blocks on each axis.
-        in_planes: Channels of the first map that is convolved: the input's, or a decoder's widest.
-        out_planes: Channels of the last map.
-        stages: Its stages in the order they run.
-        vector: Length of an encoder's output or a decoder's input vector; ``None`` without one.
-        out_size: Spatial size that a decoder gives; ``None`` for the other families.
+        in_planes: Channels of the input, or the length of an input vector.
+        parts: Its parts as they run.
+        modules: First words of their paths in the order of the keys in checkpoints.
+        in_size: The one spatial size that it takes, ``()`` for a vector; ``None`` for any size.
+        outputs: What it gives, several in training alone; empty for what the last part gives.
+        small: ``'keep'`` where an axis is no longer strided when it would fall to one value, else ``'error'``.
     """
 
-    family: Family
     order: int
-    block: str
-    kernel: Size
     in_planes: int
-    out_planes: int
-    stages: tuple[StagePlan, ...]
-    vector: int | None = None
-    out_size: Size | None = None
+    parts: tuple[Part, ...]
+    modules: tuple[str, ...]
+    in_size: Size | None = None
+    outputs: tuple[str, ...] = ()
+    small: str = 'error'
+
+    @cached_property
+    def named(self) -> dict[str, Part]:
+        """The parts by path."""
+        return {part.name: part for part in self.parts}
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages as they run."""
+        return tuple(part for part in self.parts if isinstance(part, Stage))
 
     @property
-    def stride(self) -> Size:
-        """Stride of a resizing stage on each axis."""
-        return _sizes.stride(self.kernel)
+    def last(self) -> str:
+        """Path of the part that gives the output, in training the first of several."""
+        return self.outputs[0] if self.outputs else self.parts[-1].name
+
+    @property
+    def tensors(self) -> Tensors:
+        """Shapes of what the state dict holds, in its order."""
+        owned = ((top, part) for top in self.modules for part in self.members(top))
+        return _nested((part.name, part.tensors) for _, part in owned)
+
+    def members(self, top: str) -> list[Part]:
+        """The parts whose path is this word, or begins with it and goes on with a number, in order."""
+        found = [part for part in self.parts if part.name.partition('.')[0] == top]
+        return sorted(found, key=lambda part: int(part.name.partition('.')[2] or 0))
+
+    @cached_property
+    def planes(self) -> dict[str, int]:
+        """Channels of what each part gives, or the length of a vector, by path as in `Course`."""
+        planes, before = {'': self.in_planes}, ''
+        for part in self.parts:
+            given = planes[part.takes or before]
+            if isinstance(part, Stage):
+                joined = planes[part.skip] if part.skip and part.resize_first and not part.still else 0
+                planes[part.name] = part.out_planes + joined
+                planes[f'{part.name}:held'] = part.held_planes
+            elif isinstance(part, Single):
+                planes[part.name] = part.out_planes or given
+            planes[f'{part.name}:in'] = given
+            before = part.name
+        return planes
+
+    @property
+    def out_planes(self) -> int:
+        """Channels of the output, or the length of an output vector."""
+        return self.planes[self.last]
+
+    @property
+    def gives_vector(self) -> bool:
+        """Whether the output is a vector."""
+        part = self.named[self.last]
+        return isinstance(part, Single) and isinstance(part.layers[-1], Linear)
 
     @property
     def nlayers(self) -> int:
-        """Convolutional layers along the depth, the fully connected one left out."""
-        outer = 3 if self.family == 'decoder' and self.vector is not None else 2
-        return CONVS_PER_BLOCK[self.block] * sum(stage.depth for stage in self.stages) + outer
+        """Convolutional layers along the depth, fully connected ones left out."""
+        blocks = (each for stage in self.stages for each in stage.blocks)
+        outer = sum(isinstance(part, Single) and part.outer for part in self.parts)
+        return sum(len(each.units) if isinstance(each, Block) else 1 for each in blocks) + outer
 
     @property
-    def halvings(self) -> int:
-        """How many stages halve the size, or undo a halving in a decoder."""
-        word = 'up' if self.family == 'decoder' else 'down'
-        return sum(stage.resize == word for stage in self.stages)
+    def reduction(self) -> Size:
+        """By how much the smallest map is shorter than the input on each axis, rounding left out."""
+        return tuple(math.prod(stage.resize.stride[axis] for stage in self._downs) for axis in range(self.order))
+
+    @property
+    def _downs(self) -> tuple[Stage, ...]:
+        way = 'down' if self.in_size is None else 'up'
+        return tuple(stage for stage in self.stages if stage.resize.way == way)
+
+    def schedule(self, training: bool, until: str = '') -> 'Schedule':
+        """What runs in training or in eval, to the end or to a part."""
+        parts = [part for part in self.parts if training or not part.training]
+        names = [part.name for part in parts]
+        outputs = (*self.outputs, self.last) if training else (self.last,)
+        if until:
+            parts, outputs = parts[: names.index(until) + 1], ()
+        return Schedule(tuple(parts), _let_go(parts, outputs))
+
+    def course(self, size: Size) -> Course:
+        """What becomes of an input of this size; a network of one size takes no other."""
+        size = size if self.in_size is None else self.in_size
+        if size not in self._courses:
+            if len(self._courses) >= 64:  # enough for a run, and small
+                self._courses.clear()
+            self._courses[size] = _course(self, size)
+        return self._courses[size]
+
+    @cached_property
+    def _courses(self) -> dict[Size, Course]:
+        return {}
 
     def stage_sizes(self, size: Size) -> tuple[Size, ...]:
-        """Spatial size of what each stage gives, from the size of the first map that is convolved."""
-        if self.family == 'decoder':
-            return self.decoder_sizes()[1:]
-        sizes = _sizes.levels(size, self.stride, self.halvings)
-        if self.family == 'encoder':
-            return sizes[1:]
-        # On the way up a stage first crops to the size of its level; the last one keeps it.
-        ways_up = tuple(_sizes.grown(level, self.stride) for level in reversed(sizes[1:]))
-        return (*sizes[1:], *ways_up, size)
+        """Spatial size of what each stage gives."""
+        sizes = self.course(size).sizes
+        return tuple(sizes[stage.name] for stage in self.stages)
 
-    def decoder_sizes(self) -> tuple[Size, ...]:
-        """A decoder's sizes, from its smallest map to ``out_size``."""
-        assert self.out_size is not None
-        return _sizes.levels(self.out_size, self.stride, self.halvings)[::-1]
+    def refusal(self, size: Size, batch: int = 2, training: bool = True) -> Refusal | None:
+        """Why an input of this size can't be taken; ``None`` where it can."""
+        for stage, layer, held in self.course(size).maps:
+            if reason := refused(layer, held, batch, training):
+                return Refusal(stage, held, reason)
+        return None
 
-    def first_starved(self, size: Size) -> int | None:
-        """Index of the first stage that would hold a map with too few values for its norms, if there is one."""
-        sizes = self.decoder_sizes()[:-1] if self.family == 'decoder' else self.stage_sizes(size)
-        return next((i for i, held in enumerate(sizes) if not _sizes.holds_enough(held)), None)
+    @cached_property
+    def min_side(self) -> int:
+        """Smallest side of an equal-sided input that it takes."""
+        limit = 4 * max(self.reduction) * max(max(layer.kernel) for _, layer, _ in self._convs)
+        return _sizes.smallest(lambda side: self.refusal((side,) * self.order) is None, limit)
 
     @property
-    def min_side(self) -> int:
-        """Smallest side of an equal-sided map that every stage can take."""
-        limit = _sizes.MIN_VALUES * 2**self.halvings
-        return _sizes.smallest(lambda side: self.first_starved((side,) * self.order) is None, limit)
+    def _convs(self) -> list[tuple[int, Conv, Size]]:
+        maps = self.course((1,) * self.order).maps
+        return [(stage, layer, size) for stage, layer, size in maps if isinstance(layer, Conv)]
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What the plans of all families need: checked arguments, no torch.
-
-    Args:
-        order: Number of spatial axes.
-        channel: Channels of the first (a decoder's last) stage.
-        layers: Number of blocks of each stage.
-        block: Kind of the residual blocks.
-        kernel: Kernel size on each axis.
-    """
-
-    order: int
-    channel: int
-    layers: tuple[int, ...]
-    block: str
-    kernel: Size
+def _let_go(parts: Sequence[Part], outputs: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    # Index of the part after which nothing needs what a name stands for, by name.
+    ends, before = {'': 0}, ''
+    for index, part in enumerate(parts):
+        joins = (part.skip, part.like) if isinstance(part, Stage) else ()
+        given = (part.name, f'{part.name}:held', f'{part.name}:in')
+        ends |= dict.fromkeys((part.takes or before, *filter(None, joins), *given), index)
+        before = part.name
+    ends |= dict.fromkeys(outputs, len(parts))
+    return tuple(tuple(name for name, end in ends.items() if end == index) for index in range(len(parts)))
 
 
-def encoder(shape: Shape, in_planes: int, out_length: int | None) -> Plan:
-    """Plan an encoder: every stage halves the size; from each stage to the next the channels double."""
-    widths = [shape.channel * 2**i for i in range(len(shape.layers))]
-    stages = _chain([shape.channel, *widths], shape.layers, 'down')
-    return Plan('encoder', shape.order, shape.block, shape.kernel, in_planes, widths[-1], stages, out_length)
+def refused(layer: Layer, size: Size, batch: int, training: bool) -> str:
+    """What a layer needs that a map of this size has not, or an empty string."""
+    if isinstance(layer, Norm) and (training or layer.kind != 'batch'):
+        norm, scope = layer.scope
+        few = layer.values(size, batch) < _sizes.MIN_VALUES
+        return f'{norm} norm needs at least {_sizes.MIN_VALUES} values a {scope}' if few else ''
+    if isinstance(layer, Conv) and layer.padding_mode in ('reflect', 'circular'):
+        # A reflection leaves out the value at the border itself.
+        more = layer.padding_mode == 'reflect'
+        needed = max(pad + more for pad in layer.padding)
+        few = any(length < pad + more for length, pad in zip(size, layer.padding, strict=True) if pad)
+        return f'{layer.padding_mode} padding needs at least {needed} values on an axis' if few else ''
+    return ''
 
 
-def decoder(shape: Shape, out_size: Size, in_length: int | None, out_planes: int) -> Plan:
-    """Plan a decoder: every stage doubles the size, all but the last halve the channels."""
-    widths = [shape.channel * 2**i for i in reversed(range(len(shape.layers)))]
-    stages = _chain([*widths, shape.channel], shape.layers, 'up')
-    return Plan('decoder', shape.order, shape.block, shape.kernel, widths[0], out_planes, stages, in_length, out_size)
+def _course(plan: Plan, size: Size) -> Course:
+    course = Course({'': size}, {}, [])
+    before, stage = '', 0
+    for part in plan.parts:
+        given = course.sizes[part.takes or before]
+        course.sizes[f'{part.name}:in'] = given
+        if isinstance(part, Stage):
+            course.sizes[part.name] = _through_stage(plan, part, stage, given, course)
+            stage += 1
+        elif isinstance(part, Single):
+            course.maps.extend((stage, layer, given) for layer in part.layers if not part.vector)
+            course.sizes[part.name] = _through_layers(plan, part, given)
+        before = part.name
+    return course
 
 
-def autoencoder(shape: Shape, in_planes: int, out_planes: int, *, skips: bool) -> Plan:
-    """Plan an auto-encoder, or with ``skips`` a U-Net: down, one middle stage, and up again."""
-    layers = shape.layers
-    widths = [shape.channel * 2**i for i in range(len(layers) - 1)]
-    down = _chain([shape.channel, *widths], layers[:-1], 'down', holds=skips)
-    bottom = widths[-1]
-    middle = StagePlan(bottom, 2 * bottom, bottom, layers[-1], 'up')
-    # Level by level upwards; each stage takes as many skip planes as its level really hands on.
-    after = [*reversed(widths[:-1]), shape.channel]
-    up = tuple(
-        StagePlan(
-            in_planes=level.out_planes,
-            hidden_planes=level.out_planes,
-            out_planes=out,
-            depth=level.depth,
-            resize='keep' if level is down[0] else 'up',
-            skip_planes=level.held_planes if skips else 0,
-        )
-        for level, out in zip(reversed(down), after, strict=True)
-    )
-    family: Family = 'unet' if skips else 'autoencoder'
-    return Plan(family, shape.order, shape.block, shape.kernel, in_planes, out_planes, (*down, middle, *up))
+def _through_stage(plan: Plan, stage: Stage, index: int, size: Size, course: Course) -> Size:
+    course.strides[stage.name] = stride = _stride(plan, stage, size, course.strides)
+    joined = course.sizes[stage.skip or stage.like] if stage.skip or stage.like else None
+    for number, block in enumerate(stage.blocks):
+        if number == stage.resize_first:
+            size = joined or size
+        if number == len(stage.blocks) - 1:
+            course.sizes[f'{stage.name}:held'] = size
+        own = stride if block is stage.resizing else None
+        course.maps.extend((index, layer, held) for layer, held in block.maps(size, own))
+        size = block.after(size, own)
+    if stage.resize_first and not stage.still:
+        size = joined or size
+    return stage.size or size
 
 
-def _chain(widths: list[int], layers: tuple[int, ...], resize: Resize, holds: bool = False) -> tuple[StagePlan, ...]:
-    pairs = zip(widths[:-1], widths[1:], layers, strict=True)
-    return tuple(StagePlan(before, out, out, depth, resize, holds=holds) for before, out, depth in pairs)
+def _stride(plan: Plan, stage: Stage, size: Size, strides: dict[str, Size]) -> Size:
+    if plan.small != 'keep' or plan.in_size is not None:
+        return stage.resize.stride
+    if stage.undoes:
+        return strides[stage.undoes]
+    return _sizes.kept(size, stage.resize.stride)
+
+
+def _through_layers(plan: Plan, part: Single, size: Size) -> Size:
+    if part.vector:  # seen as a map of one value, padded so far that the kernel gives a map of its own size
+        return next(layer.kernel for layer in part.layers if isinstance(layer, Conv))
+    if any(isinstance(layer, Linear) for layer in part.layers):
+        return ()
+    return (1,) * plan.order if any(isinstance(layer, GlobalPool) for layer in part.layers) else size

@@ -211,17 +211,18 @@ def _refuse_other_arguments(cls: type, arguments: dict[str, Any], source: str) -
 def _golden_input(net: _Pretrained) -> Tensor:
     # Waves that differ from value to value.
     plan = net.plan
-    shape, dtype = (plan.in_planes, *_golden_size(plan)), torch.float64
-    if plan.out_size is not None:
-        shape = net.input_size  # type: ignore[assignment]
-        dtype = torch.float64 if math.prod(plan.out_size) <= GOLDEN_FINE else torch.float32
+    size = _golden_size(plan) if plan.in_size is None else plan.in_size
+    largest = max(map(math.prod, plan.course(size).sizes.values()))
+    dtype = torch.float64 if plan.in_size is None or largest <= GOLDEN_FINE else torch.float32
+    shape = (plan.in_planes, *size)
     j = torch.arange(math.prod(shape), dtype=torch.float64, device='cpu')
     return ((0.3 * j).sin() + (0.011 * j).cos()).reshape(1, *shape).to(dtype)
 
 
 def _golden_size(plan: Plan) -> Size:
     # One axis long enough for all stages is enough, and 2 and 3 keep an axis that is never halved from starving.
-    return (plan.min_side + 1, 2, 3)[: plan.order]
+    size = (plan.min_side + 1, 2, 3)[: plan.order]
+    return size if plan.refusal(size) is None else (plan.min_side + 1,) * plan.order
 
 
 @torch.no_grad()

@@ -36,6 +36,12 @@ def grown(size: Size, stride: Size) -> Size:
     return tuple(length * step for length, step in zip(size, stride, strict=True))
 
 
+def kept(size: Size, stride: Size) -> Size:
+    """The stride without the axes that it would leave a single value of."""
+    pairs = zip(size, stride, strict=True)
+    return tuple(1 if length > 1 and -(-length // step) == 1 else step for length, step in pairs)
+
+
 def levels(size: Size, stride: Size, count: int) -> tuple[Size, ...]:
     """The size and what is left of it after each of ``count`` strided convolutions: ``count + 1`` sizes."""
     sizes = [size]
@@ -49,9 +55,9 @@ def crop_start(have: int, want: int) -> int:
     return (have - want) // 2
 
 
-def holds_enough(size: Size) -> bool:
-    """Tell whether a plane of this size has the values that an instance norm needs."""
-    return math.prod(size) >= MIN_VALUES
+def volume(size: Size) -> int:
+    """How many values a plane of this size has."""
+    return math.prod(size)
 
 
 def smallest(works: Callable[[int], bool], limit: int) -> int:

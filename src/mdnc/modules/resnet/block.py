@@ -1,21 +1,212 @@
 """Residual blocks: a branch of two or three units, plus a shortcut."""
 
-import math
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+from typing_extensions import Self, Unpack
 
-from mdnc.modules import _checks, _sizes
-from mdnc.modules._doc import inherit_sections
+from mdnc.modules import _checks, _layers, _options, _plan, _sizes
+from mdnc.modules._doc import describe
+from mdnc.modules._options import BlockOptions, PerAxis
+from mdnc.modules._plan import Resize, Style
 from mdnc.modules._sizes import Size
-from mdnc.modules.resnet import branch
-from mdnc.modules.resnet.branch import Style, Window, _Branch
+from mdnc.modules.resnet.branch import _Branch, resized
 from mdnc.ops import path
 from mdnc.ops.fused import Manner
 
 
-class _BlockNd(nn.Module):
+class Block(nn.Module):
+    """Base of the residual blocks: units one after the other, plus a shortcut.
+
+    Args:
+        plan: The block in plain values.
+        order: Number of spatial axes.
+    """
+
+    # Blocks inside a network trust its door; the public faces have one of their own.
+    _has_door: ClassVar[bool] = False
+
+    # How the fused path runs; networks set it for all their blocks.
+    manner: Manner = Manner()
+
+    in_node: _Branch | None
+
+    def __init__(self, plan: _plan.Block, order: int) -> None:
+        super().__init__()
+        self._plan, self.order = plan, order
+        self.in_planes, self.out_planes = plan.planes
+        self._units = tuple(plan.named)
+        for name, unit in plan.named.items():
+            self.add_module(name, _Branch(unit, order))
+        self.in_node = None if plan.shortcut is None else _Branch(plan.shortcut, order)
+        self.se = None if plan.se is None else _layers.SqueezeExcite(plan.se)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        describe(cls)
+
+    @classmethod
+    def planned(cls, plan: _plan.Block, order: int) -> Self:
+        """Build the block of a plan."""
+        made = cls.__new__(cls)
+        Block.__init__(made, plan, order)
+        return made
+
+    @property
+    def plan(self) -> _plan.Block:
+        """The block in plain values."""
+        return self._plan
+
+    @property
+    def memory(self) -> str:
+        """What training keeps for backward; the words of `Network.memory`. It may be set at any time."""
+        return self.manner.memory
+
+    @memory.setter
+    def memory(self, level: str) -> None:
+        _checks.word(type(self).__name__, 'memory', level, _options.MEMORY_LEVELS)
+        self.manner = replace(self.manner, memory=level)
+
+    def output_size(self, size: int | Sequence[int]) -> Size:
+        """Spatial size of the output for an input of this spatial size, without running the block.
+
+        Args:
+            size: One int, or one for each axis.
+
+        Raises:
+            ValueError: The block refuses inputs of this size.
+        """
+        checked = _checks.per_axis(type(self).__name__, 'size', size, self.order)
+        self._refuse_starved(checked, batch=2, training=False)
+        return self._plan.after(checked)
+
+    def forward(self, x: Tensor, stride: Size | None = None) -> Tensor:
+        """Apply the block: ``(B, in_planes, L1, …)`` → ``(B, out_planes, M1, …)``.
+
+        Args:
+            x: The input.
+            stride: With which stride to resize instead of its own, where an input is small; ``None`` for its own.
+        """
+        if self._has_door and not _checks.traced(x):
+            self._admit(x)
+        if stride is not None and self._plan.resize and stride != self._plan.resize.stride:
+            return self._run_resized(x, stride)
+        units = [getattr(self, name) for name in self._units]
+        if self.se is None and not self._drops:
+            fused = path.run(x, units, self.manner, self._adds, self.in_node)
+            if fused is not None:
+                return fused
+        y = x
+        for unit in units:
+            y = path.call(unit, y, self.manner)
+        # Out of place: in 'old' order ReLU keeps the output that an in-place sum would overwrite.
+        return self._gated(y) + (x if self.in_node is None else self.in_node(x))
+
+    @torch.no_grad()
+    def begin_as_shortcut(self) -> None:
+        """Set the last weights of the branch to zero, so that the block gives what its shortcut gives.
+
+        In ``'old'`` order these are the weights of the last norm, where it has any, else of the last convolution.
+        """
+        for layer in reversed(getattr(self, self._units[-1])):
+            if getattr(layer, 'weight', None) is not None and not isinstance(layer, nn.PReLU):
+                layer.weight.zero_()
+                if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and layer.bias is not None:
+                    layer.bias.zero_()
+                return
+
+    def paths(self, prefix: str = '') -> list[path.Taken]:
+        """Which path each unit takes as things stand; only the input may still overrule it."""
+        names = (*self._units, *(() if self.in_node is None else ('in_node',)))
+        named = {f'{prefix}{name}': getattr(self, name) for name in names}
+        return path.taken(named, self.manner, self._adds, f'{prefix}in_node')
+
+    @property
+    def _adds(self) -> str:
+        return 'input' if self.in_node is None else 'shortcut'
+
+    @property
+    def _drops(self) -> bool:
+        return self.training and self._plan.drop_path > 0
+
+    def _gated(self, y: Tensor) -> Tensor:
+        # What is added to the shortcut: scaled by the gate, and left out of some samples.
+        if self.se is not None:
+            y = self.se(y)
+        if not self._drops:
+            return y
+        keep = 1 - self._plan.drop_path
+        lot = torch.rand((y.shape[0], *(1,) * (y.dim() - 1)), device=y.device) < keep
+        return y * (lot.to(y.dtype) / keep)
+
+    def _run_resized(self, x: Tensor, stride: Size) -> Tensor:
+        y = x
+        for name, unit in self._plan.named.items():
+            module = getattr(self, name)
+            y = resized(module, unit, y, stride) if unit.resize else module(y)
+        shortcut, plan = self.in_node, self._plan.shortcut
+        return self._gated(y) + (x if shortcut is None or plan is None else resized(shortcut, plan, x, stride))
+
+    def _admit(self, x: Tensor) -> None:
+        owner = type(self).__name__
+        lengths = [f'L{axis + 1}' for axis in range(self.order)]
+        _checks.tensor(owner, x, ['B', self.in_planes, *lengths], next(self.parameters()))
+        self._refuse_starved(tuple(x.shape[2:]), x.shape[0], self.training)
+
+    def _refuse_starved(self, size: Size, batch: int, training: bool) -> None:
+        maps = self._plan.maps(size)
+        found = [(held, why) for layer, held in maps if (why := _plan.refused(layer, held, batch, training))]
+        if found:
+            held, why = min(found, key=lambda each: _sizes.volume(each[0]))
+            raise ValueError(
+                f'{type(self).__name__}: input size {size} is too small: the block would hold {_sizes.text(held)}, and '
+                f'{why}. Give it a larger input, or another {"padding_mode" if "padding" in why else "normalizer"}.'
+            )
+
+
+def _planned(kind: str, owner: str, order: int, arguments: dict[str, Any], options: dict[str, Any]) -> _plan.Block:
+    """Check the arguments of a block and plan it."""
+    order = _checks.spatial_order(owner, order)
+    planes = [_checks.integer(owner, name, arguments[name]) for name in ('in_planes', 'out_planes')]
+    legal = (_options.NORMALIZERS, _options.ACTIVATORS, _options.LAYER_ORDERS)
+    words = zip(('normalizer', 'activator', 'layer_order'), legal, strict=True)
+    style = {name: _checks.word(owner, name, arguments[name], each) for name, each in words}
+    style |= {name: options[name] for name in _options.record(_options.StyleOptions)}
+    (kernel,) = _checks.odd_kernels(owner, arguments['kernel_size'], order)
+    _refuse_padding(owner, arguments, kernel)
+    resize = _resize(owner, order, arguments, options)
+    plan = _plan.block(kind, *planes, kernel, Style(**style), resize)
+    _plan.refuse_misfits(owner, [plan], Style(**style))
+    return replace(plan, drop_path=options['drop_path'])
+
+
+def _resize(owner: str, order: int, arguments: dict[str, Any], options: dict[str, Any]) -> Resize:
+    way = _checks.word(owner, 'scaler', arguments['scaler'], _options.SCALERS)
+    size, given = None, arguments['output_size']
+    if given is not None:
+        size = _checks.per_axis(owner, 'output_size', given, order)
+        if way == 'down':
+            raise ValueError(f"{owner}: output_size={given!r} is legal only with scaler='up', not 'down'.")
+        if options['upsampling'] == 'transposed':
+            raise ValueError(f"{owner}: output_size={given!r} is not legal with upsampling='transposed'.")
+    return Resize(
+        'down' if way == 'down' else 'up', _checks.per_axis(owner, 'stride', arguments['stride'], order), size
+    )
+
+
+def _refuse_padding(owner: str, arguments: dict[str, Any], kernel: Size) -> None:
+    padding = arguments['padding']
+    if _checks.per_axis(owner, 'padding', padding, len(kernel), minimum=0) != _sizes.padding(kernel):
+        raise ValueError(
+            f'{owner}: padding={padding!r} does not fit kernel_size={arguments["kernel_size"]!r}: branch and shortcut '
+            f'would differ in size. It must be kernel_size // 2, that is {_sizes.padding(kernel)}.'
+        )
+
+
+class _BlockNd(Block):
     """Residual block ``y = branch(x) + shortcut(x)``, after He et al., arXiv:1512.03385 and 1603.05027.
 
     The shortcut ``in_node`` is x itself where sizes and channels agree, and otherwise a 1 × … × 1 convolution with
@@ -30,10 +221,13 @@ class _BlockNd(nn.Module):
             otherwise branch and shortcut would not meet.
         output_size: Spatial size to give instead of ``stride`` times the input's, one int or one for each axis;
             only with ``scaler='up'``.
-        normalizer: ``'batch'``, ``'inst'`` (instance norm without affine), ``'pinst'`` (with affine) or ``'null'``.
-        activator: ``'prelu'`` (one slope for each channel), ``'relu'`` or ``'null'``.
+        normalizer: ``'batch'``, ``'inst'`` (instance norm without affine), ``'pinst'`` (with affine), ``'group'`` (see
+            `norm_groups`), ``'layer'`` (over all of a sample) or ``'null'``.
+        activator: ``'prelu'`` (one slope for each channel), ``'relu'``, ``'leaky_relu'`` (slope 0.01), ``'elu'``,
+            ``'gelu'``, ``'silu'`` or ``'null'``.
         layer_order: ``'new'`` for norm, act, conv; ``'old'`` for conv, norm, act.
-        scaler: ``'down'`` to divide the size by ``stride``, ``'up'`` to multiply it by linear interpolation.
+        scaler: ``'down'`` to divide the size by ``stride``, ``'up'`` to multiply it.
+        **options: See `BlockOptions`.
 
     Shapes:
         x ``(B, in_planes, L1, …)`` → y ``(B, out_planes, M1, …)`` with ``M = output_size(L)``.
@@ -43,162 +237,44 @@ class _BlockNd(nn.Module):
         ValueError: An argument or the input has the wrong value, or the input is too small for the norms.
     """
 
-    _units: ClassVar[tuple[str, ...]] = ()
-    # Blocks inside a network trust its door; the public faces have one of their own.
-    _has_door: ClassVar[bool] = False
-
-    # How the fused path runs; networks set it for all their blocks.
-    manner: Manner = Manner()
-
-    in_node: _Branch | None
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        inherit_sections(cls)
+    _kind: ClassVar[str]
 
     def __init__(
         self,
         order: int,
         in_planes: int,
         out_planes: int,
-        kernel_size: int | Sequence[int] = 3,
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 1,
-        output_size: int | Sequence[int] | None = None,
+        kernel_size: PerAxis = 3,
+        stride: PerAxis = 1,
+        padding: PerAxis = 1,
+        output_size: PerAxis | None = None,
         normalizer: str = 'pinst',
         activator: str = 'prelu',
         layer_order: str = 'new',
         scaler: str = 'down',
+        **options: Unpack[BlockOptions],
     ) -> None:
-        super().__init__()
+        given = {
+            **{'in_planes': in_planes, 'out_planes': out_planes, 'kernel_size': kernel_size, 'stride': stride},
+            **{'padding': padding, 'output_size': output_size, 'normalizer': normalizer, 'activator': activator},
+            **{'layer_order': layer_order, 'scaler': scaler},
+        }
         owner = type(self).__name__
-        self.order = _checks.spatial_order(owner, order)
-        self.in_planes = _checks.integer(owner, 'in_planes', in_planes)
-        self.out_planes = _checks.integer(owner, 'out_planes', out_planes)
-        self._style = Style(
-            _checks.word(owner, 'normalizer', normalizer, branch.NORMALIZERS),
-            _checks.word(owner, 'activator', activator, branch.ACTIVATORS),
-            _checks.word(owner, 'layer_order', layer_order, branch.LAYER_ORDERS),
-            _checks.word(owner, 'scaler', scaler, branch.SCALERS),
-        )
-        self._window = _window(self, kernel_size, stride, padding, output_size)
-        self._build()
-
-    def _build(self) -> None:
-        raise NotImplementedError
-
-    def output_size(self, size: int | Sequence[int]) -> Size:
-        """Spatial size of the output for an input of this spatial size, without running the block.
-
-        Args:
-            size: One int, or one for each axis.
-
-        Raises:
-            ValueError: The block refuses inputs of this size.
-        """
-        checked = _checks.per_axis(type(self).__name__, 'size', size, self.order)
-        after = self._resized(checked)
-        if self._style.normalizer in ('inst', 'pinst'):
-            self._refuse_starved(checked, after, batch=1)
-        return after
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the block: ``(B, in_planes, L1, …)`` → ``(B, out_planes, M1, …)``."""
-        if self._has_door and not _checks.traced(x):
-            self._admit(x)
-        units = [getattr(self, name) for name in self._units]
-        fused = path.run(x, units, self.manner, self._adds, self.in_node)
-        if fused is not None:
-            return fused
-        y = x
-        for unit in units:
-            y = path.call(unit, y, self.manner)
-        # Out of place: in 'old' order ReLU keeps the output that an in-place sum would overwrite.
-        return y + (x if self.in_node is None else self.in_node(x))
-
-    def paths(self, prefix: str = '') -> list[path.Taken]:
-        """Which path each unit takes as things stand; only the input may still overrule it."""
-        names = (*self._units, *(() if self.in_node is None else ('in_node',)))
-        named = {f'{prefix}{name}': getattr(self, name) for name in names}
-        return path.taken(named, self.manner, self._adds, f'{prefix}in_node')
-
-    @property
-    def _adds(self) -> str:
-        return 'input' if self.in_node is None else 'shortcut'
-
-    def _admit(self, x: Tensor) -> None:
-        owner = type(self).__name__
-        lengths = [f'L{axis + 1}' for axis in range(self.order)]
-        _checks.tensor(owner, x, ['B', self.in_planes, *lengths], next(self.parameters()))
-        size = tuple(x.shape[2:])
-        after = self.output_size(size)
-        if self._style.normalizer == 'batch' and self.training:
-            # Batch norm takes its statistics over the batch too, and only in training.
-            self._refuse_starved(size, after, batch=x.shape[0])
-
-    def _refuse_starved(self, size: Size, after: Size, batch: int) -> None:
-        held = min(size, after, key=math.prod)
-        if batch * math.prod(held) >= _sizes.MIN_VALUES:
-            return
-        norm, unit = ('batch', 'channel') if self._style.normalizer == 'batch' else ('instance', 'plane')
-        raise ValueError(
-            f'{type(self).__name__}: input size {size} is too small: the block would hold {_sizes.text(held)}, and '
-            f'{norm} norm needs at least 2 values a {unit}. Give it a larger input, or another normalizer.'
-        )
-
-    def _resized(self, size: Size) -> Size:
-        window = self._window
-        if self._style.scaler == 'down':
-            return _sizes.shrunk(size, window.stride)
-        return window.output_size or _sizes.grown(size, window.stride)
-
-
-def _window(block: _BlockNd, kernel_size: object, stride: object, padding: object, output_size: object) -> Window:
-    owner, order = type(block).__name__, block.order
-    kernel = _checks.odd_kernel(owner, kernel_size, order)
-    pads = _checks.per_axis(owner, 'padding', padding, order, minimum=0)
-    if pads != _sizes.padding(kernel):
-        raise ValueError(
-            f'{owner}: padding={padding!r} does not fit kernel_size={kernel_size!r}: branch and shortcut would differ '
-            f'in size. It must be kernel_size // 2, that is {_sizes.padding(kernel)}.'
-        )
-    size = None
-    if output_size is not None:
-        size = _checks.per_axis(owner, 'output_size', output_size, order)
-        if block._style.scaler == 'down':
-            raise ValueError(f"{owner}: output_size={output_size!r} is legal only with scaler='up', not 'down'.")
-    return Window(kernel, _checks.per_axis(owner, 'stride', stride, order), pads, size)
-
-
-def _still(kernel: Size) -> Window:
-    # Of the units of a block that do not resize it.
-    return Window(kernel, (1,) * len(kernel), _sizes.padding(kernel))
+        known = _options.checked(BlockOptions, owner, dict(options))
+        super().__init__(_planned(self._kind, owner, order, given, known), order)
+        self.memory = known['memory']
 
 
 class _BlockPlainNd(_BlockNd):
     """Plain residual block: two k × k convolutions, the second of which resizes."""
 
-    _units = ('conv1', 'conv2')
-
-    def _build(self) -> None:
-        order, planes, out, window = self.order, self.in_planes, self.out_planes, self._window
-        self.conv1 = _Branch(order, planes, planes, _still(window.kernel), self._style)
-        self.conv2 = _Branch(order, planes, out, window, self._style)
-        self.in_node = branch.shortcut(order, planes, out, window, self._style)
+    _kind = 'plain'
 
 
 class _BlockBottleneckNd(_BlockNd):
     """Bottleneck residual block: 1 × 1, k × k (which resizes), 1 × 1 convolutions; the last changes the channels."""
 
-    _units = ('conv1', 'conv2', 'conv3')
-
-    def _build(self) -> None:
-        order, planes, out, window = self.order, self.in_planes, self.out_planes, self._window
-        point = _still((1,) * order)
-        self.conv1 = _Branch(order, planes, planes, point, self._style)
-        self.conv2 = _Branch(order, planes, planes, window, self._style)
-        self.conv3 = _Branch(order, planes, out, point, self._style)
-        self.in_node = branch.shortcut(order, planes, out, window, self._style)
+    _kind = 'bottleneck'
 
 
 class BlockPlain1d(_BlockPlainNd):
@@ -210,28 +286,18 @@ class BlockPlain1d(_BlockPlainNd):
         self,
         in_planes: int,
         out_planes: int,
-        kernel_size: int | Sequence[int] = 3,
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 1,
-        output_size: int | Sequence[int] | None = None,
+        kernel_size: PerAxis = 3,
+        stride: PerAxis = 1,
+        padding: PerAxis = 1,
+        output_size: PerAxis | None = None,
         normalizer: str = 'pinst',
         activator: str = 'prelu',
         layer_order: str = 'new',
         scaler: str = 'down',
+        **options: Unpack[BlockOptions],
     ) -> None:
-        super().__init__(
-            1,
-            in_planes,
-            out_planes,
-            kernel_size,
-            stride,
-            padding,
-            output_size,
-            normalizer,
-            activator,
-            layer_order,
-            scaler,
-        )
+        shape = (in_planes, out_planes, kernel_size, stride, padding, output_size)
+        super().__init__(1, *shape, normalizer, activator, layer_order, scaler, **options)
 
 
 class BlockPlain2d(_BlockPlainNd):
@@ -243,28 +309,18 @@ class BlockPlain2d(_BlockPlainNd):
         self,
         in_planes: int,
         out_planes: int,
-        kernel_size: int | Sequence[int] = 3,
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 1,
-        output_size: int | Sequence[int] | None = None,
+        kernel_size: PerAxis = 3,
+        stride: PerAxis = 1,
+        padding: PerAxis = 1,
+        output_size: PerAxis | None = None,
         normalizer: str = 'pinst',
         activator: str = 'prelu',
         layer_order: str = 'new',
         scaler: str = 'down',
+        **options: Unpack[BlockOptions],
     ) -> None:
-        super().__init__(
-            2,
-            in_planes,
-            out_planes,
-            kernel_size,
-            stride,
-            padding,
-            output_size,
-            normalizer,
-            activator,
-            layer_order,
-            scaler,
-        )
+        shape = (in_planes, out_planes, kernel_size, stride, padding, output_size)
+        super().__init__(2, *shape, normalizer, activator, layer_order, scaler, **options)
 
 
 class BlockPlain3d(_BlockPlainNd):
@@ -276,28 +332,18 @@ class BlockPlain3d(_BlockPlainNd):
         self,
         in_planes: int,
         out_planes: int,
-        kernel_size: int | Sequence[int] = 3,
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 1,
-        output_size: int | Sequence[int] | None = None,
+        kernel_size: PerAxis = 3,
+        stride: PerAxis = 1,
+        padding: PerAxis = 1,
+        output_size: PerAxis | None = None,
         normalizer: str = 'pinst',
         activator: str = 'prelu',
         layer_order: str = 'new',
         scaler: str = 'down',
+        **options: Unpack[BlockOptions],
     ) -> None:
-        super().__init__(
-            3,
-            in_planes,
-            out_planes,
-            kernel_size,
-            stride,
-            padding,
-            output_size,
-            normalizer,
-            activator,
-            layer_order,
-            scaler,
-        )
+        shape = (in_planes, out_planes, kernel_size, stride, padding, output_size)
+        super().__init__(3, *shape, normalizer, activator, layer_order, scaler, **options)
 
 
 class BlockBottleneck1d(_BlockBottleneckNd):
@@ -309,28 +355,18 @@ class BlockBottleneck1d(_BlockBottleneckNd):
         self,
         in_planes: int,
         out_planes: int,
-        kernel_size: int | Sequence[int] = 3,
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 1,
-        output_size: int | Sequence[int] | None = None,
+        kernel_size: PerAxis = 3,
+        stride: PerAxis = 1,
+        padding: PerAxis = 1,
+        output_size: PerAxis | None = None,
         normalizer: str = 'pinst',
         activator: str = 'prelu',
         layer_order: str = 'new',
         scaler: str = 'down',
+        **options: Unpack[BlockOptions],
     ) -> None:
-        super().__init__(
-            1,
-            in_planes,
-            out_planes,
-            kernel_size,
-            stride,
-            padding,
-            output_size,
-            normalizer,
-            activator,
-            layer_order,
-            scaler,
-        )
+        shape = (in_planes, out_planes, kernel_size, stride, padding, output_size)
+        super().__init__(1, *shape, normalizer, activator, layer_order, scaler, **options)
 
 
 class BlockBottleneck2d(_BlockBottleneckNd):
@@ -342,28 +378,18 @@ class BlockBottleneck2d(_BlockBottleneckNd):
         self,
         in_planes: int,
         out_planes: int,
-        kernel_size: int | Sequence[int] = 3,
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 1,
-        output_size: int | Sequence[int] | None = None,
+        kernel_size: PerAxis = 3,
+        stride: PerAxis = 1,
+        padding: PerAxis = 1,
+        output_size: PerAxis | None = None,
         normalizer: str = 'pinst',
         activator: str = 'prelu',
         layer_order: str = 'new',
         scaler: str = 'down',
+        **options: Unpack[BlockOptions],
     ) -> None:
-        super().__init__(
-            2,
-            in_planes,
-            out_planes,
-            kernel_size,
-            stride,
-            padding,
-            output_size,
-            normalizer,
-            activator,
-            layer_order,
-            scaler,
-        )
+        shape = (in_planes, out_planes, kernel_size, stride, padding, output_size)
+        super().__init__(2, *shape, normalizer, activator, layer_order, scaler, **options)
 
 
 class BlockBottleneck3d(_BlockBottleneckNd):
@@ -375,25 +401,15 @@ class BlockBottleneck3d(_BlockBottleneckNd):
         self,
         in_planes: int,
         out_planes: int,
-        kernel_size: int | Sequence[int] = 3,
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 1,
-        output_size: int | Sequence[int] | None = None,
+        kernel_size: PerAxis = 3,
+        stride: PerAxis = 1,
+        padding: PerAxis = 1,
+        output_size: PerAxis | None = None,
         normalizer: str = 'pinst',
         activator: str = 'prelu',
         layer_order: str = 'new',
         scaler: str = 'down',
+        **options: Unpack[BlockOptions],
     ) -> None:
-        super().__init__(
-            3,
-            in_planes,
-            out_planes,
-            kernel_size,
-            stride,
-            padding,
-            output_size,
-            normalizer,
-            activator,
-            layer_order,
-            scaler,
-        )
+        shape = (in_planes, out_planes, kernel_size, stride, padding, output_size)
+        super().__init__(3, *shape, normalizer, activator, layer_order, scaler, **options)

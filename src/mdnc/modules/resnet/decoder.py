@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
+from typing_extensions import Unpack
 
-from mdnc.modules import _checks, _plan, _sizes
-from mdnc.modules._dims import DIMS
+from mdnc.modules import _checks, _families, _sizes
+from mdnc.modules._families import Frame
+from mdnc.modules._options import DecoderOptions, PerAxis, PerStage
+from mdnc.modules._plan import Plan
 from mdnc.modules._sizes import Size
-from mdnc.modules.resnet.network import Arguments, _ResNetNd, outer_conv, same_conv, stages
-from mdnc.modules.resnet.stage import crop
-from mdnc.ops import path
+from mdnc.modules.resnet.arguments import Arguments
+from mdnc.modules.resnet.network import Network
 
 
-class _DecoderNetNd(_ResNetNd):
+class _DecoderNetNd(Network):
     """Residual decoder: every stage doubles the size, and all but the last halve the channels.
 
     Args:
@@ -20,12 +22,11 @@ class _DecoderNetNd(_ResNetNd):
         layers: Number of residual blocks of each stage; at least two stages of at least one block.
         out_size: Spatial size of the output, one int or one for each axis.
         block: Kind of the residual blocks, ``'plain'`` (2 convolutions) or ``'bottleneck'`` (3).
-        kernel_size: Odd kernel size of the blocks, one int or one for each axis. An axis with kernel 1 is never
-            resized.
+        kernel_size: Odd kernel size of the blocks: one int, one for each axis, or a list with one of these for each
+            stage. Without `strides`, an axis with kernel 1 is never resized.
         in_length: Length of the input vector, at least 1; ``None`` to take feature maps of `input_size` instead.
         out_planes: Channels of the output, at least 1.
-        memory: What training keeps for backward, see `memory`: ``'plain'``, ``'fast'``, ``'lean'``, ``'leaner'`` or
-            ``'least'``.
+        **options: See `DecoderOptions`.
 
     Shapes:
         x ``(B, *input_size)`` → ``(B, out_planes, *out_size)``.
@@ -43,98 +44,48 @@ class _DecoderNetNd(_ResNetNd):
     """
 
     conv_in: nn.Module | None
+    netbody: nn.ModuleList
+    _absent = ('conv_in',)
 
     def __init__(
         self,
         order: int,
         channel: int,
         layers: Sequence[int],
-        out_size: int | Sequence[int],
+        out_size: PerAxis,
         block: str = 'bottleneck',
-        kernel_size: int | Sequence[int] = 3,
+        kernel_size: PerStage = 3,
         in_length: int | None = 2,
         out_planes: int = 1,
-        *,
-        memory: str = 'lean',
+        **options: Unpack[DecoderOptions],
     ) -> None:
-        given = Arguments(type(self).__name__, order, channel, layers, block, kernel_size)
-        size = _checks.per_axis(given.owner, 'out_size', out_size, given.shape.order)
+        given = Arguments(type(self).__name__, DecoderOptions, order, channel, layers, block, kernel_size, options)
+        size = _checks.per_axis(given.owner, 'out_size', out_size, given.order)
         in_length = given.length('in_length', in_length)
         out_planes = given.planes('out_planes', out_planes)
-        plan = _plan.decoder(given.shape, size, in_length, out_planes)
-        _refuse_unrunnable(given.owner, plan)
-        super().__init__(plan, given.config(out_size=size, in_length=in_length, out_planes=out_planes))
-        wide = plan.in_planes
-        self.conv_in = None if in_length is None else _vector_conv(plan, in_length)
-        self.conv_first = same_conv(plan.order, wide, wide, plan.kernel, bias=False)
-        self.netbody = nn.ModuleList(stages(plan))
-        self.conv_last = outer_conv(plan, given.shape.channel, out_planes, bias=True)
-        self.memory = memory
-
-    @property
-    def input_size(self) -> tuple[int, ...]:
-        """Shape of the input without the batch: ``(in_length,)``, or ``(channels, *smallest size)``."""
-        if self._plan.vector is not None:
-            return (self._plan.vector,)
-        return (self._plan.in_planes, *self._plan.decoder_sizes()[0])
-
-    @property
-    def min_size(self) -> Size:
-        """The one size that the decoder takes: ``(in_length,)``, or the spatial part of `input_size`."""
-        return self.input_size if self._plan.vector is not None else self.input_size[1:]
-
-    def stage_sizes(self, size: int | Sequence[int]) -> tuple[Size, ...]:
-        """Spatial size after each stage (cropped to what the next one takes), without running the network.
-
-        Args:
-            size: `min_size`, the only one that a decoder takes.
-
-        Raises:
-            ValueError: Any other size.
-        """
-        self._refuse_other(_checks.per_axis(type(self).__name__, 'size', size, len(self.min_size)))
-        return self._plan.stage_sizes(self.min_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Decode ``(B, *input_size)`` into ``(B, out_planes, *out_size)``."""
-        self._admit(x)
-        order = self._plan.order
-        if self.conv_in is not None:
-            x = self.conv_in(x[(..., *(None,) * order)])  # (B, in_length, 1, …) → smallest map
-        x = path.call(self.conv_first, x, self.manner)
-        for stage, size in zip(self.netbody, self._plan.decoder_sizes()[1:], strict=True):
-            x = crop(stage(x), size, order)
-        return self.conv_last(x)  # type: ignore[no-any-return]
-
-    def _admit(self, x: Tensor) -> None:
-        if _checks.traced(x):
-            return
-        _checks.tensor(type(self).__name__, x, ['B', *self.input_size], next(self.parameters(), None))
-
-    def _refuse_other(self, size: Size) -> None:
-        if size != self.min_size:
-            raise ValueError(
-                f'{type(self).__name__}: size={size} is not what it takes: out_size={self._plan.out_size} needs '
-                f'{self.min_size}.'
-            )
+        given.refuse('shortcut', 'in a decoder, none of whose shortcuts divides the size')
+        levels = range(len(given.layers))
+        frame = given.frame([given.channel * 2**level for level in reversed(levels)], len(levels))
+        plan = given.checked(_families.decoder(frame, size, in_length, out_planes, given.options['dropout']))
+        _refuse_unrunnable(given.owner, plan, frame, size)
+        config = given.config(out_size=size, in_length=in_length, out_planes=out_planes)
+        super().__init__(plan, config, given.options)
 
 
-def _refuse_unrunnable(owner: str, plan: _plan.Plan) -> None:
-    if plan.first_starved(()) is None:
+def _refuse_unrunnable(owner: str, plan: Plan, frame: Frame, size: Size) -> None:
+    refusal = plan.refusal(())
+    if refusal is None:
         return
-    held = _sizes.text(plan.decoder_sizes()[0])
+
+    def runs(side: int) -> bool:
+        return _families.decoder(frame, (side,) * frame.order, None, 1).refusal(()) is None
+
+    least = _sizes.smallest(runs, 8 * max(plan.reduction))
     raise ValueError(
-        f'{owner}: out_size={plan.out_size} is too small for {len(plan.stages)} stages: stage 1 would hold {held}, and '
-        f'instance norm needs at least 2 values a plane. Give a larger out_size (equal sides from {plan.min_side}) or '
+        f'{owner}: out_size={size} is too small for {len(plan.stages)} stages: stage {refusal.stage + 1} would hold '
+        f'{_sizes.text(refusal.held)}, and {refusal.reason}. Give a larger out_size (equal sides from {least}) or '
         'fewer layers.'
     )
-
-
-def _vector_conv(plan: _plan.Plan, in_length: int) -> nn.Module:
-    # On a 1 × … × 1 map, padding by size − 1 makes a kernel of that size give a map of that size.
-    smallest = plan.decoder_sizes()[0]
-    padding = tuple(side - 1 for side in smallest)
-    return DIMS[plan.order].conv(in_length, plan.in_planes, smallest, padding=padding)  # type: ignore[arg-type]
 
 
 class DecoderNet1d(_DecoderNetNd):
@@ -144,15 +95,14 @@ class DecoderNet1d(_DecoderNetNd):
         self,
         channel: int,
         layers: Sequence[int],
-        out_size: int | Sequence[int],
+        out_size: PerAxis,
         block: str = 'bottleneck',
-        kernel_size: int | Sequence[int] = 3,
+        kernel_size: PerStage = 3,
         in_length: int | None = 2,
         out_planes: int = 1,
-        *,
-        memory: str = 'lean',
+        **options: Unpack[DecoderOptions],
     ) -> None:
-        super().__init__(1, channel, layers, out_size, block, kernel_size, in_length, out_planes, memory=memory)
+        super().__init__(1, channel, layers, out_size, block, kernel_size, in_length, out_planes, **options)
 
 
 class DecoderNet2d(_DecoderNetNd):
@@ -162,15 +112,14 @@ class DecoderNet2d(_DecoderNetNd):
         self,
         channel: int,
         layers: Sequence[int],
-        out_size: int | Sequence[int],
+        out_size: PerAxis,
         block: str = 'bottleneck',
-        kernel_size: int | Sequence[int] = 3,
+        kernel_size: PerStage = 3,
         in_length: int | None = 2,
         out_planes: int = 1,
-        *,
-        memory: str = 'lean',
+        **options: Unpack[DecoderOptions],
     ) -> None:
-        super().__init__(2, channel, layers, out_size, block, kernel_size, in_length, out_planes, memory=memory)
+        super().__init__(2, channel, layers, out_size, block, kernel_size, in_length, out_planes, **options)
 
 
 class DecoderNet3d(_DecoderNetNd):
@@ -180,12 +129,11 @@ class DecoderNet3d(_DecoderNetNd):
         self,
         channel: int,
         layers: Sequence[int],
-        out_size: int | Sequence[int],
+        out_size: PerAxis,
         block: str = 'bottleneck',
-        kernel_size: int | Sequence[int] = 3,
+        kernel_size: PerStage = 3,
         in_length: int | None = 2,
         out_planes: int = 1,
-        *,
-        memory: str = 'lean',
+        **options: Unpack[DecoderOptions],
     ) -> None:
-        super().__init__(3, channel, layers, out_size, block, kernel_size, in_length, out_planes, memory=memory)
+        super().__init__(3, channel, layers, out_size, block, kernel_size, in_length, out_planes, **options)

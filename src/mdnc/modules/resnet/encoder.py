@@ -1,28 +1,30 @@
 """Residual encoders: array → vector or feature maps."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 
-from torch import Tensor, nn
+from torch import nn
+from typing_extensions import Unpack
 
-from mdnc.modules import _plan
-from mdnc.modules._dims import DIMS
-from mdnc.modules.resnet.network import Arguments, _ResNetNd, outer_conv, same_conv, stages
-from mdnc.ops import path
+from mdnc.modules import _families
+from mdnc.modules._families import Head
+from mdnc.modules._options import EncoderOptions, PerStage
+from mdnc.modules.resnet.arguments import Arguments
+from mdnc.modules.resnet.network import Network
 
 
-class _EncoderNetNd(_ResNetNd):
+class _EncoderNetNd(Network):
     """Residual encoder: every stage halves the size, and from each stage to the next the channels double.
 
     Args:
-        channel: Channels of the first stage, at least 1.
+        channel: Channels of the first convolution and, without `channels`, of the first stage; at least 1.
         layers: Number of residual blocks of each stage; at least two stages of at least one block.
         block: Kind of the residual blocks, ``'plain'`` (2 convolutions) or ``'bottleneck'`` (3).
-        kernel_size: Odd kernel size of the blocks, one int or one for each axis. An axis with kernel 1 is never
-            resized.
+        kernel_size: Odd kernel size of the blocks: one int, one for each axis, or a list with one of these for each
+            stage. Without `strides`, an axis with kernel 1 is never resized.
         in_planes: Channels of the input, at least 1.
         out_length: Length of the output vector, at least 1; ``None`` to give the last feature maps instead.
-        memory: What training keeps for backward, see `memory`: ``'plain'``, ``'fast'``, ``'lean'``, ``'leaner'`` or
-            ``'least'``.
+        **options: See `EncoderOptions`.
 
     Shapes:
         x ``(B, in_planes, L1, …)`` → ``(B, out_length)``, or without ``out_length``
@@ -39,7 +41,9 @@ class _EncoderNetNd(_ResNetNd):
         torch.Size([2, 5])
     """
 
+    netbody: nn.ModuleList
     fc: nn.Linear | None
+    _absent = ('fc',)
 
     def __init__(
         self,
@@ -47,33 +51,31 @@ class _EncoderNetNd(_ResNetNd):
         channel: int,
         layers: Sequence[int],
         block: str = 'bottleneck',
-        kernel_size: int | Sequence[int] = 3,
+        kernel_size: PerStage = 3,
         in_planes: int = 1,
         out_length: int | None = 2,
-        *,
-        memory: str = 'lean',
+        **options: Unpack[EncoderOptions],
     ) -> None:
-        given = Arguments(type(self).__name__, order, channel, layers, block, kernel_size)
+        given = Arguments(type(self).__name__, EncoderOptions, order, channel, layers, block, kernel_size, options)
         in_planes = given.planes('in_planes', in_planes)
         out_length = given.length('out_length', out_length)
-        plan = _plan.encoder(given.shape, in_planes, out_length)
-        super().__init__(plan, given.config(in_planes=in_planes, out_length=out_length))
-        self.netbody = nn.ModuleList([outer_conv(plan, in_planes, given.shape.channel, bias=False)])
-        self.netbody.extend(stages(plan))
-        wide = plan.out_planes
-        self.netbody.append(same_conv(plan.order, wide, wide, plan.kernel, bias=True))
-        self.fc = None
-        if out_length is not None:
-            self.netbody.append(DIMS[plan.order].average_pool(1))
-            self.fc = nn.Linear(wide, out_length)
-        self.memory = memory
+        _refuse_idle(given, out_length)
+        levels = range(len(given.layers))
+        frame = given.frame([given.channel * 2**level for level in levels], len(levels))
+        head = Head(out_length, **{each.name: given.options[each.name] for each in fields(Head)[1:]})
+        plan = given.checked(_families.encoder(frame, in_planes, head))
+        super().__init__(plan, given.config(in_planes=in_planes, out_length=out_length), given.options)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode ``(B, in_planes, L1, …)`` into a vector, or without ``out_length`` into feature maps."""
-        self._admit(x)
-        for layer in self.netbody:
-            x = path.call(layer, x, self.manner)
-        return x if self.fc is None else self.fc(x.flatten(1))
+
+def _refuse_idle(given: Arguments, out_length: int | None) -> None:
+    given.refuse('upsampling', 'in an encoder, which grows nothing')
+    if out_length is None:
+        for name in ('pool', 'amplitude', 'dropout'):
+            given.refuse(name, 'with out_length=None, which leaves the head out')
+    if given.options['tail'] != 'norm':
+        given.refuse('tail_normalizer', "without tail='norm'")
+    if given.options['tail'] == 'act' and given.options['activator'] == 'null':
+        raise ValueError(f"{given.owner}: tail='act' needs an activator, not 'null'.")
 
 
 class EncoderNet1d(_EncoderNetNd):
@@ -84,13 +86,12 @@ class EncoderNet1d(_EncoderNetNd):
         channel: int,
         layers: Sequence[int],
         block: str = 'bottleneck',
-        kernel_size: int | Sequence[int] = 3,
+        kernel_size: PerStage = 3,
         in_planes: int = 1,
         out_length: int | None = 2,
-        *,
-        memory: str = 'lean',
+        **options: Unpack[EncoderOptions],
     ) -> None:
-        super().__init__(1, channel, layers, block, kernel_size, in_planes, out_length, memory=memory)
+        super().__init__(1, channel, layers, block, kernel_size, in_planes, out_length, **options)
 
 
 class EncoderNet2d(_EncoderNetNd):
@@ -101,13 +102,12 @@ class EncoderNet2d(_EncoderNetNd):
         channel: int,
         layers: Sequence[int],
         block: str = 'bottleneck',
-        kernel_size: int | Sequence[int] = 3,
+        kernel_size: PerStage = 3,
         in_planes: int = 1,
         out_length: int | None = 2,
-        *,
-        memory: str = 'lean',
+        **options: Unpack[EncoderOptions],
     ) -> None:
-        super().__init__(2, channel, layers, block, kernel_size, in_planes, out_length, memory=memory)
+        super().__init__(2, channel, layers, block, kernel_size, in_planes, out_length, **options)
 
 
 class EncoderNet3d(_EncoderNetNd):
@@ -118,10 +118,9 @@ class EncoderNet3d(_EncoderNetNd):
         channel: int,
         layers: Sequence[int],
         block: str = 'bottleneck',
-        kernel_size: int | Sequence[int] = 3,
+        kernel_size: PerStage = 3,
         in_planes: int = 1,
         out_length: int | None = 2,
-        *,
-        memory: str = 'lean',
+        **options: Unpack[EncoderOptions],
     ) -> None:
-        super().__init__(3, channel, layers, block, kernel_size, in_planes, out_length, memory=memory)
+        super().__init__(3, channel, layers, block, kernel_size, in_planes, out_length, **options)

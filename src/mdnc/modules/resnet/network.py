@@ -1,41 +1,70 @@
-"""What every network promises: checked inputs, sizes known without running, a plan and a configuration."""
+"""What every network is: modules built from a plan and run along it, checked inputs, sizes known without running."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from mdnc.modules import _checks, _plan, _sizes
-from mdnc.modules._dims import DIMS
-from mdnc.modules._doc import inherit_sections
-from mdnc.modules._plan import Plan, Shape
+from mdnc.modules import _checks, _layers, _options, _plan, _sizes, pooling
+from mdnc.modules._doc import describe
+from mdnc.modules._plan import Plan, Schedule, Single, Stage
 from mdnc.modules._pretrained import _Pretrained
 from mdnc.modules._sizes import Size
-from mdnc.modules.resnet.block import _BlockNd
-from mdnc.modules.resnet.stage import _BlockResStkNd
+from mdnc.modules.resnet.block import Block
+from mdnc.modules.resnet.stage import _BlockResStkNd, crop
 from mdnc.ops import path
 from mdnc.ops.fused import Manner
-from mdnc.ops.path import MEMORY_LEVELS
 
 
-class _ResNetNd(_Pretrained):
-    """Base of the networks.
+class Network(_Pretrained):
+    """Base of the networks: give it a plan, and it builds and runs what the plan says.
 
     Args:
-        plan: The network in integers.
+        plan: The network in plain values.
         config: The constructor's arguments as plain values, without ``order``.
+        options: Checked options of the network; those that say how it is built are followed here.
     """
 
-    def __init__(self, plan: Plan, config: dict[str, Any]) -> None:
+    # What checkpoints of the documented networks need: attributes that are None where a part is missing.
+    _absent: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, plan: Plan, config: dict[str, Any], options: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self._plan = plan
-        self._config = config
+        self._plan, self._config = plan, config
         self.manner = Manner()
+        self._schedules = {training: plan.schedule(training) for training in (True, False)}
+        known = options or {}
+        with torch.device(known['device']) if known.get('device') is not None else contextlib.nullcontext():
+            self._build()
+        if known.get('dtype') is not None:
+            self.to(known['dtype'])
+        self._begin(known)
+        self.memory = known.get('memory', 'lean')
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        inherit_sections(cls)
+        describe(cls)
+
+    def _build(self) -> None:
+        for name in self._absent:
+            setattr(self, name, None)
+        for top in self._plan.modules:
+            parts = self._plan.members(top)
+            built = [_built(part, self._plan.order) for part in parts]
+            listed = parts[0].name != top
+            setattr(self, top, nn.ModuleList(built) if listed else built[0])
+
+    def _begin(self, options: dict[str, Any]) -> None:
+        # First values of the weights.
+        if options.get('init') == 'kaiming':
+            _layers.begin(self, options['activator'])
+        if options.get('zero_init'):
+            for each in self.modules():
+                if isinstance(each, Block):
+                    each.begin_as_shortcut()
 
     @property
     def memory(self) -> str:
@@ -51,9 +80,9 @@ class _ResNetNd(_Pretrained):
 
     @memory.setter
     def memory(self, level: str) -> None:
-        _checks.word(type(self).__name__, 'memory', level, MEMORY_LEVELS)
+        _checks.word(type(self).__name__, 'memory', level, _options.MEMORY_LEVELS)
         for each in self.modules():
-            if isinstance(each, (_ResNetNd, _BlockNd)):
+            if isinstance(each, (Network, Block, _BlockResStkNd)):
                 each.manner = replace(each.manner, memory=level)
 
     def paths(self) -> list[path.Taken]:
@@ -65,19 +94,20 @@ class _ResNetNd(_Pretrained):
             >>> print(net.paths()[0])
             netbody.1.conv_scale.conv1: plain, for the plain path was asked for
         """
-        blocks = ((name, each) for name, each in self.named_modules() if isinstance(each, _BlockNd))
+        blocks = ((name, each) for name, each in self.named_modules() if isinstance(each, Block))
         return [unit for name, each in blocks for unit in each.paths(f'{name}.')]
 
     @property
     def plan(self) -> Plan:
-        """The network in integers, stage by stage."""
+        """The network in plain values, part by part."""
         return self._plan
 
     @property
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as plain values: ``type(net)(**net.config)`` builds the network anew.
 
-        `memory` is left out: how a network is trained is not part of what it is.
+        Options are left out where they are at their defaults, and always `memory`, `device` and `dtype`: how a network
+        is trained and where it lies is not part of what it is.
         """
         return dict(self._config)
 
@@ -88,14 +118,27 @@ class _ResNetNd(_Pretrained):
 
     @property
     def min_size(self) -> Size:
-        """Smallest equal-sided spatial size that the network takes."""
+        """Smallest equal-sided spatial size that the network takes; of one that takes a single size, that."""
+        if self._plan.in_size is not None:
+            return self._plan.in_size or (self._plan.in_planes,)
         return (self._plan.min_side,) * self._plan.order
 
+    @property
+    def input_size(self) -> tuple[int, ...]:
+        """Shape of the input without the batch, of a network that takes a single one, such as a decoder.
+
+        Raises:
+            AttributeError: The network takes any size.
+        """
+        if self._plan.in_size is None:
+            raise AttributeError(f'{type(self).__name__} takes inputs of any size, so it has no input_size.')
+        return (self._plan.in_planes, *self._plan.in_size)
+
     def stage_sizes(self, size: int | Sequence[int]) -> tuple[Size, ...]:
-        """Spatial size of what each stage gives, without running the network.
+        """Spatial size of what each stage gives (cropped, in a decoder, to what the next one takes), without running.
 
         Args:
-            size: Spatial size of the input, one int or one for each axis.
+            size: Spatial size of the input, one int or one for each axis; of a decoder `min_size`, its only one.
 
         Raises:
             ValueError: The network refuses inputs of this size.
@@ -105,8 +148,11 @@ class _ResNetNd(_Pretrained):
             >>> mdnc.modules.resnet.EncoderNet2d(8, [1, 1, 1]).stage_sizes((33, 20))
             ((17, 10), (9, 5), (5, 3))
         """
-        checked = _checks.per_axis(type(self).__name__, 'size', size, self._plan.order)
-        self._refuse_starved(checked)
+        owner, fixed = type(self).__name__, self._plan.in_size is not None
+        checked = _checks.per_axis(owner, 'size', size, len(self.min_size) if fixed else self._plan.order)
+        if fixed and checked != self.min_size:
+            raise ValueError(f'{owner}: size={checked} is not what it takes: {self._one_size()}.')
+        self._refuse_starved(checked, batch=2, training=False)
         return self._plan.stage_sizes(checked)
 
     def output_size(self, size: int | Sequence[int]) -> Size:
@@ -120,83 +166,91 @@ class _ResNetNd(_Pretrained):
         """
         return self.stage_sizes(size)[-1]
 
+    def forward(self, x: Tensor) -> Any:
+        """Run the parts of the plan: ``(B, in_planes, L1, …)``, or a vector, → what the last part gives."""
+        self._admit(x)
+        given = self._run(x, self._schedules[self.training])
+        outputs = self._plan.outputs
+        return tuple(given[name] for name in outputs) if outputs and self.training else given[self._plan.last]
+
+    def _run(self, x: Tensor, schedule: Schedule, wanted: Sequence[str] = ()) -> dict[str, Any]:
+        """Run parts in order.
+
+        Args:
+            x: The input of the network.
+            schedule: Which parts.
+            wanted: Names of what is to be given beside the output, see `_plan.Part`.
+
+        Returns:
+            The output and what is wanted, by name; what no later part needs was let go on the way.
+        """
+        given: dict[str, Any] = {'': x}
+        strides, before = self._strides(x), ''
+        for part, let_go in zip(schedule.parts, schedule.let_go, strict=True):
+            source = given[part.takes or before]
+            given[f'{part.name}:in'] = source.shape[2:]  # only sizes are taken from what a part took
+            if isinstance(part, Stage):
+                self._run_stage(part, source, given, strides.get(part.name))
+            elif isinstance(part, Single):
+                given[part.name] = self._run_single(part, source, x)
+            before = part.name
+            for name in let_go:
+                if name not in wanted:
+                    given.pop(name, None)
+        return given
+
+    def _run_stage(self, part: Stage, x: Tensor, given: dict[str, Any], stride: Size | None) -> None:
+        stage = self.get_submodule(part.name)
+        words: dict[str, Any] = {}
+        if part.skip:
+            words['skip'] = given[part.skip]
+        if part.like:
+            like = given[part.like]
+            words['size'] = like.shape[2:] if isinstance(like, Tensor) else like
+        if stride is not None and stride != part.resize.stride:
+            words['stride'] = stride
+        y = stage(x, **words)
+        if part.holds:
+            y, given[f'{part.name}:held'] = y
+        given[part.name] = y if part.size is None else crop(y, part.size, self._plan.order)
+
+    def _run_single(self, part: Single, x: Tensor, source: Tensor) -> Tensor:
+        layer, module = part.layers[0], self.get_submodule(part.name)
+        if isinstance(layer, _plan.Linear):
+            x = x.flatten(1)
+            if layer.amplitudes:
+                x = torch.cat((x, pooling.log_scale(source).to(x.dtype)), 1)
+        elif part.vector:
+            x = x[(..., *(None,) * self._plan.order)]  # (B, length) → (B, length, 1, …)
+        return path.call(module, x, self.manner) if part.outer else module(x)  # type: ignore[no-any-return]
+
+    def _strides(self, x: Tensor) -> dict[str, Size]:
+        if self._plan.small != 'keep' or self._plan.in_size is not None or _checks.traced(x):
+            return {}
+        return self._plan.course(tuple(x.shape[2:])).strides
+
     def _admit(self, x: Tensor) -> None:
         # The door: whatever passes here runs through to the end.
         if _checks.traced(x):
             return
-        lengths = [f'L{axis + 1}' for axis in range(self._plan.order)]
-        shape: list[str | int] = ['B', self._plan.in_planes, *lengths]
+        plan, shape = self._plan, ['B', self._plan.in_planes]
+        shape += plan.in_size if plan.in_size is not None else [f'L{axis + 1}' for axis in range(plan.order)]
         _checks.tensor(type(self).__name__, x, shape, next(self.parameters(), None))
-        self._refuse_starved(tuple(x.shape[2:]))
+        self._refuse_starved(tuple(x.shape[2:]), x.shape[0], self.training)
 
-    def _refuse_starved(self, size: Size) -> None:
-        starved = self._plan.first_starved(size)
-        if starved is None:
-            return
-        held = _sizes.text(self._plan.stage_sizes(size)[starved])
-        raise ValueError(
-            f'{type(self).__name__}: input size {size} is too small for {len(self._plan.stages)} stages: stage '
-            f'{starved + 1} would hold {held}, and instance norm needs at least 2 values a plane. '
-            f'Smallest equal-sided size that works: {self.min_size}.'
-        )
+    def _one_size(self) -> str:
+        given = self._plan.course(()).sizes[self._plan.last]
+        return f'to give {_sizes.text(given)} it needs {self.min_size}' if given else f'it needs {self.min_size}'
 
-
-class Arguments:
-    """Checks the arguments that all families share, and keeps the plain values for a network's ``config``.
-
-    Args:
-        owner: Name of the public class.
-        order: Number of spatial axes.
-        channel: See the network.
-        layers: See the network.
-        block: See the network.
-        kernel_size: See the network.
-    """
-
-    def __init__(
-        self, owner: str, order: int, channel: int, layers: Sequence[int], block: str, kernel_size: object
-    ) -> None:
-        self.owner = owner
-        order = _checks.spatial_order(owner, order)
-        self.shape = Shape(
-            order=order,
-            channel=_checks.integer(owner, 'channel', channel),
-            layers=_checks.integers(owner, 'layers', layers, least=2),
-            block=_checks.word(owner, 'block', block, tuple(_plan.CONVS_PER_BLOCK)),
-            kernel=_checks.odd_kernel(owner, kernel_size, order),
-        )
-
-    def planes(self, name: str, value: object) -> int:
-        """Check a number of channels or the length of a vector."""
-        return _checks.integer(self.owner, name, value)
-
-    def length(self, name: str, value: object) -> int | None:
-        """Check the length of a vector, or ``None`` for no vector."""
-        return None if value is None else self.planes(name, value)
-
-    def config(self, **more: Any) -> dict[str, Any]:
-        """The checked arguments as the constructor takes them."""
-        shape = self.shape
-        shared = {
-            'channel': shape.channel,
-            'layers': shape.layers,
-            'block': shape.block,
-            'kernel_size': shape.kernel,
-        }
-        return shared | more
+    def _refuse_starved(self, size: Size, batch: int, training: bool) -> None:
+        refusal = self._plan.refusal(size, batch, training)
+        if refusal is not None:
+            raise ValueError(
+                f'{type(self).__name__}: input size {size} is too small for {len(self._plan.stages)} stages: stage '
+                f'{refusal.stage + 1} would hold {_sizes.text(refusal.held)}, and {refusal.reason}. '
+                f'Smallest equal-sided size that works: {self.min_size}.'
+            )
 
 
-def outer_conv(plan: Plan, in_planes: int, out_planes: int, *, bias: bool) -> nn.Module:
-    """A network's first or last convolution, two wider than those of its blocks."""
-    return same_conv(plan.order, in_planes, out_planes, _sizes.outer_kernel(plan.kernel), bias=bias)
-
-
-def same_conv(order: int, in_planes: int, out_planes: int, kernel: Size, *, bias: bool) -> nn.Module:
-    """A convolution that keeps the size."""
-    conv = cast(Any, DIMS[order].conv)
-    return cast(nn.Module, conv(in_planes, out_planes, kernel, padding=_sizes.padding(kernel), bias=bias))
-
-
-def stages(plan: Plan) -> list[nn.Module]:
-    """The stages of a plan, in the order they run."""
-    return [_BlockResStkNd(plan, stage) for stage in plan.stages]
+def _built(part: _plan.Part, order: int) -> nn.Module:
+    return _BlockResStkNd(part, order) if isinstance(part, Stage) else _layers.build(part, order)

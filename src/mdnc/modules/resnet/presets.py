@@ -1,214 +1,137 @@
-"""Networks of the documented sizes, all with 64 channels; the number in a name is its ``nlayers``."""
+"""Networks of well-known sizes: rows of data, each of which makes a network when it is called."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from mdnc.modules import _checks
+from typing_extensions import Unpack
+
+from mdnc.modules import _checks, _options
+from mdnc.modules._options import DecoderOptions, DownUpOptions, EncoderOptions, PerAxis, PerStage
 from mdnc.modules.resnet.autoencoder import AE1d, AE2d, AE3d
 from mdnc.modules.resnet.decoder import DecoderNet1d, DecoderNet2d, DecoderNet3d
 from mdnc.modules.resnet.encoder import EncoderNet1d, EncoderNet2d, EncoderNet3d
 from mdnc.modules.resnet.unet import UNet1d, UNet2d, UNet3d
 
-Kernel = int | Sequence[int]
 Encoder = EncoderNet1d | EncoderNet2d | EncoderNet3d
 Decoder = DecoderNet1d | DecoderNet2d | DecoderNet3d
 AE = AE1d | AE2d | AE3d
 UNet = UNet1d | UNet2d | UNet3d
 
-CHANNEL = 64
 ENCODERS: dict[int, type[Encoder]] = {1: EncoderNet1d, 2: EncoderNet2d, 3: EncoderNet3d}
 DECODERS: dict[int, type[Decoder]] = {1: DecoderNet1d, 2: DecoderNet2d, 3: DecoderNet3d}
 AES: dict[int, type[AE]] = {1: AE1d, 2: AE2d, 3: AE3d}
 UNETS: dict[int, type[UNet]] = {1: UNet1d, 2: UNet2d, 3: UNet3d}
 
-# Name → layers and block kind.
-SIZES = {
-    'encnet12': ((1, 1, 1, 1, 1), 'plain'),
-    'encnet32': ((2, 2, 2, 2, 2), 'bottleneck'),
-    'encnet47': ((3, 3, 3, 3, 3), 'bottleneck'),
-    'encnet62': ((4, 4, 4, 4, 4), 'bottleneck'),
-    'ae16': ((2, 1, 1), 'plain'),
-    'ae32': ((2, 2, 2), 'bottleneck'),
-    'ae44': ((2, 2, 2, 2), 'bottleneck'),
-    'ae65': ((3, 3, 3, 3), 'bottleneck'),
-    'ae83': ((3, 3, 3, 3, 3), 'bottleneck'),
+
+@dataclass
+class Preset:
+    """A network but for its planes, kernels and number of axes.
+
+    Args:
+        name: Its name.
+        layers: See the network.
+        block: See the network.
+        channel: See the network.
+        options: Options at other values than their defaults; they may be given anew when it is called.
+    """
+
+    name: str
+    layers: tuple[int, ...]
+    block: str
+    channel: int = 64
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        kind, words = _options.of(type(self).__call__), type(self).__doc__ or ''
+        digits = ''.join(filter(str.isdigit, self.name))
+        self.__name__, self.__doc__ = self.name, words.format(nlayers=digits, block=self.block)
+        whole = _options.signature(type(self).__call__, kind or _options.Options)
+        self.__signature__ = whole.replace(parameters=list(whole.parameters.values())[1:])
+
+    def _order(self, order: int) -> int:
+        return _checks.spatial_order(self.name, order)
+
+
+class EncoderPreset(Preset):
+    """Residual encoder of {nlayers} convolutional layers in {block} blocks; arguments as in `EncoderNet2d`."""
+
+    def __call__(
+        self,
+        order: int = 2,
+        kernel_size: PerStage = 3,
+        in_planes: int = 1,
+        out_length: int | None = 2,
+        **options: Unpack[EncoderOptions],
+    ) -> Encoder:
+        """Make the network."""
+        shape, more = (self.channel, self.layers, self.block, kernel_size), {**self.options, **options}
+        return ENCODERS[self._order(order)](*shape, in_planes, out_length, **more)  # type: ignore[arg-type]
+
+
+class DecoderPreset(Preset):
+    """Residual decoder of {nlayers} convolutional layers in {block} blocks; arguments as in `DecoderNet2d`."""
+
+    def __call__(
+        self,
+        out_size: PerAxis,
+        order: int = 2,
+        kernel_size: PerStage = 3,
+        in_length: int | None = 2,
+        out_planes: int = 1,
+        **options: Unpack[DecoderOptions],
+    ) -> Decoder:
+        """Make the network."""
+        shape, more = (self.channel, self.layers, out_size, self.block, kernel_size), {**self.options, **options}
+        return DECODERS[self._order(order)](*shape, in_length, out_planes, **more)  # type: ignore[arg-type]
+
+
+class AEPreset(Preset):
+    """Residual auto-encoder of {nlayers} convolutional layers in {block} blocks; arguments as in `AE2d`."""
+
+    def __call__(
+        self,
+        order: int = 2,
+        kernel_size: PerStage = 3,
+        in_planes: int = 1,
+        out_planes: int = 1,
+        **options: Unpack[DownUpOptions],
+    ) -> AE:
+        """Make the network."""
+        shape, more = (self.channel, self.layers, self.block, kernel_size), {**self.options, **options}
+        return AES[self._order(order)](*shape, in_planes, out_planes, **more)  # type: ignore[arg-type]
+
+
+class UNetPreset(Preset):
+    """Residual U-Net of {nlayers} convolutional layers in {block} blocks; arguments as in `UNet2d`."""
+
+    def __call__(
+        self,
+        order: int = 2,
+        kernel_size: PerStage = 3,
+        in_planes: int = 1,
+        out_planes: int = 1,
+        **options: Unpack[DownUpOptions],
+    ) -> UNet:
+        """Make the network."""
+        shape, more = (self.channel, self.layers, self.block, kernel_size), {**self.options, **options}
+        return UNETS[self._order(order)](*shape, in_planes, out_planes, **more)  # type: ignore[arg-type]
+
+
+_ENCODERS = {
+    12: ((1,) * 5, 'plain'),
+    32: ((2,) * 5, 'bottleneck'),
+    47: ((3,) * 5, 'bottleneck'),
+    62: ((4,) * 5, 'bottleneck'),
 }
-SIZES |= {f'decnet{int(name[6:]) + 1}': size for name, size in SIZES.items() if name.startswith('encnet')}
-SIZES |= {f'unet{name[2:]}': size for name, size in SIZES.items() if name.startswith('ae')}
+_DOWNUPS = {
+    16: ((2, 1, 1), 'plain'),
+    32: ((2,) * 3, 'bottleneck'),
+    44: ((2,) * 4, 'bottleneck'),
+    65: ((3,) * 4, 'bottleneck'),
+    83: ((3,) * 5, 'bottleneck'),
+}
 
-
-def _encoder(
-    name: str, order: int, kernel_size: Kernel, in_planes: int, out_length: int | None, memory: str
-) -> Encoder:
-    layers, block = SIZES[name]
-    make = ENCODERS[_checks.spatial_order(name, order)]
-    return make(CHANNEL, layers, block, kernel_size, in_planes, out_length, memory=memory)
-
-
-def _decoder(
-    name: str, out_size: Kernel, order: int, kernel_size: Kernel, in_length: int | None, out_planes: int, memory: str
-) -> Decoder:
-    layers, block = SIZES[name]
-    make = DECODERS[_checks.spatial_order(name, order)]
-    return make(CHANNEL, layers, out_size, block, kernel_size, in_length, out_planes, memory=memory)
-
-
-def _ae(name: str, order: int, kernel_size: Kernel, in_planes: int, out_planes: int, memory: str) -> AE:
-    layers, block = SIZES[name]
-    make = AES[_checks.spatial_order(name, order)]
-    return make(CHANNEL, layers, block, kernel_size, in_planes, out_planes, memory=memory)
-
-
-def _unet(name: str, order: int, kernel_size: Kernel, in_planes: int, out_planes: int, memory: str) -> UNet:
-    layers, block = SIZES[name]
-    make = UNETS[_checks.spatial_order(name, order)]
-    return make(CHANNEL, layers, block, kernel_size, in_planes, out_planes, memory=memory)
-
-
-def encnet12(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_length: int | None = 2, *, memory: str = 'lean'
-) -> Encoder:
-    """Residual encoder of 12 convolutional layers in plain blocks; arguments as in `EncoderNet2d`."""
-    return _encoder('encnet12', order, kernel_size, in_planes, out_length, memory)
-
-
-def encnet32(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_length: int | None = 2, *, memory: str = 'lean'
-) -> Encoder:
-    """Residual encoder of 32 convolutional layers in bottleneck blocks; arguments as in `EncoderNet2d`."""
-    return _encoder('encnet32', order, kernel_size, in_planes, out_length, memory)
-
-
-def encnet47(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_length: int | None = 2, *, memory: str = 'lean'
-) -> Encoder:
-    """Residual encoder of 47 convolutional layers in bottleneck blocks; arguments as in `EncoderNet2d`."""
-    return _encoder('encnet47', order, kernel_size, in_planes, out_length, memory)
-
-
-def encnet62(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_length: int | None = 2, *, memory: str = 'lean'
-) -> Encoder:
-    """Residual encoder of 62 convolutional layers in bottleneck blocks; arguments as in `EncoderNet2d`."""
-    return _encoder('encnet62', order, kernel_size, in_planes, out_length, memory)
-
-
-def decnet13(
-    out_size: Kernel,
-    order: int = 2,
-    kernel_size: Kernel = 3,
-    in_length: int | None = 2,
-    out_planes: int = 1,
-    *,
-    memory: str = 'lean',
-) -> Decoder:
-    """Residual decoder of 13 convolutional layers in plain blocks; arguments as in `DecoderNet2d`."""
-    return _decoder('decnet13', out_size, order, kernel_size, in_length, out_planes, memory)
-
-
-def decnet33(
-    out_size: Kernel,
-    order: int = 2,
-    kernel_size: Kernel = 3,
-    in_length: int | None = 2,
-    out_planes: int = 1,
-    *,
-    memory: str = 'lean',
-) -> Decoder:
-    """Residual decoder of 33 convolutional layers in bottleneck blocks; arguments as in `DecoderNet2d`."""
-    return _decoder('decnet33', out_size, order, kernel_size, in_length, out_planes, memory)
-
-
-def decnet48(
-    out_size: Kernel,
-    order: int = 2,
-    kernel_size: Kernel = 3,
-    in_length: int | None = 2,
-    out_planes: int = 1,
-    *,
-    memory: str = 'lean',
-) -> Decoder:
-    """Residual decoder of 48 convolutional layers in bottleneck blocks; arguments as in `DecoderNet2d`."""
-    return _decoder('decnet48', out_size, order, kernel_size, in_length, out_planes, memory)
-
-
-def decnet63(
-    out_size: Kernel,
-    order: int = 2,
-    kernel_size: Kernel = 3,
-    in_length: int | None = 2,
-    out_planes: int = 1,
-    *,
-    memory: str = 'lean',
-) -> Decoder:
-    """Residual decoder of 63 convolutional layers in bottleneck blocks; arguments as in `DecoderNet2d`."""
-    return _decoder('decnet63', out_size, order, kernel_size, in_length, out_planes, memory)
-
-
-def ae16(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
-) -> AE:
-    """Residual auto-encoder of 16 convolutional layers in plain blocks; arguments as in `AE2d`."""
-    return _ae('ae16', order, kernel_size, in_planes, out_planes, memory)
-
-
-def ae32(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
-) -> AE:
-    """Residual auto-encoder of 32 convolutional layers in bottleneck blocks; arguments as in `AE2d`."""
-    return _ae('ae32', order, kernel_size, in_planes, out_planes, memory)
-
-
-def ae44(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
-) -> AE:
-    """Residual auto-encoder of 44 convolutional layers in bottleneck blocks; arguments as in `AE2d`."""
-    return _ae('ae44', order, kernel_size, in_planes, out_planes, memory)
-
-
-def ae65(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
-) -> AE:
-    """Residual auto-encoder of 65 convolutional layers in bottleneck blocks; arguments as in `AE2d`."""
-    return _ae('ae65', order, kernel_size, in_planes, out_planes, memory)
-
-
-def ae83(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
-) -> AE:
-    """Residual auto-encoder of 83 convolutional layers in bottleneck blocks; arguments as in `AE2d`."""
-    return _ae('ae83', order, kernel_size, in_planes, out_planes, memory)
-
-
-def unet16(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
-) -> UNet:
-    """Residual U-Net of 16 convolutional layers in plain blocks; arguments as in `UNet2d`."""
-    return _unet('unet16', order, kernel_size, in_planes, out_planes, memory)
-
-
-def unet32(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
-) -> UNet:
-    """Residual U-Net of 32 convolutional layers in bottleneck blocks; arguments as in `UNet2d`."""
-    return _unet('unet32', order, kernel_size, in_planes, out_planes, memory)
-
-
-def unet44(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
-) -> UNet:
-    """Residual U-Net of 44 convolutional layers in bottleneck blocks; arguments as in `UNet2d`."""
-    return _unet('unet44', order, kernel_size, in_planes, out_planes, memory)
-
-
-def unet65(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
-) -> UNet:
-    """Residual U-Net of 65 convolutional layers in bottleneck blocks; arguments as in `UNet2d`."""
-    return _unet('unet65', order, kernel_size, in_planes, out_planes, memory)
-
-
-def unet83(
-    order: int = 2, kernel_size: Kernel = 3, in_planes: int = 1, out_planes: int = 1, *, memory: str = 'lean'
-) -> UNet:
-    """Residual U-Net of 83 convolutional layers in bottleneck blocks; arguments as in `UNet2d`."""
-    return _unet('unet83', order, kernel_size, in_planes, out_planes, memory)
+encnet12, encnet32, encnet47, encnet62 = (EncoderPreset(f'encnet{n}', *row) for n, row in _ENCODERS.items())
+decnet13, decnet33, decnet48, decnet63 = (DecoderPreset(f'decnet{n + 1}', *row) for n, row in _ENCODERS.items())
+ae16, ae32, ae44, ae65, ae83 = (AEPreset(f'ae{n}', *row) for n, row in _DOWNUPS.items())
+unet16, unet32, unet44, unet65, unet83 = (UNetPreset(f'unet{n}', *row) for n, row in _DOWNUPS.items())

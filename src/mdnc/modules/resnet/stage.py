@@ -1,55 +1,81 @@
-"""Stages: a stack of residual blocks of which the last resizes."""
+"""Stages: a stack of residual blocks of which the last, or the first, resizes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mdnc.modules import _checks, _sizes
-from mdnc.modules._plan import Plan, StagePlan
+from mdnc.modules import _checks, _plan, _sizes
 from mdnc.modules._sizes import Size
-from mdnc.modules.resnet.block import _BlockBottleneckNd, _BlockNd, _BlockPlainNd
+from mdnc.modules.resnet.block import Block, _BlockBottleneckNd, _BlockPlainNd
+from mdnc.modules.resnet.branch import _Branch, resized
 from mdnc.ops import path
+from mdnc.ops.fused import Manner
 
-BLOCKS: dict[str, type[_BlockNd]] = {'plain': _BlockPlainNd, 'bottleneck': _BlockBottleneckNd}
+BLOCKS: dict[str, type[Block]] = {'plain': _BlockPlainNd, 'bottleneck': _BlockBottleneckNd}
 
 
 class _BlockResStkNd(nn.Module):
-    """Stage of a network: ``depth − 1`` blocks of stride 1, then ``conv_scale``, which resizes.
+    """Stage of a network: blocks of stride 1, ``conv_list``, and ``conv_scale``, which resizes.
 
     Args:
-        plan: Plan of the network: order, block kind and kernel.
-        stage: Plan of the stage.
+        plan: The stage in plain values.
+        order: Number of spatial axes.
 
     Shapes:
-        x ``(B, in_planes, L1, …)``, skip ``(B, skip_planes, M1, …)`` → ``(B, out_planes, …)``; with ``stage.holds``
-        a pair of that and of what the stage had before ``conv_scale``.
+        x ``(B, in_planes, L1, …)``, skip ``(B, skip_planes, M1, …)`` → ``(B, out_planes, …)``; with ``plan.holds``
+        a pair of that and of what the stage had before its last block.
     """
 
-    def __init__(self, plan: Plan, stage: StagePlan) -> None:
-        super().__init__()
-        self.order = plan.order
-        self.holds = stage.holds
-        make, kernel = BLOCKS[plan.block], plan.kernel
-        padding = _sizes.padding(kernel)
-        *still, (before, after) = stage.block_planes()
-        self.conv_list = nn.ModuleList(make(plan.order, planes, out, kernel, 1, padding) for planes, out in still)
-        stride = 1 if stage.resize == 'keep' else plan.stride
-        scaler = 'up' if stage.resize == 'up' else 'down'
-        self.conv_scale = make(plan.order, before, after, kernel, stride, padding, scaler=scaler)
+    manner: Manner = Manner()
 
-    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Run the blocks, on x alone or on x cropped to the size of the skip and concatenated with it."""
-        if skip is not None:
-            # Up-sampling never gives less than the level below had, so the common size is the skip's.
-            with path.memory(x, self.conv_scale.manner):
-                x = torch.cat((crop(x, skip.shape[2:], self.order), skip), dim=1)
+    def __init__(self, plan: _plan.Stage, order: int) -> None:
+        super().__init__()
+        self.plan, self.order = plan, order
+        self.conv_list = nn.ModuleList(_built(each, order) for each in plan.still)
+        self.conv_scale = _built(plan.resizing, order)
+
+    def forward(
+        self, x: Tensor, skip: Tensor | None = None, size: Sequence[int] | None = None, stride: Size | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Run the blocks.
+
+        Args:
+            x: What comes from the stage before.
+            skip: What x is cropped to the size of, and concatenated with; ``None`` for nothing.
+            size: What x is cropped to; ``None`` for no crop.
+            stride: With which stride to resize instead of its own; ``None`` for its own.
+        """
+        if self.plan.resize_first:
+            x = self._joined(self._resize(x, stride), skip, size)
+            for block in self.conv_list:
+                x = block(x)
+            return x
+        x = self._joined(x, skip, size)
         for block in self.conv_list:
             x = block(x)
-        if self.holds:
-            return self.conv_scale(x), x
-        return self.conv_scale(x)  # type: ignore[no-any-return]
+        return (self._resize(x, stride), x) if self.plan.holds else self._resize(x, stride)
+
+    def _joined(self, x: Tensor, skip: Tensor | None, size: Sequence[int] | None) -> Tensor:
+        if skip is None:
+            return x if size is None else crop(x, size, self.order)
+        # Up-sampling never gives less than the level below had, so the common size is the skip's.
+        with path.memory(x, self.manner):
+            return torch.cat((crop(x, skip.shape[2:], self.order), skip), dim=1)
+
+    def _resize(self, x: Tensor, stride: Size | None) -> Tensor:
+        own: Any = self.plan.resizing
+        if isinstance(own, _plan.Block):
+            return self.conv_scale(x) if stride is None else self.conv_scale(x, stride)  # type: ignore[no-any-return]
+        if stride is not None and stride != own.resize.stride:
+            return resized(self.conv_scale, own, x, stride)
+        return path.call(self.conv_scale, x, self.manner)
+
+
+def _built(plan: _plan.Block | _plan.Unit, order: int) -> nn.Module:
+    return _Branch(plan, order) if isinstance(plan, _plan.Unit) else BLOCKS[plan.kind].planned(plan, order)
 
 
 def crop(x: Tensor, size: Size | Sequence[int], order: int) -> Tensor:

@@ -2,29 +2,16 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from typing_extensions import Unpack
 
+from mdnc.modules._options import DownUpOptions, PerStage
 from mdnc.modules.resnet.downup import _DownUpNd
-from mdnc.ops import path
 
 
 class _UNetNd(_DownUpNd):
     """Residual U-Net, after Ronneberger et al., arXiv:1505.04597: the output has exactly the size of the input."""
 
     _skips = True
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, in_planes, L1, …)`` → ``(B, out_planes, L1, …)``."""
-        self._admit(x)
-        x = path.call(self.conv_first, x, self.manner)
-        skips = []
-        for stage in self.conv_down_list:
-            x, held = stage(x)
-            skips.append(held)
-        x = self.conv_middle_up(x)
-        for stage in self.conv_up_list:
-            x = stage(x, skips.pop())
-        return path.call(self.conv_final, x, self.manner)
 
 
 class UNet1d(_UNetNd):
@@ -35,13 +22,12 @@ class UNet1d(_UNetNd):
         channel: int,
         layers: Sequence[int],
         block: str = 'bottleneck',
-        kernel_size: int | Sequence[int] = 3,
+        kernel_size: PerStage = 3,
         in_planes: int = 1,
         out_planes: int = 1,
-        *,
-        memory: str = 'lean',
+        **options: Unpack[DownUpOptions],
     ) -> None:
-        super().__init__(1, channel, layers, block, kernel_size, in_planes, out_planes, memory=memory)
+        super().__init__(1, channel, layers, block, kernel_size, in_planes, out_planes, **options)
 
 
 class UNet2d(_UNetNd):
@@ -52,13 +38,12 @@ class UNet2d(_UNetNd):
         channel: int,
         layers: Sequence[int],
         block: str = 'bottleneck',
-        kernel_size: int | Sequence[int] = 3,
+        kernel_size: PerStage = 3,
         in_planes: int = 1,
         out_planes: int = 1,
-        *,
-        memory: str = 'lean',
+        **options: Unpack[DownUpOptions],
     ) -> None:
-        super().__init__(2, channel, layers, block, kernel_size, in_planes, out_planes, memory=memory)
+        super().__init__(2, channel, layers, block, kernel_size, in_planes, out_planes, **options)
 
 
 class UNet3d(_UNetNd):
@@ -69,10 +54,9 @@ class UNet3d(_UNetNd):
         channel: int,
         layers: Sequence[int],
         block: str = 'bottleneck',
-        kernel_size: int | Sequence[int] = 3,
+        kernel_size: PerStage = 3,
         in_planes: int = 1,
         out_planes: int = 1,
-        *,
-        memory: str = 'lean',
+        **options: Unpack[DownUpOptions],
     ) -> None:
-        super().__init__(3, channel, layers, block, kernel_size, in_planes, out_planes, memory=memory)
+        super().__init__(3, channel, layers, block, kernel_size, in_planes, out_planes, **options)

@@ -1,0 +1,387 @@
+"""The options of networks and blocks beside their documented arguments: each stands here once.
+
+An option is a field of a typed dictionary: its type for editors and type checkers, and an `Option` with its default,
+its check and its words, from which signatures, docstrings, the command line and the site are made. To add one, add
+its field here and its effect where plans are made (`_plan`, `_families`) or built.
+"""
+
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from reprlib import repr as short_repr
+from typing import Annotated, Any, TypedDict, get_args, get_type_hints
+
+import torch
+
+from mdnc.modules import _checks
+
+NORMALIZERS = ('batch', 'inst', 'pinst', 'group', 'layer', 'null')
+ACTIVATORS = ('prelu', 'relu', 'leaky_relu', 'elu', 'gelu', 'silu', 'null')
+LAYER_ORDERS = ('new', 'old')
+SCALERS = ('down', 'up')
+MEMORY_LEVELS = ('plain', 'fast', 'lean', 'leaner', 'least')
+
+PerAxis = int | Sequence[int]
+PerStage = int | Sequence[int | Sequence[int]]
+
+Check = Callable[[str, str, Any], Any]
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option.
+
+    Args:
+        default: Its value where it isn't given.
+        check: From the owner's name, the option's name and a value: the plain value, or the refusal of it.
+        words: What it means, and its legal values.
+        kept: Whether it is part of what the network is, and so of its configuration.
+    """
+
+    default: Any
+    check: Check
+    words: str
+    kept: bool = True
+
+
+def _word(*legal: str) -> Check:
+    return lambda owner, name, value: _checks.word(owner, name, value, legal)
+
+
+def _int(minimum: int) -> Check:
+    return lambda owner, name, value: _checks.integer(owner, name, value, minimum)
+
+
+def _maybe(check: Check) -> Check:
+    return lambda owner, name, value: None if value is None else check(owner, name, value)
+
+
+def _flag(owner: str, name: str, value: object) -> bool:
+    # numpy's bools too, which are no bool.
+    if isinstance(value, bool) or type(value).__name__ in ('bool', 'bool_'):
+        return bool(value)
+    raise TypeError(f'{owner}: {name}={short_repr(value)} must be True or False.')
+
+
+def _chance(owner: str, name: str, value: Any) -> float:
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        if math.isfinite(value) and 0 <= value < 1:
+            return float(value)
+        raise ValueError(f'{owner}: {name}={short_repr(value)} must be at least 0 and below 1.')
+    raise TypeError(f'{owner}: {name}={short_repr(value)} must be a number of at least 0 and below 1.')
+
+
+def _device(owner: str, name: str, value: Any) -> torch.device | None:
+    try:
+        return None if value is None else torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise type(error)(f'{owner}: {name}={value!r} is no device of torch: {error}') from error
+
+
+def _dtype(owner: str, name: str, value: Any) -> torch.dtype | None:
+    found = getattr(torch, value, None) if isinstance(value, str) else value
+    if found is None and value is None:
+        return None
+    if isinstance(found, torch.dtype) and found.is_floating_point:
+        return found
+    raise (TypeError if not isinstance(found, torch.dtype) else ValueError)(
+        f'{owner}: {name}={value!r} must be a floating-point torch.dtype, such as torch.float32 or torch.bfloat16.'
+    )
+
+
+def _as_given(owner: str, name: str, value: Any) -> Any:
+    return value  # checked with the stages, whose number is not known here
+
+
+_MEMORY = Option(
+    'lean',
+    _word(*MEMORY_LEVELS),
+    "What training keeps for backward, see `memory`: ``'plain'``, ``'fast'``, ``'lean'``, ``'leaner'`` or ``'least'``.",
+    kept=False,
+)
+
+
+class StyleOptions(TypedDict, total=False):
+    """What blocks are made of, in networks and alone."""
+
+    norm_groups: Annotated[
+        int, Option(8, _int(1), "Number of groups of a norm ``'group'``; it must divide the channels of each norm.")
+    ]
+    ratio: Annotated[
+        int,
+        Option(
+            1,
+            _int(1),
+            'How much a bottleneck narrows: its inner convolutions have 1/ratio of the channels that it gives; 1, as '
+            'documented, for those that it takes.',
+        ),
+    ]
+    groups: Annotated[
+        int, Option(1, _int(1), 'Groups of the k × … × k convolutions, as in ResNeXt; they must divide the channels.')
+    ]
+    se: Annotated[
+        int,
+        Option(
+            0,
+            _int(0),
+            'Squeeze-and-excitation behind each block, with 1/se of its channels inside, 16 in its paper '
+            '(arXiv:1709.01507); 0 for none.',
+        ),
+    ]
+    shortcut: Annotated[
+        str,
+        Option(
+            'conv',
+            _word('conv', 'pool'),
+            "How a shortcut divides the size: ``'conv'`` by the stride of its convolution, ``'pool'`` by an average "
+            'pool before it (ResNet-D, arXiv:1812.01187).',
+        ),
+    ]
+    upsampling: Annotated[
+        str,
+        Option(
+            'linear',
+            _word('linear', 'nearest', 'transposed'),
+            "How the size is multiplied: ``'linear'`` (corners aligned) or ``'nearest'`` interpolation before a "
+            "convolution, or a ``'transposed'`` convolution.",
+        ),
+    ]
+    padding_mode: Annotated[
+        str,
+        Option(
+            'zeros',
+            _word('zeros', 'reflect', 'replicate', 'circular'),
+            "What convolutions pad with: ``'zeros'``, ``'reflect'``, ``'replicate'`` or ``'circular'``.",
+        ),
+    ]
+
+
+class BlockOptions(StyleOptions, total=False):
+    """Options of a block alone."""
+
+    drop_path: Annotated[
+        float,
+        Option(0.0, _chance, 'Chance that training leaves out the branch of a sample (stochastic depth), below 1.'),
+    ]
+    memory: Annotated[str, _MEMORY]
+
+
+class Options(StyleOptions, total=False):
+    """Options of every network."""
+
+    normalizer: Annotated[
+        str,
+        Option(
+            'pinst',
+            _word(*NORMALIZERS),
+            "Norm of blocks and shortcuts: ``'batch'``, ``'inst'`` (instance norm without affine), ``'pinst'`` (with), "
+            "``'group'`` (see `norm_groups`), ``'layer'`` (over all of a sample, one group) or ``'null'`` (none).",
+        ),
+    ]
+    activator: Annotated[
+        str,
+        Option(
+            'prelu',
+            _word(*ACTIVATORS),
+            "Activation: ``'prelu'`` (one slope for each channel), ``'relu'``, ``'leaky_relu'`` (slope 0.01), "
+            "``'elu'``, ``'gelu'``, ``'silu'`` or ``'null'`` (none).",
+        ),
+    ]
+    layer_order: Annotated[
+        str,
+        Option(
+            'new',
+            _word(*LAYER_ORDERS),
+            "``'new'`` for norm, activation, convolution; ``'old'`` for convolution, norm, activation.",
+        ),
+    ]
+    channels: Annotated[
+        Sequence[int] | None,
+        Option(
+            None,
+            _maybe(lambda owner, name, value: _checks.integers(owner, name, value)),
+            'Channels of each stage, instead of doubling `channel` from stage to stage. Of a decoder: what each stage '
+            'takes. Of an auto-encoder or U-Net: of each level, the deepest last.',
+        ),
+    ]
+    max_channel: Annotated[
+        int | None, Option(None, _maybe(_int(1)), 'Cap on the doubling of channels; None for no cap.')
+    ]
+    strides: Annotated[
+        PerStage | None,
+        Option(
+            None,
+            _as_given,
+            'Strides between stages, 1 to 4: one int, one for each axis, or a list with one of these for each stage '
+            '(of an auto-encoder or U-Net: for each step between two levels). None for 2, and 1 on axes with kernel 1.',
+        ),
+    ]
+    resize_at: Annotated[
+        str,
+        Option(
+            'last',
+            _word('last', 'first'),
+            "Which block of a stage resizes: the ``'last'``, or the ``'first'``. In an auto-encoder or U-Net, "
+            "``'first'`` has each level begin with the stride that leads to it, the first with none, and on the way up "
+            'with a single unit that grows to it, before it is joined.',
+        ),
+    ]
+    drop_path: Annotated[
+        float,
+        Option(
+            0.0,
+            _chance,
+            'Chance that training leaves out the branch of the last block for a sample, rising from 0 at the first '
+            '(stochastic depth, arXiv:1603.09382); below 1.',
+        ),
+    ]
+    dropout: Annotated[
+        float, Option(0.0, _chance, 'Chance of each value before the last layer to be left out in training, below 1.')
+    ]
+    init: Annotated[
+        str,
+        Option(
+            'torch',
+            _word('torch', 'kaiming'),
+            "How weights of convolutions begin: as ``'torch'`` has them, or ``'kaiming'``: normal, fan-in, with the "
+            "gain of the activation (of PReLU's first slope), biases 0 (arXiv:1502.01852).",
+        ),
+    ]
+    zero_init: Annotated[
+        bool, Option(False, _flag, 'Whether each block begins as its shortcut, the last weights of its branch being 0.')
+    ]
+    small: Annotated[
+        str,
+        Option(
+            'error',
+            _word('error', 'keep'),
+            "What becomes of small inputs: ``'error'``, or ``'keep'``: an axis that would fall to one value is not "
+            'strided any more, with the same parameters.',
+        ),
+    ]
+    memory: Annotated[str, _MEMORY]
+    device: Annotated[
+        'torch.device | str | int | None',
+        Option(None, _device, "Where it is built; None for torch's default device.", kept=False),
+    ]
+    dtype: Annotated[
+        'torch.dtype | str | None',
+        Option(None, _dtype, "Floating-point dtype of what it is built as; None for torch's default.", kept=False),
+    ]
+
+
+class EncoderOptions(Options, total=False):
+    """Options of encoders."""
+
+    tail: Annotated[
+        str,
+        Option(
+            'conv',
+            _word('conv', 'act', 'norm', 'null'),
+            "What the last maps go through: a ``'conv'`` (documented; with mean and linear layer one affine map), an "
+            "``'act'`` alone, a ``'norm'`` and activation, or ``'null'``, nothing.",
+        ),
+    ]
+    tail_normalizer: Annotated[
+        str,
+        Option(
+            'batch',
+            _word(*NORMALIZERS[:-1]),
+            "Norm of a tail ``'norm'``, one of those of `normalizer`; an instance norm would take away the mean that "
+            'the pool reads.',
+        ),
+    ]
+    pool: Annotated[
+        str,
+        Option(
+            'avg',
+            _word('avg', 'max', 'avgmax', 'gem', 'std'),
+            "How each plane becomes a value: ``'avg'``, ``'max'``, their mean ``'avgmax'``, the generalised mean "
+            "``'gem'`` with a learnt power (arXiv:1711.02512), or the standard deviation ``'std'``.",
+        ),
+    ]
+    amplitude: Annotated[
+        bool,
+        Option(False, _flag, 'Whether the logarithm of the scale of each input channel joins the pooled vector.'),
+    ]
+
+
+class DecoderOptions(Options, total=False):
+    """Options of decoders."""
+
+
+class DownUpOptions(Options, total=False):
+    """Options of auto-encoders and U-Nets."""
+
+    up_layers: Annotated[
+        Sequence[int] | int | None,
+        Option(
+            None,
+            _as_given,
+            'Number of blocks of each level but the deepest on the way up, from the array on, or one int for all; 0 '
+            'for a level that only joins and resizes. None for those of the way down.',
+        ),
+    ]
+    deep_supervision: Annotated[
+        int,
+        Option(
+            0,
+            _int(0),
+            'Number of levels that give an output in training, each at its own size, as a tuple with the finest '
+            'first; in eval the finest alone is given. 0 for the finest alone, no tuple.',
+        ),
+    ]
+
+
+def record(kind: type) -> dict[str, Option]:
+    """The options of a typed dictionary by name, those of its bases first."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: get_args(hint)[1] for name, hint in hints.items()}
+
+
+def checked(kind: type, owner: str, given: dict[str, Any]) -> dict[str, Any]:
+    """All options of a kind, those that are given checked and plain, the others at their defaults.
+
+    Raises:
+        TypeError: One is unknown, or has the wrong type.
+        ValueError: One has a value that is not legal.
+    """
+    known = record(kind)
+    for name in given:
+        if name not in known:
+            raise TypeError(f'{owner}: {name}= is no argument of it.{_checks.near(name, known)}')
+    return {
+        name: option.check(owner, name, given[name]) if name in given else option.default
+        for name, option in known.items()
+    }
+
+
+def kept(kind: type, options: dict[str, Any]) -> dict[str, Any]:
+    """Of checked options those that a configuration holds: what is not the default, and part of the network."""
+    known = record(kind)
+    return {name: value for name, value in options.items() if known[name].kept and value != known[name].default}
+
+
+def of(function: Callable[..., Any]) -> type | None:
+    """The typed dictionary that a function takes as its keywords, if any."""
+    found = function.__annotations__.get('options')
+    return next(iter(get_args(found)), None) if found is not None else None
+
+
+def signature(function: Callable[..., Any], kind: type) -> inspect.Signature:
+    """The signature of a function with its options written out."""
+    own = inspect.signature(function)
+    hints = get_type_hints(kind)
+    words = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=hints[name])
+        for name, option in record(kind).items()
+    ]
+    return own.replace(parameters=[*words, *more])
+
+
+def described(kind: type) -> str:
+    """The words on each option as lines of a docstring's ``Args``."""
+    return '\n'.join(f'{name}: {option.words}' for name, option in record(kind).items())

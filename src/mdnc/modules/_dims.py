@@ -13,20 +13,15 @@ class Dim(NamedTuple):
     conv_transpose: Any
     instance_norm: Any
     batch_norm: Any
-    avg_pool: Any
     adaptive_avg_pool: Any
     adaptive_max_pool: Any
     linear: str
 
 
+LAYERS = ('Conv', 'ConvTranspose', 'InstanceNorm', 'BatchNorm', 'AdaptiveAvgPool', 'AdaptiveMaxPool')
 DIMS = {
-    order: Dim(
-        *(getattr(nn, f'{name}{order}d') for name in ('Conv', 'ConvTranspose', 'InstanceNorm', 'BatchNorm', 'AvgPool')),
-        getattr(nn, f'AdaptiveAvgPool{order}d'),
-        getattr(nn, f'AdaptiveMaxPool{order}d'),
-        word,
-    )
-    for order, word in ((1, 'linear'), (2, 'bilinear'), (3, 'trilinear'))
+    order: Dim(*(getattr(nn, f'{name}{order}d') for name in LAYERS), linear)
+    for order, linear in ((1, 'linear'), (2, 'bilinear'), (3, 'trilinear'))
 }
 
 # With the stride that an input decides on, instead of that of the layer.

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mdnc.modules import _plan
-from mdnc.modules._dims import AVERAGE, CONVOLVE, DIMS
+from mdnc.modules._dims import CONVOLVE, DIMS
 from mdnc.modules._sizes import Size
-from mdnc.modules.pooling import AvgMaxPool, DeviationPool, GeneralizedMeanPool
+from mdnc.modules.pooling import AveragePool, AvgMaxPool, DeviationPool, GeneralizedMeanPool
 
 
 @singledispatch
@@ -55,7 +55,7 @@ def _(layer: _plan.Upsample, order: int) -> nn.Module:
 
 @build.register
 def _(layer: _plan.AveragePool, order: int) -> nn.Module:
-    return cast(nn.Module, DIMS[order].avg_pool(layer.stride, ceil_mode=True, count_include_pad=False))
+    return AveragePool(layer.stride)
 
 
 @build.register
@@ -116,8 +116,8 @@ def resized(layer: Any, x: Tensor, stride: Size) -> Tensor:
     order = x.dim() - 2
     if isinstance(layer, nn.Upsample):
         return F.interpolate(x, None, [float(step) for step in stride], layer.mode, align_corners=layer.align_corners)
-    if not hasattr(layer, 'weight'):
-        return cast(Tensor, AVERAGE[order](x, stride, ceil_mode=True, count_include_pad=False))
+    if isinstance(layer, AveragePool):
+        return layer(x, stride)  # type: ignore[no-any-return]
     padding = layer.padding
     if layer.padding_mode != 'zeros':
         x, padding = F.pad(x, layer._reversed_padding_repeated_twice, layer.padding_mode), 0

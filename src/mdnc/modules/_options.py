@@ -6,8 +6,6 @@ its field here and its effect where plans are made (`_plan`, `_families`) or bui
 """
 
 import inspect
-import math
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from reprlib import repr as short_repr
@@ -58,19 +56,11 @@ def _maybe(check: Check) -> Check:
     return lambda owner, name, value: None if value is None else check(owner, name, value)
 
 
-def _flag(owner: str, name: str, value: object) -> bool:
-    # numpy's bools too, which are no bool.
-    if isinstance(value, bool) or type(value).__name__ in ('bool', 'bool_'):
-        return bool(value)
-    raise TypeError(f'{owner}: {name}={short_repr(value)} must be True or False.')
-
-
 def _chance(owner: str, name: str, value: Any) -> float:
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        if math.isfinite(value) and 0 <= value < 1:
-            return float(value)
-        raise ValueError(f'{owner}: {name}={short_repr(value)} must be at least 0 and below 1.')
-    raise TypeError(f'{owner}: {name}={short_repr(value)} must be a number of at least 0 and below 1.')
+    chance = _checks.number(owner, name, value, least=0)
+    if chance < 1:
+        return chance
+    raise ValueError(f'{owner}: {name}={short_repr(value)} must be at least 0 and below 1.')
 
 
 def _device(owner: str, name: str, value: Any) -> torch.device | None:
@@ -250,7 +240,10 @@ class Options(StyleOptions, total=False):
         ),
     ]
     zero_init: Annotated[
-        bool, Option(False, _flag, 'Whether each block begins as its shortcut, the last weights of its branch being 0.')
+        bool,
+        Option(
+            False, _checks.flag, 'Whether each block begins as its shortcut, the last weights of its branch being 0.'
+        ),
     ]
     small: Annotated[
         str,
@@ -304,7 +297,9 @@ class EncoderOptions(Options, total=False):
     ]
     amplitude: Annotated[
         bool,
-        Option(False, _flag, 'Whether the logarithm of the scale of each input channel joins the pooled vector.'),
+        Option(
+            False, _checks.flag, 'Whether the logarithm of the scale of each input channel joins the pooled vector.'
+        ),
     ]
 
 

@@ -1,7 +1,38 @@
-"""Pools that give one value of each plane: ``(B, C, L1, …)`` → ``(B, C, 1, …)``."""
+"""Pools: averages over windows, and one value of each plane."""
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from mdnc.modules import _checks
+from mdnc.modules._dims import AVERAGE
+from mdnc.modules._sizes import Size
+
+
+class AveragePool(nn.Module):
+    """Averages over windows of the stride: ``(B, C, L1, …)`` → ``(B, C, ceil(L1 / stride), …)``.
+
+    Windows that reach beyond the end count what is there; torch's own refuses maps that are shorter than one window.
+
+    Args:
+        stride: Length of the windows on each axis.
+    """
+
+    def __init__(self, stride: Size) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor, stride: Size | None = None) -> Tensor:
+        """Pool, with another stride than its own if one is given."""
+        stride = window = stride or self.stride
+        if not _checks.traced(x):
+            window = tuple(min(step, length) for step, length in zip(stride, x.shape[2:], strict=True))
+        return cast(Tensor, AVERAGE[len(stride)](x, window, stride, ceil_mode=True, count_include_pad=False))
+
+    def extra_repr(self) -> str:
+        """Its argument."""
+        return f'stride={self.stride}'
 
 
 class AvgMaxPool(nn.Module):

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from mdnc.analysis import receptive_field
-from mdnc.analysis.parts import part_names
 from mdnc.analysis.receptive_field import POINT
 from mdnc.modules.resnet import AE1d, AE2d, DecoderNet1d, EncoderNet1d, EncoderNet2d, UNet1d, UNet2d, UNet3d
 from tests import catalogue
@@ -28,10 +27,10 @@ def neutral(net):
     return net.double()
 
 
-def outputs_by_part(net, x):
+def outputs_by_part(net, x, names):
     """The map that each part gives."""
     found = {}
-    for name in part_names(net.plan):
+    for name in names:
 
         def keep(_, __, output, name=name):
             found[name] = output[0] if isinstance(output, tuple) else output
@@ -54,15 +53,14 @@ def check(net, size):
     net = neutral(net)
     x = torch.ones(1, net.plan.in_planes, *size, dtype=torch.float64, requires_grad=True)
     source = x
-    if net.plan.family == 'decoder' and net.plan.vector is not None:
+    field = receptive_field(net)
+    if net.plan.in_size == ():
         # The field is counted on the map that is made of the vector.
-        source = torch.ones(
-            1, net.plan.in_planes, *net.plan.decoder_sizes()[0], dtype=torch.float64, requires_grad=True
-        )
+        shape = (1, net.plan.planes['conv_in'], *net.plan.course(()).sizes['conv_in'])
+        source = torch.ones(shape, dtype=torch.float64, requires_grad=True)
         net.conv_in.register_forward_hook(lambda *_: source)
-        x = torch.ones(1, net.plan.vector, dtype=torch.float64)
-    field, maps = receptive_field(net), outputs_by_part(net, x)
-    assert [stage.name for stage in field.stages] == list(maps)
+        x = torch.ones(1, net.plan.in_planes, dtype=torch.float64)
+    maps = outputs_by_part(net, x, [stage.name for stage in field.stages])
     for name, output in maps.items():
         for axis in range(net.plan.order):
             for index in range(output.shape[axis + 2]):

@@ -97,7 +97,7 @@ def max_size(
     """The largest equal-sided input whose forecast is within a budget.
 
     Args:
-        net: One of mdnc's encoders, auto-encoders and U-Nets.
+        net: One of mdnc's networks that take inputs of any size.
         batch: Size of the batch, at least 1.
         budget: See `max_batch`.
         dtype: See `memory_forecast`.
@@ -117,8 +117,8 @@ def max_size(
         >>> memory_forecast(net, side, 2).total <= 2**24 < memory_forecast(net, side + 1, 2).total
         True
     """
-    if not isinstance(net, Network) or net.plan.family == 'decoder':
-        raise TypeError(f'max_size: net must be an mdnc encoder, auto-encoder or U-Net, not {type(net).__name__}.')
+    if not isinstance(net, Network) or net.plan.in_size is not None:
+        raise TypeError(f'max_size: net must be a network of mdnc that takes any size, not {type(net).__name__}.')
     batch, budget = _checks.integer('max_size', 'batch', batch), _checks.integer('max_size', 'budget', budget)
     setting, least = Setting(net, dtype, optimizer), net.plan.min_side
     smallest = setting.needs(least, batch)

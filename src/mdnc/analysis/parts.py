@@ -10,30 +10,17 @@ from torch.autograd.graph import Node
 
 from mdnc.contribs.torchsummary.record import tensors
 from mdnc.modules import Block, Network
-from mdnc.modules._plan import Plan
 
 LISTS = (nn.ModuleList, nn.Sequential)
 ITSELF = '(itself)'  # what a network does or holds outside its parts
-
-
-def part_names(plan: Plan) -> tuple[str, ...]:
-    """Paths of what a plan speaks of: the first convolution, the stages as they run, the last convolution."""
-    count = len(plan.stages)
-    if plan.family == 'encoder':
-        return tuple(f'netbody.{i}' for i in range(count + 2))
-    if plan.family == 'decoder':
-        return ('conv_first', *(f'netbody.{i}' for i in range(count)), 'conv_last')
-    levels = range(plan.halvings)
-    down, up = ([f'conv_{way}_list.{i}' for i in levels] for way in ('down', 'up'))
-    return ('conv_first', *down, 'conv_middle_up', *up, 'conv_final')
 
 
 def parts(net: nn.Module) -> dict[str, nn.Module]:
     """The parts of a network by their path in it, each once; mdnc's networks give them in the order they run."""
     if isinstance(net, Block):
         return {}  # a block may run as one fused operator
-    if isinstance(net, Network) and net.plan.family in ('autoencoder', 'unet'):
-        return {name: net.get_submodule(name) for name in part_names(net.plan)}
+    if isinstance(net, Network):
+        return {name: net.get_submodule(name) for name in net.plan.named}
     names: dict[nn.Module, str] = {}
     for name, part in _opened('', net):
         names.setdefault(part, name)
@@ -52,8 +39,8 @@ def _opened(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 class PartWatch:
     """Knows which part of a network is running, without changing the way it runs.
 
-    A layer with a hook takes the plain path, so the outer convolutions of mdnc's networks carry none: what runs
-    before the first stage is the first of them, what runs after a stage, and in no part, the last.
+    A layer with a hook takes the plain path, so the outer convolutions of mdnc's networks carry none: what runs in no
+    part belongs to the next of them in the plan.
 
     Args:
         net: The network.
@@ -64,8 +51,9 @@ class PartWatch:
         self._parts = parts(net) if modules is None else modules
         self._running: list[str] = []
         self._begun: dict[str, None] = {}
-        names = part_names(net.plan) if isinstance(net, Network) else ()
-        self._outer, self._stages = (names[:1] + names[-1:]), names[1:-1]
+        named = net.plan.named if isinstance(net, Network) else {}
+        self._planned = tuple(named)
+        self._unhooked = [name for name, part in named.items() if getattr(part, 'outer', False)]
 
     @property
     def current(self) -> str:
@@ -75,14 +63,13 @@ class PartWatch:
     @property
     def order(self) -> tuple[str, ...]:
         """The parts in the order they run, those that never do at the end, and what is outside them."""
-        begun = () if self._outer else self._begun
+        begun = () if self._planned else self._begun
         return (*begun, *(name for name in self._parts if name not in begun), ITSELF)
 
     @property
     def _idle(self) -> str:
-        if not self._outer:
-            return ITSELF
-        return self._outer[any(stage in self._begun for stage in self._stages)]
+        behind = max((self._planned.index(name) + 1 for name in self._begun if name in self._planned), default=0)
+        return next((name for name in self._planned[behind:] if name in self._unhooked), ITSELF)
 
     def part_of(self, name: str) -> str:
         """The part that holds the parameter or module of this path."""
@@ -94,7 +81,7 @@ class PartWatch:
         handles = []
         try:
             for name, part in self._parts.items():
-                if name not in self._outer:
+                if name not in self._unhooked:
                     handles.append(part.register_forward_pre_hook(partial(self._begin, name)))
                     handles.append(part.register_forward_hook(self._end))
             yield

@@ -24,10 +24,11 @@ FORMATS = ('svg', 'png', 'pdf')
 ROLES = {
     'vector': ('#cc79a7', 'vector'),
     'conv': ('#9aa5b1', 'convolution'),
-    'down': ('#56a0d3', 'stage, halves the size'),
+    'down': ('#56a0d3', 'stage, divides the size'),
     'middle': ('#e69f00', 'middle stage'),
-    'up': ('#3fae8f', 'stage, doubles the size'),
+    'up': ('#3fae8f', 'stage, multiplies the size'),
     'keep': ('#a6d9c7', 'stage, keeps the size'),
+    'layer': ('#e4dcc8', 'norm and activation'),
 }
 INK, FAINT = '#1f2933', '#7b8794'
 
@@ -125,23 +126,26 @@ def _draw_skip(paper: _Paper, skip: Skip, ends: tuple[tuple[float, float], ...],
     height = TALLEST / 2 + ARC + SKIP * (level + 0.5)
     paper.arrow((start, low), (start, height), (end, height), (end, high), colour=FAINT)
     words = {'fontsize': 7.5, 'bbox': {'fc': 'white', 'ec': 'none', 'pad': 1.5}}
-    paper.words((start + end) / 2, height, f'skip of {skip.planes}', **words)
+    paper.words((start + end) / 2, height, f'{"skip of " if skip.joins else ""}{skip.planes}', **words)
 
 
 def _draw_skips(paper: _Paper, sketch: Sketch, edges: list[list[float]]) -> None:
     for level, skip in enumerate(reversed(sketch.skips)):
         giver, taker = sketch.columns[skip.giver].slabs[-1], sketch.columns[skip.taker].slabs[0]
-        # What the giver has just before its last block, and where the taker begins.
-        start = edges[skip.giver][-2] - GAP / 2, _height(giver.before) / 2
-        end = edges[skip.taker][0] - GAP / 2, _height(taker.before) / 2
-        _draw_skip(paper, skip, (start, end), level)
+        leaves, enters = edges[skip.giver], edges[skip.taker]
+        start = (leaves[-2] - GAP / 2, giver.before) if skip.held else (leaves[-1] + GAP / 2, giver.after)
+        end = (enters[1], taker.after) if skip.late else (enters[0], taker.before)
+        ends = (start[0], _height(start[1]) / 2), (end[0] - GAP / 2, _height(end[1]) / 2)
+        _draw_skip(paper, skip, ends, level)
 
 
 def _draw_flow(paper: _Paper, sketch: Sketch, edges: list[list[float]]) -> None:
     """Draw the arrows from the input through the parts to the output."""
     stops = [(0.45, 0.45), *((column[0], column[-1]) for column in edges), (paper.width - 0.45, 0.0)]
-    for (_, start), (end, _) in pairwise(stops):
-        paper.arrow((start + 0.04, 0), (end - 0.03, 0))
+    apart = [skip.taker for skip in sketch.skips if not skip.joins]
+    for i, ((_, start), (end, _)) in enumerate(pairwise(stops)):
+        if i not in apart:
+            paper.arrow((start + 0.04, 0), (end - 0.03, 0))
     first, last = MARGIN / 2 + 0.1, paper.width - MARGIN / 2 - 0.1
     for x, word, shape in ((first, 'input', sketch.source), (last, 'output', sketch.result)):
         paper.words(x, 0.3, word, fontweight='bold')
@@ -185,7 +189,7 @@ def figure(net: nn.Module, input_size: Any = None) -> 'Figure':
     if not isinstance(net, Network):
         raise TypeError(f'figure: net must be one of the networks of mdnc, not {type(net).__name__}.')
     size = None
-    if input_size is not None and net.plan.family != 'decoder':
+    if input_size is not None and net.plan.in_size is None:
         size = trial('figure', net, input_size).shape[2:]
     drawn = sketch(net, size)
     paper = _Paper(drawn)

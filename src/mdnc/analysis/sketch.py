@@ -1,20 +1,17 @@
 """What a picture of a network shows, read off its plan: columns of slabs, the skips between them, and their words."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from torch import nn
-
-from mdnc.analysis.parts import part_names
 from mdnc.analysis.table import count_text
 from mdnc.modules import Network, _sizes
-from mdnc.modules._plan import Plan, StagePlan
+from mdnc.modules._plan import Block, Conv, Course, GlobalPool, Linear, Part, Plan, Single, Stage, Unit
 from mdnc.modules._sizes import Size
 
-Role = Literal['conv', 'down', 'up', 'keep', 'middle', 'vector']
+Role = Literal['conv', 'down', 'up', 'keep', 'middle', 'vector', 'layer']
 Shortcut = Literal['', 'identity', 'conv']
 
 
@@ -54,11 +51,23 @@ class Column:
 
 @dataclass(frozen=True)
 class Skip:
-    """A skip of a U-Net, from before the last slab of a column to the first slab of another."""
+    """What a column takes from one that is not just before it.
+
+    Args:
+        giver: Index of the column that it leaves, before the last slab or behind it.
+        taker: Index of the column that it enters, before the first slab or behind it.
+        planes: Channels, or the length of a vector.
+        held: Whether it leaves before the last slab.
+        late: Whether it enters behind the first slab.
+        joins: Whether the taker takes what is just before it too.
+    """
 
     giver: int
     taker: int
     planes: int
+    held: bool = True
+    late: bool = False
+    joins: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,104 +92,142 @@ class Sketch:
 
 
 def sketch(net: Network, size: Size | None) -> Sketch:
-    """Read a sketch off a network.
+    """Read a sketch off a network: a column for each part with weights, but for pools and what runs in training alone.
 
     Args:
         net: The network.
-        size: Spatial size of the input; ``None`` to give sizes relative to the largest map. A decoder has its own.
+        size: Spatial size of the input; ``None`` to give sizes relative to the largest map. A network that takes one
+            size knows its own.
     """
-    plan = net.plan
-    sizes = _sizes_of(plan, size)
-    columns = [_outer(plan, index, sizes) for index in (0, -1)]
-    columns[1:1] = [_stage(plan, stage, index, sizes) for index, stage in enumerate(plan.stages)]
-    known = plan.family == 'decoder' or size is not None
-    named = [_with_words(net, column, _size_text(sizes, i, known)) for i, column in enumerate(columns)]
-    source, result = (
-        f'{planes} × {_sizes.text(sizes[index])}' if known else f'{planes} channel{"s" * (planes > 1)}'
-        for planes, index in ((plan.in_planes, 0), (plan.out_planes, -1))
-    )
-    if plan.vector is not None:
-        named.insert(0 if plan.family == 'decoder' else len(named), _vector(net, sizes, known))
-        words = f'vector of {plan.vector}'
-        source, result = (words, result) if plan.family == 'decoder' else (source, words)
+    plan, known = net.plan, size is not None or net.plan.in_size is not None
+    course = plan.course(size or tuple(_sizes.MIN_VALUES * step for step in plan.reduction))
+    shown = [part for part in plan.parts if _is_shown(part)]
+    columns = _Columns(net, course, known)
     rows = ('gives channels', 'of size' if known else 'of size (input: 1)', 'blocks', 'parameters')
-    return Sketch(_title(net), tuple(named), rows, tuple(_skips(plan)), source, result)
+    return Sketch(
+        _title(net),
+        tuple(columns.column(part) for part in shown),
+        rows,
+        tuple(_skips(plan, [part.name for part in shown])),
+        columns.words('', plan.in_planes),
+        ' and '.join(columns.words(name, plan.planes[name]) for name in plan.results(training=False)),
+    )
 
 
-def _sizes_of(plan: Plan, size: Size | None) -> list[Size]:
-    """Size of what the first convolution, each stage and the last convolution give."""
-    if plan.family == 'decoder':
-        sizes = plan.decoder_sizes()
-        return [*sizes, sizes[-1]]
-    if size is None:
-        size = (2**plan.halvings * _sizes.MIN_VALUES,) * plan.order
-    stages = plan.stage_sizes(size)
-    return [size, *stages, stages[-1]]
+@dataclass(frozen=True)
+class _Columns:
+    """Makes the columns of a network for an input of one size.
+
+    Args:
+        net: The network.
+        course: What becomes of the input.
+        known: Whether the sizes are those of a real input.
+    """
+
+    net: Network
+    course: Course
+    known: bool
+
+    def column(self, part: Part) -> Column:
+        """A part as a column."""
+        count = sum(parameter.numel() for parameter in self.net.get_submodule(part.name).parameters())
+        blocks = f'{sum(isinstance(each, Block) for each in part.blocks)}' if isinstance(part, Stage) else ''
+        cells = (f'{self.net.plan.planes[part.name]}', self.size(part.name), blocks, count_text(count))
+        slabs = self._stage_slabs(part) if isinstance(part, Stage) else (self._slab(part),)
+        return Column(part.name, _role(self.net.plan, part), slabs, cells)
+
+    def words(self, name: str, planes: int) -> str:
+        """What the input or an output is."""
+        if not self.course.sizes[name]:
+            return f'vector of {planes}'
+        size = _sizes.text(self.course.sizes[name])
+        return f'{planes} × {size}' if self.known else f'{planes} channel{"s" * (planes > 1)}'
+
+    def size(self, name: str) -> str:
+        """A size, or with unknown ones the share of the input's."""
+        size = self.course.sizes[name]
+        if not size:
+            return 'vector'
+        if self.known:
+            return _sizes.text(size)
+        shares = [f'{Fraction(length, whole)}' for length, whole in zip(size, self.course.sizes[''], strict=True)]
+        return shares[0] if len(set(shares)) == 1 else ' × '.join(shares)
+
+    def _slab(self, part: Part) -> Slab:
+        # What gives or takes a vector is as high as the map on its other side.
+        planes = self.net.plan.planes
+        side = self._side(self.course.sizes[part.name] or self._last_map)
+        return Slab(planes[f'{part.name}:in' if isinstance(part, Single) and part.vector else part.name], side, side)
+
+    def _stage_slabs(self, stage: Stage) -> tuple[Slab, ...]:
+        sizes, own = self.course.sizes, stage.blocks.index(stage.resizing)
+        before, after = (self._side(sizes[f'{stage.name}{which}']) for which in (':in', ''))
+        sides = [before] * (own + 1) + [after] * (len(stage.blocks) - own)
+        return tuple(
+            Slab(block.planes[1], *sides[i : i + 2], _shortcut(block)) for i, block in enumerate(stage.blocks)
+        )
+
+    @property
+    def _last_map(self) -> Size:
+        # Behind the last map there is but a pool, or a vector.
+        names = [stage.name for stage in self.net.plan.stages]
+        return self.course.sizes[names[-1]]
+
+    def _side(self, size: Size) -> float:
+        # Of a cube of as many values: one axis may shrink where another is kept.
+        largest = max(math.prod(each) for each in self.course.sizes.values() if each)
+        return float((math.prod(size) / largest) ** (1 / len(size)))
 
 
-def _side(sizes: Sequence[Size], index: int) -> float:
-    # Of a cube of as many values: one axis may shrink where another is kept.
-    values = [math.prod(size) for size in sizes]
-    return float((values[index] / max(values)) ** (1 / len(sizes[index])))
+def _is_shown(part: Part) -> bool:
+    pools = isinstance(part, Single) and any(isinstance(layer, GlobalPool) for layer in part.layers)
+    return bool(part.tensors) and not part.training and not pools
 
 
-def _outer(plan: Plan, index: int, sizes: Sequence[Size]) -> Column:
-    side = _side(sizes, index)
-    planes = plan.stages[0].in_planes if index == 0 else plan.out_planes
-    return Column(part_names(plan)[index], 'conv', (Slab(planes, side, side),), (f'{planes}',))
+def _role(plan: Plan, part: Part) -> Role:
+    if isinstance(part, Stage):
+        middle = plan.stages.index(part) == _turn(plan)
+        return 'middle' if middle else part.resize.way if part.resize else 'keep'
+    layers = part.layers if isinstance(part, Single) else ()
+    if isinstance(part, Single) and (part.vector or isinstance(layers[-1], Linear)):
+        return 'vector'
+    return 'conv' if any(isinstance(layer, Conv) for layer in layers) else 'layer'
 
 
-def _stage(plan: Plan, stage: StagePlan, index: int, sizes: Sequence[Size]) -> Column:
-    before, after = _side(sizes, index), _side(sizes, index + 1)
-    resizes = stage.resize != 'keep' and any(step > 1 for step in plan.stride)
-    *still, last = stage.block_planes()
-    slabs = [Slab(out, before, before, 'identity' if planes == out else 'conv') for planes, out in still]
-    same = last[0] == last[1] and not resizes
-    slabs.append(Slab(last[1], before, after, 'identity' if same else 'conv'))
-    middle = plan.family in ('autoencoder', 'unet') and index == plan.halvings
-    role: Role = 'middle' if middle else stage.resize if resizes else 'keep'
-    return Column(part_names(plan)[index + 1], role, tuple(slabs), (f'{stage.out_planes}',))
+def _turn(plan: Plan) -> int | None:
+    """Index of the stage with the smallest maps between a way down and a way up."""
+    ways = [stage.resize.way for stage in plan.stages]
+    up = next((i for i, way in enumerate(ways) if way == 'up' and 'down' in ways[:i]), None)
+    return None if up is None else up - plan.stages[up].resize_first
 
 
-def _vector(net: Network, sizes: Sequence[Size], known: bool) -> Column:
-    plan = net.plan
-    if plan.family == 'decoder':
-        side, column = _side(sizes, 0), 'conv_in'
-        cells = (f'{plan.in_planes}', _size_text(sizes, 0, known))
-    else:
-        side, column = _side(sizes, -1), 'fc'
-        cells = (f'{plan.vector}', 'vector')
-    slab = Slab(plan.vector or 0, side, side)
-    return Column(column, 'vector', (slab,), (*cells, '', _parameters(net, column)))
+def _shortcut(block: Block | Unit) -> Shortcut:
+    if isinstance(block, Unit):
+        return ''
+    return 'identity' if block.shortcut is None else 'conv'
 
 
-def _with_words(net: Network, column: Column, size: str) -> Column:
-    blocks = '' if column.role == 'conv' else f'{len(column.slabs)}'
-    return Column(column.name, column.role, column.slabs, (*column.cells, size, blocks, _parameters(net, column.name)))
-
-
-def _parameters(net: nn.Module, name: str) -> str:
-    return count_text(sum(parameter.numel() for parameter in net.get_submodule(name).parameters()))
-
-
-def _size_text(sizes: Sequence[Size], index: int, known: bool) -> str:
-    if known:
-        return _sizes.text(sizes[index])
-    parts = [f'{Fraction(length, whole)}' for length, whole in zip(sizes[index], sizes[0], strict=True)]
-    return parts[0] if len(set(parts)) == 1 else ' × '.join(parts)
-
-
-def _skips(plan: Plan) -> Iterator[Skip]:
-    # Column 0 is the first convolution; stages pair up from the outside in.
-    last = len(plan.stages)
-    for level in range(plan.halvings if plan.family == 'unet' else 0):
-        yield Skip(1 + level, last - level, plan.stages[last - 1 - level].skip_planes)
+def _skips(plan: Plan, columns: list[str]) -> Iterator[Skip]:
+    names = list(plan.named)
+    for name in reversed(columns):
+        part = plan.named[name]
+        source = part.skip if isinstance(part, Stage) else part.takes
+        if source:
+            giver, _, held = source.partition(':')
+            at = max(i for i, column in enumerate(columns) if names.index(column) <= names.index(giver))
+            late = isinstance(part, Stage) and part.resize_first
+            yield Skip(at, columns.index(name), plan.planes[source], held == 'held', late, isinstance(part, Stage))
 
 
 def _title(net: Network) -> str:
     plan = net.plan
+    blocks = [each for stage in plan.stages for each in stage.blocks]
+    kinds = sorted({block.kind for block in blocks if isinstance(block, Block)})
+    units = (unit for each in blocks for unit in (each.units if isinstance(each, Block) else (each,)))
+    kernels = sorted({unit.conv.kernel for unit in units if max(unit.conv.kernel) > 1} or {(1,) * plan.order})
+    kernel = _sizes.text(kernels[0]) + (f' to {_sizes.text(kernels[-1])}' if kernels[1:] else '')
     count = sum(parameter.numel() for parameter in net.parameters())
-    kernel = _sizes.text(plan.kernel)
     return (
-        f'{type(net).__name__} · {plan.nlayers} layers · {count:,} parameters · {plan.block} blocks · kernel {kernel}'
+        f'{type(net).__name__} · {plan.nlayers} layers · {count:,} parameters · {" and ".join(kinds)} blocks · '
+        f'kernel {kernel}'
     )

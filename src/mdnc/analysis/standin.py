@@ -145,10 +145,9 @@ def _like(mode: FakeTensorMode, tensor: Tensor, dtype: torch.dtype | None) -> Te
 def _input_shape(owner: str, net: nn.Module, input_size: Any) -> tuple[int, ...]:
     if not isinstance(net, (Network, Block)):
         return _checks.integers(owner, 'input_size', input_size)
-    if isinstance(net, Network) and net.plan.family == 'decoder':
-        return _decoder_shape(owner, net, input_size)
-    known = net.plan if isinstance(net, Network) else net
-    order, planes = int(known.order), int(known.in_planes)
+    if isinstance(net, Network) and net.plan.in_size is not None:
+        return _only_shape(owner, net, input_size)
+    order, planes = (net.plan if isinstance(net, Network) else net).order, net.plan.in_planes
     if len(_sequence(input_size)) != order + 1:
         size = _checks.per_axis(owner, 'input_size', input_size, order)
     else:
@@ -163,11 +162,13 @@ def _input_shape(owner: str, net: nn.Module, input_size: Any) -> tuple[int, ...]
     return (planes, *size)
 
 
-def _decoder_shape(owner: str, net: Network, input_size: object) -> tuple[int, ...]:
-    whole: tuple[int, ...] = net.input_size  # type: ignore[assignment]
+def _only_shape(owner: str, net: Network, input_size: object) -> tuple[int, ...]:
+    whole = net.input_size
     given = _checks.integers(owner, 'input_size', _sequence(input_size))
     if given not in (whole, net.min_size):
-        raise ValueError(f'{owner}: input_size={input_size!r} must be {whole}, the only one that this decoder takes.')
+        raise ValueError(
+            f'{owner}: input_size={input_size!r} must be {whole}, the only one that this {type(net).__name__} takes.'
+        )
     return whole
 
 

@@ -10,7 +10,6 @@ from mdnc import _bundle
 from mdnc._version import __version__
 from mdnc.modules import Network, _checks, _sizes
 from mdnc.modules._plan import Plan
-from mdnc.modules.resnet.decoder import _DecoderNetNd
 
 Shape = tuple[int, ...]
 
@@ -20,8 +19,8 @@ PLANE = {1: 16, 2: 4, 3: 2}
 
 
 def axes(net: Network) -> tuple[str, ...]:
-    """Names of the free axes of the input, by their places: the batch, and lengths but a decoder's."""
-    return ('batch',) if isinstance(net, _DecoderNetNd) else ('batch', *(f'L{i + 1}' for i in range(net.plan.order)))
+    """Names of the free axes of the input, by their places: the batch, and lengths where they are not fixed."""
+    return ('batch',) if net.plan.in_size is not None else ('batch', *(f'L{i + 1}' for i in range(net.plan.order)))
 
 
 def sample_shape(net: Network) -> Shape:
@@ -41,7 +40,7 @@ def given_shape(net: Network, size: int | Sequence[int]) -> Shape:
         ValueError: The network refuses the size.
     """
     net.stage_sizes(size)
-    if isinstance(net, _DecoderNetNd):
+    if net.plan.in_size is not None:
         return (3, *net.input_size)
     return (3, net.plan.in_planes, *_checks.per_axis('size', 'size', size, net.plan.order))
 
@@ -53,8 +52,8 @@ def facts(net: Network, scales: dict[str, Any]) -> dict[str, Any]:
         net: The network.
         scales: ``normalisation`` and ``target_normalisation`` that are part of the graph, or None.
     """
-    fixed = isinstance(net, _DecoderNetNd)
-    shape = ('batch', *net.input_size) if isinstance(net, _DecoderNetNd) else _named(net)
+    fixed = net.plan.in_size is not None
+    shape = ('batch', *net.input_size) if fixed else _named(net)
     said = {
         'mdnc': __version__,
         'torch': str(torch.__version__),
@@ -74,11 +73,16 @@ def _named(net: Network) -> tuple[str | int, ...]:
 
 
 def _sizes_text(plan: Plan) -> str:
-    if plan.family == 'decoder':
-        return f'any batch; it always gives {_sizes.text(plan.out_size or ())}'
-    by = [step**plan.halvings for step in plan.stride]
-    left = ' · '.join(f'ceil(L{i + 1}/{factor})' if factor > 1 else f'L{i + 1}' for i, factor in enumerate(by))
+    if plan.in_size is not None:
+        return f'any batch; it always gives {_sizes.text(plan.course(()).sizes[plan.last])}'
+    # What is exported answers in eval mode.
+    refusal = plan.refusal((1,) * plan.order, batch=1, training=False)
+    if refusal is None:
+        return 'any batch; any lengths'
     smallest = _sizes.text((plan.min_side,) * plan.order)
+    if plan.small == 'keep' or 'instance' not in refusal.reason:
+        return f'any batch; equal sides from {smallest}, for {refusal.reason}.'
+    left = ' · '.join(f'ceil(L{i + 1}/{by})' if by > 1 else f'L{i + 1}' for i, by in enumerate(plan.reduction))
     return (
         f'any batch; lengths with {left} ≥ {_sizes.MIN_VALUES}, so with equal sides from {smallest}. Smaller ones '
         'leave instance norm a single value and give an answer that does not depend on it: do not use them.'
@@ -87,11 +91,11 @@ def _sizes_text(plan: Plan) -> str:
 
 def _side(plan: Plan, more: float) -> int:
     # A side whose smallest map has PLANE values, and `more` of a further one.
-    halved = int(2**plan.halvings)
-    return (PLANE[plan.order] - 1) * halved + 1 + math.floor(more * halved)
+    by = max(plan.reduction)
+    return (PLANE[plan.order] - 1) * by + 1 + math.floor(more * by)
 
 
 def _shape(net: Network, batch: int, side: int, step: int = 1) -> Shape:
-    if isinstance(net, _DecoderNetNd):
+    if net.plan.in_size is not None:
         return (batch, *net.input_size)
     return (batch, net.plan.in_planes, *(side + step * axis for axis in range(net.plan.order)))

@@ -39,15 +39,10 @@ class Scaled(nn.Module):
         weights = {key: value.detach().to(device, copy=True).contiguous() for key, value in net.state_dict().items()}
         self.net = _pretrained.built(type(net), net.config, weights, f'This {type(net).__name__}')
         plan = net.plan
-        vector_in = plan.family == 'decoder' and plan.vector is not None
-        vector_out = plan.vector if plan.family == 'encoder' else None
-        axes_in, axes_out = (0 if vector_in else plan.order), (0 if vector_out else plan.order)
-        planes_in = plan.vector if vector_in else plan.in_planes
         like = next(iter(weights.values()))
-        self.before = _scale('normalisation', normalisation, (planes_in or 0, axes_in), like)
-        self.after = _scale(
-            'target_normalisation', target_normalisation, (vector_out or plan.out_planes, axes_out), like
-        )
+        axes_in, axes_out = (0 if plan.in_size == () else plan.order), (0 if plan.gives_vector else plan.order)
+        self.before = _scale('normalisation', normalisation, (plan.in_planes, axes_in), like)
+        self.after = _scale('target_normalisation', target_normalisation, (plan.out_planes, axes_out), like)
 
     def forward(self, x: Tensor) -> Tensor:
         """Answer in the data's own units."""

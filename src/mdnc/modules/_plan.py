@@ -434,6 +434,11 @@ class Part:
     takes: str = field(default='', kw_only=True)
     training: bool = field(default=False, kw_only=True)
 
+    @property
+    def tensors(self) -> Tensors:
+        """Shapes of its parameters and statistics."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Single(Part):
@@ -568,7 +573,8 @@ class Plan:
         parts: Its parts as they run.
         modules: First words of their paths in the order of the keys in checkpoints.
         in_size: The one spatial size that it takes, ``()`` for a vector; ``None`` for any size.
-        outputs: What it gives, several in training alone; empty for what the last part gives.
+        outputs: What it gives, as a tuple if there are several; those of parts that run in training alone only then.
+            Empty for what the last part gives.
         small: ``'keep'`` where an axis is no longer strided when it would fall to one value, else ``'error'``.
     """
 
@@ -594,6 +600,10 @@ class Plan:
     def last(self) -> str:
         """Path of the part that gives the output, in training the first of several."""
         return self.outputs[0] if self.outputs else self.parts[-1].name
+
+    def results(self, training: bool) -> tuple[str, ...]:
+        """Names of what it gives."""
+        return tuple(name for name in self.outputs if training or not self.named[name].training) or (self.last,)
 
     @property
     def tensors(self) -> Tensors:
@@ -654,7 +664,7 @@ class Plan:
         """What runs in training or in eval, to the end or to a part."""
         parts = [part for part in self.parts if training or not part.training]
         names = [part.name for part in parts]
-        outputs = (*self.outputs, self.last) if training else (self.last,)
+        outputs = self.results(training)
         if until:
             parts, outputs = parts[: names.index(until) + 1], ()
         return Schedule(tuple(parts), _let_go(parts, outputs))

@@ -52,7 +52,8 @@ def test_every_public_network(entry):
     assert (name, shape) == (f'{type(net).__name__}-{len(rows(text))}', str([-1, *entry.output]))
     # Every module of ours is called, and every parameter is in a row.
     assert counts[0] == sum(count for _, _, count in rows(text)) == sum(p.numel() for p in net.parameters())
-    holding = [module for module in net.modules() if getattr(module, 'holds', False)]
+    plans = [getattr(module, 'plan', None) for module in net.modules()]
+    holding = [plan for plan in plans if getattr(plan, 'holds', False)]
     assert len(SHAPE_LINE.findall(text)) == len(holding)
 
 

@@ -36,6 +36,7 @@ class Network(_Pretrained):
         self._plan, self._config = plan, config
         self.manner = Manner()
         self._schedules = {training: plan.schedule(training) for training in (True, False)}
+        self._results = {training: plan.results(training) for training in (True, False)}
         known = options or {}
         with torch.device(known['device']) if known.get('device') is not None else contextlib.nullcontext():
             self._build()
@@ -170,8 +171,9 @@ class Network(_Pretrained):
         """Run the parts of the plan: ``(B, in_planes, L1, …)``, or a vector, → what the last part gives."""
         self._admit(x)
         given = self._run(x, self._schedules[self.training])
-        outputs = self._plan.outputs
-        return tuple(given[name] for name in outputs) if outputs and self.training else given[self._plan.last]
+        names = self._results[self.training]
+        several = len(names) > 1 or (self.training and self._plan.outputs)
+        return tuple(given[name] for name in names) if several else given[names[0]]
 
     def _run(self, x: Tensor, schedule: Schedule, wanted: Sequence[str] = ()) -> dict[str, Any]:
         """Run parts in order.

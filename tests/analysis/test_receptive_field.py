@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mdnc.analysis import receptive_field
-from mdnc.analysis.receptive_field import POINT
+from mdnc.modules._fields import POINT
 from mdnc.modules.resnet import AE1d, AE2d, DecoderNet1d, EncoderNet1d, EncoderNet2d, UNet1d, UNet2d, UNet3d
 from tests import catalogue
 from tests.catalogue import identity

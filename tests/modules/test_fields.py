@@ -57,7 +57,7 @@ def test_field_holds_all_that_changes_a_feature(family: str, seed: int):
         assert said[0] <= seen[0] and seen[1] <= said[1], (name, index, seen, said)
 
 
-@pytest.mark.parametrize('family', ('EncoderNet1d', 'UNet1d'))
+@pytest.mark.parametrize('family', ['EncoderNet1d', 'UNet1d'])
 def test_field_is_tight_at_stride_two(family: str):
     draw = random.Random(7)
     for _ in range(4):

@@ -146,6 +146,17 @@ class StyleOptions(TypedDict, total=False):
             "What convolutions pad with: ``'zeros'``, ``'reflect'``, ``'replicate'`` or ``'circular'``.",
         ),
     ]
+    resize_at: Annotated[
+        str,
+        Option(
+            'last',
+            _word('last', 'first'),
+            'Which block of a stage, and which convolution of a plain block, changes size and channels: the '
+            "``'last'``, or the ``'first'``, as in torchvision's and nnU-Net's. In an auto-encoder or U-Net, "
+            "``'first'`` has each level begin with the stride that leads to it, the first with none, and on the way up "
+            'with a single unit that grows to it, before it is joined.',
+        ),
+    ]
 
 
 class BlockOptions(StyleOptions, total=False):
@@ -206,16 +217,6 @@ class Options(StyleOptions, total=False):
             _as_given,
             'Strides between stages, 1 to 4: one int, one for each axis, or a list with one of these for each stage '
             '(of an auto-encoder or U-Net: for each step between two levels). None for 2, and 1 on axes with kernel 1.',
-        ),
-    ]
-    resize_at: Annotated[
-        str,
-        Option(
-            'last',
-            _word('last', 'first'),
-            "Which block of a stage resizes: the ``'last'``, or the ``'first'``. In an auto-encoder or U-Net, "
-            "``'first'`` has each level begin with the stride that leads to it, the first with none, and on the way up "
-            'with a single unit that grows to it, before it is joined.',
         ),
     ]
     drop_path: Annotated[

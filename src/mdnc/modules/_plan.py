@@ -189,6 +189,7 @@ class Style:
     shortcut: str = 'conv'
     upsampling: str = 'linear'
     padding_mode: str = 'zeros'
+    resize_at: str = 'last'
 
     def norm(self, planes: int) -> Norm:
         """Its norm."""
@@ -332,14 +333,17 @@ def block(
 ) -> Block:
     """Plan a residual block.
 
-    - ``'plain'``: two k × … × k convolutions, the second of which resizes and changes the channels
+    - ``'plain'``: two k × … × k convolutions, of which the second, or with ``resize_at='first'`` the first, resizes and
+      changes the channels
     - ``'bottleneck'``: 1 × … × 1, k × … × k (which resizes), 1 × … × 1, the last of which changes the channels
     """
     resize, point = resize or still(len(kernel)), (1,) * len(kernel)
     if kind == 'plain':
+        first = style.resize_at == 'first'
+        inner = out_planes if first else in_planes
         units = (
-            unit(in_planes, in_planes, kernel, style, None, style.groups),
-            unit(in_planes, out_planes, kernel, style, resize, style.groups),
+            unit(in_planes, inner, kernel, style, resize if first else None, style.groups),
+            unit(inner, out_planes, kernel, style, None if first else resize, style.groups),
         )
     else:
         inner = in_planes if style.ratio == 1 else out_planes // style.ratio
@@ -421,8 +425,8 @@ class Part:
     """A named part of a network.
 
     What a part takes and refers to is named by the path of another part, which stands for its output, or by that path
-    and ``':held'`` (what a stage had before its last block) or ``':in'`` (what it took); empty names the part before,
-    or for the first part the input.
+    and ``':held'`` (what a stage had before its last block), ``':in'`` (what it took) or ``':whole'`` (what it gave
+    before it was cropped); empty names the part before, or for the first part the input.
 
     Args:
         name: Its path in the network, which is the beginning of its keys in checkpoints.
@@ -711,7 +715,7 @@ def _let_go(parts: Sequence[Part], outputs: Sequence[str]) -> tuple[tuple[str, .
     ends, before = {'': 0}, ''
     for index, part in enumerate(parts):
         joins = (part.skip, part.like) if isinstance(part, Stage) else ()
-        given = (part.name, f'{part.name}:held', f'{part.name}:in')
+        given = (part.name, *(f'{part.name}:{beside}' for beside in ('held', 'in', 'whole')))
         ends |= dict.fromkeys((part.takes or before, *filter(None, joins), *given), index)
         before = part.name
     ends |= dict.fromkeys(outputs, len(parts))

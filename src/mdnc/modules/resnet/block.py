@@ -178,6 +178,8 @@ def _planned(kind: str, owner: str, order: int, arguments: dict[str, Any], optio
     (kernel,) = _checks.odd_kernels(owner, arguments['kernel_size'], order)
     _refuse_padding(owner, arguments, kernel)
     resize = _resize(owner, order, arguments, options)
+    if kind == 'bottleneck' and options['resize_at'] == 'first':
+        raise ValueError(f"{owner}: resize_at='first' means nothing in a bottleneck, whose middle convolution resizes.")
     plan = _plan.block(kind, *planes, kernel, Style(**style), resize)
     _plan.refuse_misfits(owner, [plan], Style(**style))
     return replace(plan, drop_path=options['drop_path'])

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from mdnc.modules import _checks, _layers, _options, _plan, _sizes, pooling
 from mdnc.modules._doc import describe
 from mdnc.modules._plan import Plan, Schedule, Single, Stage
-from mdnc.modules._pretrained import _Pretrained
 from mdnc.modules._sizes import Size
 from mdnc.modules.resnet.block import Block
+from mdnc.modules.resnet.features import Featured
 from mdnc.modules.resnet.stage import _BlockResStkNd, crop
 from mdnc.ops import path
 from mdnc.ops.fused import Manner
 
 
-class Network(_Pretrained):
+class Network(Featured):
     """Base of the networks: give it a plan, and it builds and runs what the plan says.
 
     Args:
@@ -214,6 +214,7 @@ class Network(_Pretrained):
         y = stage(x, **words)
         if part.holds:
             y, given[f'{part.name}:held'] = y
+        given[f'{part.name}:whole'] = y
         given[part.name] = y if part.size is None else crop(y, part.size, self._plan.order)
 
     def _run_single(self, part: Single, x: Tensor, source: Tensor) -> Tensor:

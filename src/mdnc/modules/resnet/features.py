@@ -1,0 +1,192 @@
+"""Maps from inside a network, by name, and the network in two parts: before its head, and the head."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor
+
+from mdnc.modules import _checks
+from mdnc.modules._fields import fields
+from mdnc.modules._plan import Linear, Plan, Schedule, Single, Stage
+from mdnc.modules._pretrained import _Pretrained
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """What is known of the maps that a stage gives, without running.
+
+    Args:
+        name: Path of the stage in the network.
+        channels: Its channels.
+        strides: How many positions of the input lie between two of the map, on each axis; a fraction where the map is
+            larger than the input, as in a decoder. Of a network that takes a vector they are counted on its first map.
+        receptive_field: How many positions of the input a value of the map depends on at most, on each axis; norms,
+            which make it depend on its whole plane, are left out.
+    """
+
+    name: str
+    channels: int
+    strides: tuple[int | Fraction, ...]
+    receptive_field: tuple[int, ...]
+
+
+class Featured(_Pretrained):
+    """What gives named maps of the stages of a plan."""
+
+    _plan: Plan
+
+    @abstractmethod
+    def _admit(self, x: Tensor) -> None: ...
+
+    @abstractmethod
+    def _run(self, x: Tensor, schedule: Schedule, wanted: Sequence[str] = ()) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def _run_single(self, part: Single, x: Tensor, source: Tensor) -> Tensor: ...
+
+    @property
+    def feature_info(self) -> tuple[FeatureInfo, ...]:
+        """Name, channels, strides and receptive field of what each stage gives, as `features` gives them.
+
+        Example:
+            >>> import mdnc
+            >>> net = mdnc.modules.resnet.EncoderNet2d(8, [1, 1], kernel_size=(1, 3))
+            >>> net.feature_info[-1]
+            FeatureInfo(name='netbody.2', channels=16, strides=(1, 4), receptive_field=(1, 11))
+        """
+        axes = [fields(self._plan, axis) for axis in range(self._plan.order)]
+        return tuple(
+            FeatureInfo(
+                name,
+                self._plan.planes[name],
+                tuple(_whole(axis[name].stride) for axis in axes),
+                tuple(axis[name].length for axis in axes),
+            )
+            for name in self._stage_names
+        )
+
+    def features(self, x: Tensor, stages: Sequence[str | int] | None = None) -> dict[str, Tensor]:
+        """The maps that stages give, computing no further than the last of them.
+
+        They are what a hook on the stage sees (of a pair its first; in a decoder what is cropped only thereafter), with
+        gradients, on the path that `memory` says, also under ``torch.compile`` and in what ``torch.export`` exports.
+
+        Args:
+            x: The input of the network.
+            stages: Which: their paths, as in `feature_info`, or indices into it, negative ones from the end; ``None``
+                for all.
+
+        Returns:
+            Maps ``(B, channels, M1, …)`` by path of the stage, in the order they are computed.
+
+        Raises:
+            TypeError: ``stages`` is no sequence of paths and ints.
+            ValueError: The network has no such stage, or doesn't take the input.
+
+        Example:
+            >>> import mdnc, torch
+            >>> net = mdnc.modules.resnet.UNet2d(8, [1, 1, 1])
+            >>> maps = net.features(torch.zeros(1, 1, 24, 24), stages=[0, 'conv_middle_up'])
+            >>> {name: tuple(each.shape) for name, each in maps.items()}
+            {'conv_down_list.0': (1, 8, 12, 12), 'conv_middle_up': (1, 16, 12, 12)}
+        """
+        asked = self._asked(stages)
+        self._admit(x)
+        if not asked:
+            return {}
+        wanted = [f'{name}:whole' for name in asked]
+        given = self._run(x, self._plan.schedule(self.training, until=asked[-1]), wanted)
+        return {name: given[whole] for name, whole in zip(asked, wanted, strict=True)}
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The maps of the last stage: all of the network but its head.
+
+        Args:
+            x: The input of the network.
+        """
+        self._admit(x)
+        name = self._stage_names[-1]
+        maps: Tensor = self._run(x, self._plan.schedule(self.training, until=name), [name])[name]
+        return maps
+
+    def forward_head(self, maps: Tensor, x: Tensor | None = None) -> Tensor:
+        """The head alone, all that stands behind the last stage: ``forward_head(forward_features(x))`` is ``net(x)``.
+
+        With `deep_supervision` it gives the last output alone, in training too.
+
+        Args:
+            maps: Maps of the last stage, ``(B, channels, M1, …)``.
+            x: The input of the network; needed with ``amplitude=True``, and else left alone.
+
+        Raises:
+            ValueError: The head doesn't take these maps, or needs ``x``.
+        """
+        owner = f'{type(self).__name__}.forward_head'
+        if not _checks.traced(maps):
+            shape = ['B', self._plan.planes[self._stage_names[-1]], *(f'M{i + 1}' for i in range(self._plan.order))]
+            _checks.tensor(owner, maps, shape, next(self.parameters(), None))
+        for part in self._head:
+            if x is None and any(isinstance(layer, Linear) and layer.amplitudes for layer in part.layers):
+                raise ValueError(f'{owner}: x=None, but with amplitude=True the head reads the input of the network.')
+            maps = self._run_single(part, maps, maps if x is None else x)
+        return maps
+
+    @property
+    def _stage_names(self) -> list[str]:
+        return [stage.name for stage in self._plan.stages]
+
+    @property
+    def _head(self) -> list[Single]:
+        last = max(index for index, part in enumerate(self._plan.parts) if isinstance(part, Stage))
+        behind = self._plan.parts[last + 1 :]
+        return [part for part in behind if isinstance(part, Single) and not part.training]
+
+    def _asked(self, stages: Sequence[str | int] | None) -> list[str]:
+        names = self._stage_names
+        if stages is None:
+            return names
+        return picked(f'{type(self).__name__}.features', stages, names, names)
+
+
+def picked(owner: str, stages: Sequence[str | int], names: Sequence[str], stage_names: Sequence[str]) -> list[str]:
+    """The names that are asked for, checked, in the order of ``names``.
+
+    Args:
+        owner: Who asks, for the errors.
+        stages: Names, or indices into ``stage_names``.
+        names: Which are legal.
+        stage_names: What indices count.
+
+    Raises:
+        TypeError: It is no sequence of names and ints.
+        ValueError: There is no such name.
+    """
+    if isinstance(stages, (str, bytes)) or not isinstance(stages, Sequence):
+        raise TypeError(
+            f'{owner}: stages={stages!r} must be a sequence of names or indices of stages, or None for all.'
+        )
+    found = {_pick(owner, each, names, stage_names) for each in stages}
+    return [name for name in names if name in found]
+
+
+def _pick(owner: str, each: str | int, names: Sequence[str], stage_names: Sequence[str]) -> str:
+    if isinstance(each, str):
+        if each in names:
+            return each
+        raise ValueError(
+            f'{owner}: stages has {each!r}, which is none of {", ".join(names)}.{_checks.near(each, names)}'
+        )
+    count = len(stage_names)
+    index = _checks.integer(owner, 'stages', each, minimum=-count)
+    if index >= count:
+        raise ValueError(
+            f'{owner}: stages has {index}, but there are {count} stages, of indices {-count} to {count - 1}.'
+        )
+    return stage_names[index]
+
+
+def _whole(value: Fraction) -> int | Fraction:
+    return value.numerator if value.denominator == 1 else value

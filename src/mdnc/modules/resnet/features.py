@@ -126,7 +126,8 @@ class Featured(_Pretrained):
         """
         owner = f'{type(self).__name__}.forward_head'
         if not _checks.traced(maps):
-            shape = ['B', self._plan.planes[self._stage_names[-1]], *(f'M{i + 1}' for i in range(self._plan.order))]
+            shape: list[str | int] = ['B', self._plan.planes[self._stage_names[-1]]]
+            shape += [f'M{axis + 1}' for axis in range(self._plan.order)]
             _checks.tensor(owner, maps, shape, next(self.parameters(), None))
         for part in self._head:
             if x is None and any(isinstance(layer, Linear) and layer.amplitudes for layer in part.layers):

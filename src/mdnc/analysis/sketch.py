@@ -163,7 +163,9 @@ class _Columns:
         sizes, own = self.course.sizes, stage.blocks.index(stage.resizing)
         before, after = (self._side(sizes[f'{stage.name}{which}']) for which in (':in', ''))
         sides = [before] * (own + 1) + [after] * (len(stage.blocks) - own)
-        return tuple(Slab(block.planes[1], *sides[i : i + 2], _shortcut(block)) for i, block in enumerate(stage.blocks))
+        return tuple(
+            Slab(block.planes[1], sides[i], sides[i + 1], _shortcut(block)) for i, block in enumerate(stage.blocks)
+        )
 
     @property
     def _last_map(self) -> Size:

@@ -20,7 +20,7 @@ class Dim(NamedTuple):
 
 LAYERS = ('Conv', 'ConvTranspose', 'InstanceNorm', 'BatchNorm', 'AdaptiveAvgPool', 'AdaptiveMaxPool')
 DIMS = {
-    order: Dim(*(getattr(nn, f'{name}{order}d') for name in LAYERS), linear)
+    order: Dim._make([*(getattr(nn, f'{name}{order}d') for name in LAYERS), linear])
     for order, linear in ((1, 'linear'), (2, 'bilinear'), (3, 'trilinear'))
 }
 

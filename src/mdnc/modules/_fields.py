@@ -223,7 +223,7 @@ def _reach(
         return lambda j: (step * j - padding, step * j - padding + kernel - 1), Fraction(step)
     if isinstance(layer, AveragePool):
         return lambda j: (step * j, step * j + step - 1), Fraction(step)
-    if layer.mode == 'nearest':
+    if isinstance(layer, Upsample) and layer.mode == 'nearest':
         return lambda j: (j // step, j // step), Fraction(1, step)
     return (lambda j: _interpolated(j, step, length)), Fraction(1, step)
 

@@ -341,7 +341,7 @@ def block(
     if kind == 'plain':
         first = style.resize_at == 'first'
         inner = out_planes if first else in_planes
-        units = (
+        units: tuple[Unit, ...] = (
             unit(in_planes, inner, kernel, style, resize if first else None, style.groups),
             unit(inner, out_planes, kernel, style, None if first else resize, style.groups),
         )

@@ -170,18 +170,18 @@ class Block(nn.Module):
 def _planned(kind: str, owner: str, order: int, arguments: dict[str, Any], options: dict[str, Any]) -> _plan.Block:
     """Check the arguments of a block and plan it."""
     order = _checks.spatial_order(owner, order)
-    planes = [_checks.integer(owner, name, arguments[name]) for name in ('in_planes', 'out_planes')]
+    in_planes, out_planes = (_checks.integer(owner, name, arguments[name]) for name in ('in_planes', 'out_planes'))
     legal = (_options.NORMALIZERS, _options.ACTIVATORS, _options.LAYER_ORDERS)
     words = zip(('normalizer', 'activator', 'layer_order'), legal, strict=True)
-    style = {name: _checks.word(owner, name, arguments[name], each) for name, each in words}
-    style |= {name: options[name] for name in _options.record(_options.StyleOptions)}
+    chosen: dict[str, Any] = {name: _checks.word(owner, name, arguments[name], each) for name, each in words}
+    style = Style(**chosen, **{name: options[name] for name in _options.record(_options.StyleOptions)})
     (kernel,) = _checks.odd_kernels(owner, arguments['kernel_size'], order)
     _refuse_padding(owner, arguments, kernel)
     resize = _resize(owner, order, arguments, options)
     if kind == 'bottleneck' and options['resize_at'] == 'first':
         raise ValueError(f"{owner}: resize_at='first' means nothing in a bottleneck, whose middle convolution resizes.")
-    plan = _plan.block(kind, *planes, kernel, Style(**style), resize)
-    _plan.refuse_misfits(owner, [plan], Style(**style))
+    plan = _plan.block(kind, in_planes, out_planes, kernel, style, resize)
+    _plan.refuse_misfits(owner, [plan], style)
     return replace(plan, drop_path=options['drop_path'])
 
 

@@ -225,7 +225,7 @@ class Network(Featured):
                 x = torch.cat((x, pooling.log_scale(source).to(x.dtype)), 1)
         elif part.vector:
             x = x[(..., *(None,) * self._plan.order)]  # (B, length) → (B, length, 1, …)
-        return path.call(module, x, self.manner) if part.outer else module(x)  # type: ignore[no-any-return]
+        return path.call(module, x, self.manner) if part.outer else module(x)
 
     def _strides(self, x: Tensor) -> dict[str, Size]:
         if self._plan.small != 'keep' or self._plan.in_size is not None or _checks.traced(x):
@@ -236,8 +236,9 @@ class Network(Featured):
         # The door: whatever passes here runs through to the end.
         if _checks.traced(x):
             return
-        plan, shape = self._plan, ['B', self._plan.in_planes]
-        shape += plan.in_size if plan.in_size is not None else [f'L{axis + 1}' for axis in range(plan.order)]
+        plan = self._plan
+        lengths = plan.in_size if plan.in_size is not None else [f'L{axis + 1}' for axis in range(plan.order)]
+        shape = ['B', plan.in_planes, *lengths]
         _checks.tensor(type(self).__name__, x, shape, next(self.parameters(), None))
         self._refuse_starved(tuple(x.shape[2:]), x.shape[0], self.training)
 

@@ -65,7 +65,7 @@ class EncoderPreset(Preset):
     ) -> Encoder:
         """Make the network."""
         shape, more = (self.channel, self.layers, self.block, kernel_size), {**self.options, **options}
-        return ENCODERS[self._order(order)](*shape, in_planes, out_length, **more)  # type: ignore[arg-type]
+        return ENCODERS[self._order(order)](*shape, in_planes, out_length, **more)
 
 
 class DecoderPreset(Preset):
@@ -82,7 +82,7 @@ class DecoderPreset(Preset):
     ) -> Decoder:
         """Make the network."""
         shape, more = (self.channel, self.layers, out_size, self.block, kernel_size), {**self.options, **options}
-        return DECODERS[self._order(order)](*shape, in_length, out_planes, **more)  # type: ignore[arg-type]
+        return DECODERS[self._order(order)](*shape, in_length, out_planes, **more)
 
 
 class AEPreset(Preset):
@@ -98,7 +98,7 @@ class AEPreset(Preset):
     ) -> AE:
         """Make the network."""
         shape, more = (self.channel, self.layers, self.block, kernel_size), {**self.options, **options}
-        return AES[self._order(order)](*shape, in_planes, out_planes, **more)  # type: ignore[arg-type]
+        return AES[self._order(order)](*shape, in_planes, out_planes, **more)
 
 
 class UNetPreset(Preset):
@@ -114,7 +114,7 @@ class UNetPreset(Preset):
     ) -> UNet:
         """Make the network."""
         shape, more = (self.channel, self.layers, self.block, kernel_size), {**self.options, **options}
-        return UNETS[self._order(order)](*shape, in_planes, out_planes, **more)  # type: ignore[arg-type]
+        return UNETS[self._order(order)](*shape, in_planes, out_planes, **more)
 
 
 _ENCODERS = {

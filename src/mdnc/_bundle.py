@@ -147,7 +147,7 @@ def read(source: str | os.PathLike[str]) -> Bundle:
     if not path.exists():
         hint = f' For one on the hub write {HUB}owner/name.' if not path.is_absolute() else ''
         raise FileNotFoundError(f'{path} does not exist: no folder or checkpoint of that name.{hint}')
-    return _read_training(path)
+    return of_training(load_archive(path), path)
 
 
 def _fetched(source: str | os.PathLike[str]) -> Path:
@@ -266,13 +266,22 @@ def _read_part(folder: Path, part: str, facts: dict[str, Any]) -> dict[str, Tens
         raise DamagedFileError(f'{path} is no safetensors file: {error}.') from error
 
 
-def _read_training(path: Path) -> Bundle:
-    checkpoint = load_archive(path)
+def of_training(checkpoint: Any, path: Path) -> Bundle:
+    """The network in a training checkpoint that was read already.
+
+    Args:
+        checkpoint: What `load_archive` gave.
+        path: Where it lies, for the errors.
+
+    Raises:
+        ValueError: It does not say which network it holds, or was given a module whose arguments nobody knows.
+    """
     try:
         settings, state = checkpoint['hyper_parameters'], checkpoint['state_dict']
-        name, arguments = settings['network']['name'], dict(settings['network']['arguments'])
+        name, arguments = settings['network']['name'], settings['network']['arguments']
         keys = {unwrapped(key): value for key, value in state.items()}
         weights = {key.removeprefix(OWNER): value for key, value in keys.items() if key.startswith(OWNER)}
+        data = settings.get('data')
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise ValueError(
             f'{path} does not say which network it holds (hyper_parameters.network.name and .arguments), as the '
@@ -280,7 +289,14 @@ def _read_training(path: Path) -> Bundle:
         ) from error
     if not isinstance(name, str) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f'{path} is no checkpoint of mdnc fit: its network is not named by a str and tensors.')
-    return Bundle(name, arguments, weights, None, settings.get('data'))
+    if arguments is None:
+        raise ValueError(
+            f'{path} holds a {name} that was given as a module, so its arguments are not known: build it as you did, '
+            'and give it to the task: load_from_checkpoint(…, network=…).'
+        )
+    if not isinstance(arguments, dict) or not isinstance(data, (dict, type(None))):
+        raise ValueError(f'{path} is no checkpoint of mdnc fit: its network has no arguments, or its data no names.')
+    return Bundle(name, dict(arguments), weights, None, data)
 
 
 def unwrapped(key: str) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mdnc import _bundle
 from mdnc._bundle import Bundle
 from mdnc._extras import require
+from mdnc.modules._answer import Answer
 from mdnc.modules._plan import Plan
 from mdnc.modules._sizes import Size
 from mdnc.ops import plain
@@ -109,6 +110,23 @@ class _Pretrained(nn.Module):
             stale = [f'{part}-*.safetensors' for part in _bundle.PARTS]
             done = hub.upload_folder(repo_id=repo, folder_path=folder, delete_patterns=stale)
         return str(done.commit_url)
+
+    def predict(self, x: Any) -> Any:
+        """Answer as ``mdnc predict`` does: from the data's own units to probabilities, classes or quantities.
+
+        The network itself, ``net(x)``, takes and gives standard units or logits, for who trains it on.
+
+        Args:
+            x: Samples ``(B, C, L1, ...)`` in the data's own units, a tensor or an array.
+
+        Returns:
+            A tensor on the device of ``x``, or an array where ``x`` is no tensor.
+
+        Raises:
+            ValueError: What the network was trained for is not known (``origin.data['answer']``), or a sample has
+                another number of channels than those of the training.
+        """
+        return Answer(self).predict(x)
 
     @classmethod
     def from_pretrained(cls: type[Net], source: str | os.PathLike[str]) -> Net:

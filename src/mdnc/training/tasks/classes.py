@@ -35,10 +35,10 @@ class ClassTask(Task):
 
     def _refuse_one_class(self) -> None:
         if self.outputs == 1:
-            kind = 'channel' if self.dense else 'value'
+            owner, network = type(self).__name__, self.hparams['network']['name']
             raise ValueError(
-                f'{type(self).__name__}: {self.hparams["network"]["name"]} gives 1 {kind} and must give one for each class '
-                f'(background is a class too), so at least 2: set {self._argument} of the network to the number of classes'
+                f'{owner}: {network} gives 1 {"channel" if self.dense else "value"}, but must give one for each class '
+                f'(background is one too), so at least 2: set {self._argument} of the network to the number of classes'
             )
 
     def names(self) -> list[str]:

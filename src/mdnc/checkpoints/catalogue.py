@@ -60,7 +60,8 @@ def revived(bundle: Bundle, source: str | os.PathLike[str], allow: Collection[st
     if bundle.name in NAMED:
         return _pretrained.revived(NAMED[bundle.name], bundle, source)
     if '.' not in bundle.name:
-        raise ValueError(f'{source} holds a {bundle.name}, which is none of {", ".join(NAMED)}; load it by its class.')
+        known = ', '.join(NAMED)
+        raise ValueError(f'{source} holds a {bundle.name:.80}, which is none of {known}; load it by its class.')
     cls = allowed_class(bundle.name, allow, source)
     try:
         net = cls(**bundle.arguments)

@@ -34,7 +34,7 @@ def integers(owner: str, name: str, value: object, minimum: int = 1, least: int 
     """Return a sequence of at least ``least`` ints as a tuple of its own."""
     legal = f'must be a sequence of at least {least} ints, each at least {minimum}'
     numbers = _all_indices(value)
-    if numbers is not None and len(numbers) >= least and min(numbers) >= minimum:
+    if numbers is not None and len(numbers) >= least and min(numbers, default=minimum) >= minimum:
         return numbers
     error = TypeError if numbers is None else ValueError
     raise error(f'{owner}: {name}={short_repr(value)} {legal}.')

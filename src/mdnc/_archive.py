@@ -7,6 +7,8 @@ check the sums inside its archives, so a flipped byte would load as a changed we
 
 import hashlib
 import os
+import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +21,7 @@ from mdnc._plain import plain
 _MARK = b'mdnc-sha256:'
 _TAIL = len(_MARK) + hashlib.sha256().digest_size
 _CHUNK = 1 << 22
+_NAMED = re.compile(r'GLOBAL ([\w.]+)')
 _ZIP_TAIL = 22  # bytes of a zip's last record when it has no comment, as torch writes it
 
 
@@ -77,33 +80,56 @@ def check_archive(path: str | os.PathLike[str]) -> None:
         path: A file of `save_archive`, or a plain torch archive, whose inner sums are then checked.
 
     Raises:
-        DamagedFileError: The file is empty, cut short or changed; the text names it and says which.
+        DamagedFileError: The file is empty, cut short or changed, or unpacks into more than it is; the text names it
+            and says which.
+        IsADirectoryError: It is a folder.
         OSError: It cannot be read.
     """
     path = Path(path)
     size = path.stat().st_size
+    if path.is_dir():
+        raise IsADirectoryError(f'{path} is a folder, and a checkpoint is one file')
+    if not path.is_file():
+        raise DamagedFileError(f'{path} is no file but a device or a pipe')
     if size == 0:
         raise DamagedFileError(f'{path} is empty: its writing was cut off, or the disk was full')
     with path.open('rb') as file:
         file.seek(max(size - _TAIL, 0))
         tail = file.read()
-        if not tail.startswith(_MARK):
-            return _check_plain(path)
         file.seek(0)
-        sum_, left = hashlib.sha256(), size - _TAIL
+        sum_, left = hashlib.sha256(), size - _TAIL if tail.startswith(_MARK) else 0
         while left and (chunk := file.read(min(_CHUNK, left))):
             sum_.update(chunk)
             left -= len(chunk)
-    if sum_.digest() != tail[len(_MARK) :]:
+    if not tail.startswith(_MARK):
+        _check_plain(path)
+    elif sum_.digest() != tail[len(_MARK) :]:
         raise DamagedFileError(f'{path} is damaged: its bytes are not those that were written (checksum differs)')
+    else:
+        _refuse_bomb(path, size)
+
+
+def _refuse_bomb(path: Path, size: int) -> None:
+    # torch writes its archives as they are; a small file must not unpack into more than it is.
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception as error:  # on damaged bytes the zip reader raises half a dozen kinds
+        raise DamagedFileError(f'{path} is damaged: it is cut short or no checkpoint at all ({error})') from error
+    promised = sum(entry.file_size for entry in entries)
+    if promised > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise DamagedFileError(
+            f'{path} is no checkpoint of torch, which compresses nothing: its {size} bytes unpack into {promised}'
+        )
 
 
 def _check_plain(path: Path) -> None:
     # Without our mark it is a foreign torch archive, which ends with the zip format's last record, or damaged.
+    _refuse_bomb(path, path.stat().st_size)
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    except Exception as error:  # on damaged bytes the zip reader raises half a dozen kinds
+    except Exception as error:  # as above
         raise DamagedFileError(f'{path} is damaged: it is cut short or no checkpoint at all ({error})') from error
     with path.open('rb') as file:
         file.seek(-_ZIP_TAIL, os.SEEK_END)
@@ -128,5 +154,12 @@ def load_archive(path: str | os.PathLike[str], map_location: Any = 'cpu') -> Any
     check_archive(path)
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own text tells how to have the code run.
+        named = _NAMED.search(str(error))
+        what = f': it names {named[1]:.200}' if named else ''
+        raise DamagedFileError(
+            f'{path} holds more than plain values and tensors, and nothing else is ever loaded{what}'
+        ) from error
     except Exception as error:  # as above, for the reader of a plain archive whose sums were right
         raise DamagedFileError(f'{path} cannot be read as a checkpoint: {error}') from error

@@ -19,11 +19,14 @@ from torch import Tensor
 
 from mdnc._archive import DamagedFileError, load_archive
 from mdnc._extras import require
-from mdnc._files import whole_file
+from mdnc._files import as_path, whole_file
 from mdnc._version import __version__
+from mdnc._words import short_repr
 
 CONFIG = 'config.json'
 FORMAT = 1
+MOST_SAID = 10**6
+MOST_CONFIG = 2**24  # bytes; read, JSON takes up to twenty times as many
 HUB = 'hf://'
 BEST = Path('checkpoints', 'best.ckpt')  # in the folder of a run of mdnc fit
 PARTS = ('golden', 'model')
@@ -103,18 +106,21 @@ def write(folder: str | os.PathLike[str], bundle: Bundle) -> None:
 
     Raises:
         NotADirectoryError: ``folder`` is a file.
+        ValueError: The configuration would be larger than `read` takes.
         OSError: The disk is full or refuses.
     """
-    folder = Path(folder)
+    folder = as_path('save_pretrained', 'folder', folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f'{folder} is a file; a network is saved into a folder.')
-    folder.mkdir(parents=True, exist_ok=True)
     raw = {'golden': _serial(bundle.golden or {}), 'model': _serial(bundle.weights)}
     parts: dict[str, dict[str, Any]] = {
         part: {'bytes': len(each), 'sha256': hashlib.sha256(each).hexdigest()} for part, each in raw.items()
     }
     names = {part: _part_name(part, facts['sha256']) for part, facts in parts.items()}
     config = _configuration(bundle, parts)
+    if len(config) > MOST_CONFIG:
+        raise ValueError(f'{CONFIG} would have {len(config)} bytes, and {MOST_CONFIG} is the most; give less as data.')
+    folder.mkdir(parents=True, exist_ok=True)
     before, new = _parts_in_place(folder), set(names.values())
     try:
         for part, name in names.items():
@@ -129,17 +135,22 @@ def write(folder: str | os.PathLike[str], bundle: Bundle) -> None:
     _remove(folder, before - new)
 
 
-def read(source: str | os.PathLike[str]) -> Bundle:
+def read(source: str | os.PathLike[str], owner: str = 'load') -> Bundle:
     """Read a folder of `write`, a training checkpoint, a run's best one, or ``hf://owner/name[@revision]``.
 
     Nothing in it is run.
 
+    Args:
+        source: Where it lies.
+        owner: Name of the public function.
+
     Raises:
+        TypeError: ``source`` is no str and no path.
         FileNotFoundError: There is nothing, or a part is missing.
         DamagedFileError: It is cut short or changed.
         ValueError: It is of a newer format, or no network's.
     """
-    path = _fetched(source)
+    path = _fetched(as_path(owner, 'source', source), os.fspath(source))
     if (path / BEST).is_file() and not (path / CONFIG).exists():
         path /= BEST
     if path.is_dir():
@@ -147,13 +158,12 @@ def read(source: str | os.PathLike[str]) -> Bundle:
     if not path.exists():
         hint = f' For one on the hub write {HUB}owner/name.' if not path.is_absolute() else ''
         raise FileNotFoundError(f'{path} does not exist: no folder or checkpoint of that name.{hint}')
-    return _read_training(path)
+    return of_training(load_archive(path), path)
 
 
-def _fetched(source: str | os.PathLike[str]) -> Path:
-    text = os.fspath(source)
+def _fetched(path: Path, text: str) -> Path:
     if not text.startswith(HUB):
-        return Path(text)
+        return path
     repo, _, revision = text.removeprefix(HUB).partition('@')
     hub = require('huggingface_hub', 'export')
     wanted = [CONFIG, *(f'{part}-*.safetensors' for part in PARTS)]
@@ -170,9 +180,16 @@ def _read_folder(folder: Path) -> Bundle:
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f'{folder} holds no {CONFIG}: it is no folder of save_pretrained, or that was cut off.')
+        found = ', '.join(sorted(each.name for each in folder.glob('*.ckpt'))[:5])
+        raise FileNotFoundError(
+            f'{folder} holds no {CONFIG} of save_pretrained, or that was cut off, and no {BEST} of mdnc fit'
+            + (f'; name one of the checkpoints in it: {found}.' if found else '.')
+        )
+    if path.stat().st_size > MOST_CONFIG:
+        raise DamagedFileError(f'{path} is no configuration of mdnc: it has more than {MOST_CONFIG} bytes.')
     try:
         config: Any = json.loads(path.read_bytes())
+        checksum = _checksum(config) if isinstance(config, dict) else ''
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(f'{path} is damaged: it is empty, cut short or no JSON ({error}).') from error
     written = config.get('format') if isinstance(config, dict) else None
@@ -180,13 +197,15 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise DamagedFileError(f'{path} is damaged, or no configuration of mdnc: it names no format.')
     if written > FORMAT:
         raise ValueError(
-            f'{path} has format {written}, and this mdnc reads formats up to {FORMAT}: it was saved by a newer one; '
-            "run: pip install --upgrade 'mdnc[export]'"
+            f'{path} has format {short_repr(written)}, and this mdnc reads formats up to {FORMAT}: it was saved by a '
+            "newer one; run: pip install --upgrade 'mdnc[export]'"
         )
     if config.keys() != KEYS:
         unknown, missing = sorted(config.keys() - KEYS), sorted(KEYS - config.keys())
-        raise ValueError(f'{path} is not as format {written} has it: unknown keys {unknown}, missing keys {missing}.')
-    if config['checksum'] != _checksum(config):
+        raise ValueError(
+            f'{path} is not as format {written} has it: unknown keys {short_repr(unknown)}, missing keys {missing}.'
+        )
+    if config['checksum'] != checksum:
         raise DamagedFileError(f'{path} is damaged: it is not what was saved (its checksum differs).')
     if not _well_formed(config):
         raise ValueError(f'{path} is not as format {written} has it: a value has the wrong type.')
@@ -257,30 +276,61 @@ def _read_part(folder: Path, part: str, facts: dict[str, Any]) -> dict[str, Tens
         raise FileNotFoundError(f'{path} is missing, and {CONFIG} names it.')
     raw = path.read_bytes()
     if hashlib.sha256(raw).hexdigest() != facts['sha256']:
-        found = f'{len(raw)} of {facts.get("bytes")} bytes'
+        found = f'{len(raw)} of {short_repr(facts.get("bytes"))} bytes'
         raise DamagedFileError(f'{path} is damaged: it is not what was saved ({found}, its checksum differs).')
     safetensors = require('safetensors', 'export')
     try:
         return dict(require('safetensors.torch', 'export').load(raw))
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         raise DamagedFileError(f'{path} is no safetensors file: {error}.') from error
 
 
-def _read_training(path: Path) -> Bundle:
-    checkpoint = load_archive(path)
+def of_training(checkpoint: Any, path: Path) -> Bundle:
+    """The network in a training checkpoint that was read already.
+
+    Args:
+        checkpoint: What `load_archive` gave.
+        path: Where it lies, for the errors.
+
+    Raises:
+        ValueError: It does not say which network it holds, or was given a module whose arguments nobody knows.
+    """
     try:
         settings, state = checkpoint['hyper_parameters'], checkpoint['state_dict']
-        name, arguments = settings['network']['name'], dict(settings['network']['arguments'])
+        name, arguments = settings['network']['name'], settings['network']['arguments']
         keys = {unwrapped(key): value for key, value in state.items()}
         weights = {key.removeprefix(OWNER): value for key, value in keys.items() if key.startswith(OWNER)}
+        data = settings.get('data')
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise ValueError(
             f'{path} does not say which network it holds (hyper_parameters.network.name and .arguments), as the '
             'checkpoints of mdnc fit do; for a bare state dict use mdnc.rebuild.'
         ) from error
-    if not isinstance(name, str) or not all(isinstance(value, Tensor) for value in weights.values()):
+    tensors = all(isinstance(value, Tensor) for value in weights.values())
+    if not isinstance(name, str) or not tensors or not isinstance(data, (dict, type(None))):
         raise ValueError(f'{path} is no checkpoint of mdnc fit: its network is not named by a str and tensors.')
-    return Bundle(name, arguments, weights, None, settings.get('data'))
+    if arguments is None:
+        raise ValueError(
+            f'{path} holds a {name:.80} that was given as a module, so its arguments are not known: build it as you '
+            'did, and give it to the task: load_from_checkpoint(…, network=…).'
+        )
+    if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
+        raise ValueError(f'{path} is no checkpoint of mdnc fit: its network has no arguments by name.')
+    if not _is_small(settings) or not all(isinstance(key, str) and key for key in settings):
+        raise ValueError(f'{path} is no checkpoint of mdnc fit: it says more than {MOST_SAID} things, or not by name.')
+    if not weights:
+        raise ValueError(f'{path} is no checkpoint of mdnc fit: no tensor of it is under {OWNER!r}.')
+    return Bundle(name, dict(arguments), weights, None, data)
+
+
+def _is_small(value: Any) -> bool:
+    # A few lists that hold each other many times over are a few bytes, and endless for whoever reads them.
+    waiting, seen = [value], 0
+    while waiting and seen <= MOST_SAID:
+        item = waiting.pop()
+        seen += 1
+        waiting += item.values() if isinstance(item, Mapping) else item if isinstance(item, (list, tuple, set)) else ()
+    return not waiting
 
 
 def unwrapped(key: str) -> str:

@@ -10,7 +10,7 @@ import struct
 import pytest
 import torch
 
-from mdnc import _bundle, checkpoints
+from mdnc import _archive, _bundle, checkpoints
 from mdnc._archive import save_archive
 from mdnc.modules import resnet
 
@@ -101,7 +101,12 @@ class Run:
         return (open, ('RUN', 'w'))
 
 
-@pytest.mark.parametrize('save', [save_archive, torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def _save_sealed(value, path):
+    torch.save(value, path)
+    path.write_bytes(path.read_bytes() + _archive._MARK + hashlib.sha256(path.read_bytes()).digest())
+
+
+@pytest.mark.parametrize('save', [_save_sealed, torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
 def test_no_code_of_a_file_is_run(save, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / 'last.ckpt'

@@ -1,6 +1,7 @@
 """The table of verbs: help on the core alone, errors in a sentence, exit codes."""
 
 import importlib
+import os
 import subprocess
 import sys
 
@@ -68,3 +69,28 @@ def test_recipes_are_found_by_name_path_and_run(tmp_path):
         cli.UsageError, match=r'no such file, no run in such a folder, and no such recipe; recipes: .*digits'
     ):
         find_config('nothing')
+
+
+SUMMARY = 'summary EncoderNet2d --channel 4 --layers [1,1] --input_size [1,9,8]'
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='pipes of a shell')
+@pytest.mark.parametrize(
+    ('words', 'buffered'), [(SUMMARY, ''), (SUMMARY, '1'), ('summary unet83 --help', ''), ('export --help', '')]
+)
+def test_a_reader_that_goes_away_is_no_error(words, buffered):
+    # It closes the pipe at once, so that what fits into every buffer meets a closed pipe, too.
+    line = f'"{sys.executable}" -W ignore -m mdnc.cli {words} | (exec <&-; true); echo ${{PIPESTATUS[0]}}'
+    environment = {**os.environ, 'PYTHONUNBUFFERED': buffered}
+    done = subprocess.run(['bash', '-c', line], capture_output=True, text=True, check=False, env=environment)
+    assert done.stderr == ''
+    assert done.stdout.strip() == '141'
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='a device that is always full')
+def test_an_output_that_cannot_be_written_is_said():
+    line = f'"{sys.executable}" -W ignore -m mdnc.cli {SUMMARY} > /dev/full'
+    done = subprocess.run(['bash', '-c', line], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert 'error: ' in done.stderr and 'No space left on device' in done.stderr
+    assert done.stderr.count('\n') == 1

@@ -1,5 +1,6 @@
 """Exported files compute what their networks compute, at sizes that were not traced, and say what they take."""
 
+import copy
 import json
 import logging
 import re
@@ -169,6 +170,36 @@ def test_a_graph_that_computes_something_else_is_not_written(net, tmp_path, monk
     assert list(tmp_path.iterdir()) == [path]
 
 
+WRONG = {
+    'a value': lambda y: y * 1.001,
+    'a shape': lambda y: y[..., :1],
+    'a shape that spreads': lambda y: y.expand(-1, 2, *y.shape[2:]),  # each value is right, and there are more
+    'a shape without channels': lambda y: y[:, 0],
+    'the order of axes': lambda y: y.transpose(-1, -2),
+    'no number': lambda y: y * float('nan'),
+    'no number at one place': lambda y: y.index_fill(-1, torch.tensor(0), float('nan')),
+    'no finite number': lambda y: y + float('inf'),
+}
+
+
+@pytest.mark.parametrize('place', [0, 1])
+@pytest.mark.parametrize('wrong', WRONG.values(), ids=WRONG)
+def test_an_answer_that_differs_anywhere_is_noticed(wrong, place, net, tmp_path, monkeypatch):
+    shape = contract.trial_shapes(net)[place]
+    opened = formats.TorchExport.open
+
+    def open_wrong(self, draft):
+        run = opened(self, draft).run
+        return formats.Opened(lambda x: wrong(run(x)) if tuple(x.shape) == shape else run(x), {})
+
+    monkeypatch.setattr(formats.TorchExport, 'open', open_wrong)
+    with pytest.raises(
+        export.DiffersError, match=rf'for an input of shape {re.escape(str(shape))} .*nothing was written'
+    ):
+        export.to_torch_export(net, tmp_path / 'net.pt2')
+    assert not list(tmp_path.iterdir())
+
+
 def test_rounding_that_deep_norms_blow_up_is_allowed_for():
     # Planes of 2 values in fp32: no graph could be nearer than the network itself is.
     torch.manual_seed(0)
@@ -197,6 +228,43 @@ def test_rounding_that_deep_norms_blow_up_is_allowed_for():
 def test_scales_that_do_not_fit_are_refused(options, text, net, tmp_path):
     with pytest.raises(ValueError, match=text):
         export.to_torch_export(net, tmp_path / 'net.pt2', **options)
+
+
+@pytest.mark.parametrize(
+    ('call', 'error', 'text'),
+    [
+        (lambda net, to: export.to_onnx(net, 3), TypeError, 'to_onnx: path=3 must be a str or a path'),
+        (lambda net, to: export.to_torch_export(net, ''), ValueError, "to_torch_export: path='' must name"),
+        (lambda net, to: export.to_onnx(net, to / 'x.onnx', opset=True), TypeError, 'to_onnx: opset=True must be'),
+        (lambda net, to: export.to_onnx(net, to / 'x.onnx', opset=-1), ValueError, 'to_onnx: opset=-1 must be'),
+        (lambda net, to: export.to_onnx(net, to / 'x.onnx', opset=18.0), TypeError, 'to_onnx: opset=18.0 must be'),
+        (
+            lambda net, to: export.to_onnx(net.to('meta'), to / 'x.onnx'),
+            ValueError,
+            'to_onnx: net is on the meta device',
+        ),
+        (lambda net, to: export.check(3, net), TypeError, 'check: path=3 must be a str or a path'),
+        (lambda net, to: export.check(to / 'x', 3), TypeError, 'check: net must be a network of mdnc, not a int'),
+        (lambda net, to: export.check(to / 'x', net.half()), ValueError, 'check: net has weights of torch.float16'),
+        (lambda net, to: export.check(to / 'x', net, '33'), TypeError, "check: sizes='33' must be a sequence"),
+        (lambda net, to: export.check(to / 'x', net, 33), TypeError, 'check: sizes=33 must be a sequence'),
+        (lambda net, to: export.check(to / 'x', net, []), TypeError, r'check: sizes=\[\] must be a sequence'),
+    ],
+)
+def test_arguments_are_refused_by_name(call, error, text, net, tmp_path):
+    with pytest.raises(error, match=text):
+        call(copy.deepcopy(net), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('facts', ['[]', '{}', '{"network": 3}', '{"network": {"name": "UNet2d"}}', 'no json'])
+def test_files_that_say_something_else_are_refused(facts, net, tmp_path):
+    from torch.export import export as exported
+
+    program = exported(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
+    torch.export.save(program, tmp_path / 'x.pt2', extra_files={'mdnc': facts})
+    with pytest.raises(ValueError, match=r'x\.pt2 cannot be opened as an export of mdnc'):
+        export.check(tmp_path / 'x.pt2', net)
 
 
 def test_what_cannot_be_exported_is_refused(net, tmp_path):
@@ -259,13 +327,42 @@ def test_the_command_exports_what_was_saved(net, tmp_path, capsys):
 def test_the_command_refuses(tmp_path, capsys):
     resnet.EncoderNet1d(2, [1, 1]).save_pretrained(tmp_path / 'net')
     out = ['--output', str(tmp_path / 'x.onnx')]
-    assert main(['export', str(tmp_path / 'none'), *out]) == 1
-    assert 'does not exist' in capsys.readouterr().err
-    assert main(['export', str(tmp_path / 'net'), '--normalise', *out]) == 1
-    assert 'holds no normalisation' in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(['export', str(tmp_path / 'net'), '--format', 'torch', '--opset', '18', *out])
-    assert '--opset is of --format onnx' in capsys.readouterr().err
+    net = str(tmp_path / 'net')
+    (tmp_path / 'last.ckpt').mkdir()
+    for words, text in (
+        ([str(tmp_path / 'none'), *out], 'does not exist'),
+        ([str(tmp_path / 'last.ckpt'), *out], 'holds no config.json'),
+        ([net, '--normalise', *out], 'holds no normalisation'),
+        ([net, '--format', 'torch', '--opset', '18', *out], '--opset is of --format onnx'),
+        ([net, '--opset', '0', *out], 'opset=0 must be an int of at least 1'),
+        ([net, '--opset', 'x', *out], "invalid int value: 'x'"),
+        ([net, '--format', 'tf', *out], "invalid choice: 'tf'"),
+        ([net, '--confg', 'x'], 'unrecognized arguments: --confg: '),
+        ([net, '--ouput', 'x.onnx'], 'unrecognized arguments: --ouput: is it --output?'),
+        ([net], 'the following arguments are required: --output'),
+        ([net, '--output', str(tmp_path / 'none' / 'x.onnx')], 'must be a file in a folder that is there'),
+        ([net, '--output', str(tmp_path / 'x.pt')], 'must end in .onnx'),
+        ([net, '--check', '2', *out], 'input size (2,) is too small'),
+        ([net, '--check', 'wide', *out], "size='wide' must be"),
+    ):
+        assert main(['export', *words]) == 2, words
+        printed, error = capsys.readouterr()
+        assert text in error
+        assert error.startswith('mdnc export: error: ')
+        assert (printed, error.count('\n')) == ('', 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['last.ckpt', 'net']
+
+
+def test_the_command_says_by_its_status_that_a_graph_differs(net, tmp_path, capsys, monkeypatch):
+    net.save_pretrained(tmp_path / 'net')
+    opened = formats.TorchExport.open
+    monkeypatch.setattr(
+        formats.TorchExport, 'open', lambda self, path: formats.Opened(lambda x: opened(self, path).run(x) + 1, {})
+    )
+    out = tmp_path / 'net.pt2'
+    assert main(['export', str(tmp_path / 'net'), '--format', 'torch', '--output', str(out)]) == 1
+    assert 'nothing was written' in capsys.readouterr().err
+    assert not out.exists()
 
 
 NETWORKS = [entry for entry in (*CLASSES, *VARIANTS) if not entry.name.startswith('Block')]

@@ -4,5 +4,6 @@ from mdnc._archive import DamagedFileError
 from mdnc.checkpoints.anatomy import rebuild
 from mdnc.checkpoints.catalogue import load
 from mdnc.checkpoints.transfer import LoadReport, LoadRow, load_into
+from mdnc.modules._answer import Answer
 
-__all__ = ['DamagedFileError', 'LoadReport', 'LoadRow', 'load', 'load_into', 'rebuild']
+__all__ = ['Answer', 'DamagedFileError', 'LoadReport', 'LoadRow', 'load', 'load_into', 'rebuild']

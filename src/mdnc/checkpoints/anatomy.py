@@ -106,7 +106,7 @@ def rebuild(state_dict: Mapping[str, Tensor], *, prefix: str | None = None, **kn
     cls = FAMILIES[family][order]
     if family == 'decoder':
         arguments['out_size'] = _out_size(shapes, arguments, known)
-    _refuse_contradiction(cls, arguments, known)
+    _refuse_contradiction(cls, arguments, known, weights)
     copies = {key: value.detach().clone() for key, value in weights.items()}
     return _pretrained.built(cls, arguments, copies, f'{OWNER}: the state dict')
 
@@ -191,12 +191,15 @@ def _span(possible: list[range]) -> str:
     return '(' + ', '.join(f'{sides[0]}…{sides[-1]}' for sides in possible) + ')'
 
 
-def _refuse_contradiction(cls: type[Network], arguments: dict[str, Any], known: dict[str, Any]) -> None:
+def _refuse_contradiction(
+    cls: type[Network], arguments: dict[str, Any], known: dict[str, Any], weights: dict[str, Tensor]
+) -> None:
     unknown = sorted(known.keys() - arguments.keys())
     if unknown:
         raise TypeError(f'{OWNER}: {unknown} say nothing of the weights of a {cls.__name__}; {sorted(arguments)} do.')
     if not known:
         return
+    _pretrained.refuse_unheld(known, weights, f'{OWNER}: the state dict')
     with torch.device('meta'):
         config = cls(**{**arguments, **known}).config
     for name in known:

@@ -1,9 +1,13 @@
 """The networks by family and order, and by name."""
 
 import os
+from collections.abc import Collection
+from typing import Any
 
 from mdnc import _bundle
+from mdnc._bundle import Bundle
 from mdnc.modules import Network, _pretrained
+from mdnc.modules._foreign import allowed_class
 from mdnc.modules.resnet import presets
 
 FAMILIES: dict[str, dict[int, type[Network]]] = {
@@ -15,15 +19,18 @@ FAMILIES: dict[str, dict[int, type[Network]]] = {
 NAMED = {made.__name__: made for orders in FAMILIES.values() for made in orders.values()}
 
 
-def load(source: str | os.PathLike[str]) -> Network:
+def load(source: str | os.PathLike[str], *, allow: Collection[str] = ()) -> Any:
     """Rebuild whichever network `save_pretrained` or ``mdnc fit`` wrote, on the CPU and in eval mode.
 
     Nothing in the files is run. The example saved with the network is, and ``origin.difference`` says how far the
-    answer was off; ``origin.data`` holds what the network was trained on (normalisation, class names).
+    answer was off; ``origin.data`` holds what the network was trained on (normalisation, class names). With it
+    ``net.predict(x)`` answers as ``mdnc predict`` does; for a class that is not mdnc's, ``Answer(net).predict(x)``.
 
     Args:
         source: A folder of ``save_pretrained``, a checkpoint of ``mdnc fit`` or the folder of its run (the best
             checkpoint is taken), or ``'hf://owner/name'`` with an optional ``@revision``.
+        allow: Full names of classes of ``nn.Module``, not mdnc's, that may be imported and built, because you trust
+            them.
 
     Returns:
         The network, of the class that was saved.
@@ -40,7 +47,25 @@ def load(source: str | os.PathLike[str]) -> Network:
         >>> type(mdnc.checkpoints.load(folder)).__name__
         'UNet1d'
     """
-    bundle = _bundle.read(source)
-    if bundle.name not in NAMED:
-        raise ValueError(f'{source} holds a {bundle.name}, which is none of {", ".join(NAMED)}; load it by its class.')
-    return _pretrained.revived(NAMED[bundle.name], bundle, source)
+    return revived(_bundle.read(source), source, allow)
+
+
+def revived(bundle: Bundle, source: str | os.PathLike[str], allow: Collection[str] = ()) -> Any:
+    """Build the network of a bundle: one of mdnc's, or of a class that is allowed.
+
+    Raises:
+        ValueError: The class is neither, or see `load`.
+    """
+    if bundle.name in NAMED:
+        return _pretrained.revived(NAMED[bundle.name], bundle, source)
+    if '.' not in bundle.name:
+        known = ', '.join(NAMED)
+        raise ValueError(f'{source} holds a {bundle.name:.80}, which is none of {known}; load it by its class.')
+    cls = allowed_class(bundle.name, allow, source)
+    try:
+        net = cls(**bundle.arguments)
+        net.load_state_dict(bundle.weights)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f'{source} does not hold a {bundle.name} as that class is now: {error}') from error
+    net.origin = _pretrained.Origin(str(source), bundle.data, None)  # type: ignore[assignment]
+    return net.eval()

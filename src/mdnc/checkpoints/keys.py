@@ -6,6 +6,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from mdnc._bundle import unwrapped
+from mdnc.modules._pretrained import unusable
 
 # The first convolution has one of these keys in every network.
 ANCHORS = ('conv_first.weight', 'netbody.0.weight')
@@ -28,16 +29,21 @@ def bare(owner: str, state_dict: Mapping[str, Any], prefix: str | None) -> dict[
         prefix: What the keys of the network begin with, and the others don't; ``None`` to find it.
 
     Raises:
-        TypeError: It is no state dict.
-        ValueError: It holds no network, several, or more than one.
+        TypeError: It is no state dict, or ``prefix`` is no str.
+        ValueError: It holds no network, several, or more than one; or a tensor that is no weight.
     """
     _refuse_others(owner, state_dict)
+    if not isinstance(prefix, (str, type(None))):
+        raise TypeError(f"{owner}: prefix={prefix!r:.80} must be a str as 'network.', or None to find it.")
     tensors = {unwrapped(key): value for key, value in state_dict.items()}
     if prefix is None:
         prefix = _found_prefix(owner, tensors)
     own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     if not any(anchor in own for anchor in ANCHORS):
         raise ValueError(f'{owner}: prefix={prefix!r} is before no {" and no ".join(ANCHORS)} in the state dict.')
+    for key, value in own.items():
+        if fault := unusable(value):
+            raise ValueError(f'{owner}: the state dict is of no network of mdnc: {key} {fault}.')
     return own
 
 

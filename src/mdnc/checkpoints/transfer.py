@@ -162,6 +162,8 @@ def _fit(row: LoadRow, state: dict[str, Tensor], weights: dict[str, Tensor]) -> 
         theirs = {'weight': _with_planes(theirs['weight'], new)}
         row = replace(row, fate='adapted', note=f'input channels: {old} there, {new} here')
     for name, value in theirs.items():
+        if value.is_meta and not ours[name].is_meta:
+            return replace(row, fate='left', note=f'{name}: no values there, it is on the meta device'), {}
         if not value.is_floating_point():
             return replace(row, fate='left', note=f'{name}: {value.dtype} there'), {}
         if value.shape != ours[name].shape:

@@ -60,16 +60,7 @@ def _call(name: str, argv: list[str]) -> int:
     return code
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        argv: Verb and arguments; None takes those of the process.
-
-    Returns:
-        The exit code: 0; 1 for a run that failed; 2 for a wrong request; 130 and 143 after SIGINT and SIGTERM.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
+def _answer(argv: list[str]) -> int:
     traceback = '--traceback' in argv
     name, *rest = [word for word in argv if word != '--traceback'] or ['--help']
     if name in ('-h', '--help', '--version'):
@@ -82,9 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         return _call(name, rest)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader went away, as in `mdnc summary … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
-        return 141
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if traceback:
             raise
@@ -92,3 +82,43 @@ def main(argv: list[str] | None = None) -> int:
         text = str(error) or type(error).__name__
         print(f'mdnc {name}: error: {text}', file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Verb and arguments; None takes those of the process.
+
+    Returns:
+        The exit code: 0; 1 for a run that failed; 2 for a wrong request; 130 and 143 after SIGINT and SIGTERM.
+    """
+    end = None
+    try:
+        code = _answer(list(sys.argv[1:] if argv is None else argv))
+    except SystemExit as error:  # argparse's, after --help
+        code, end = 0, error
+    except BrokenPipeError:
+        return _write_nothing_more(141)
+    code = _flushed(code)
+    if end is not None and code == 0:
+        raise end
+    return code
+
+
+def _flushed(code: int) -> int:
+    # What waits to be written fails here, or Python says so at its end in words of its own.
+    try:
+        print(end='', flush=True)
+    except BrokenPipeError:  # the reader went away, as in `mdnc summary … | head`
+        return _write_nothing_more(141)
+    except OSError as error:
+        if code == 0:
+            print(f'mdnc: error: the output cannot be written: {error.strerror}', file=sys.stderr)
+        return _write_nothing_more(code or 1)
+    return code
+
+
+def _write_nothing_more(code: int) -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

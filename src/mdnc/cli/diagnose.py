@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mdnc import analysis
+from mdnc._archive import load_archive
 from mdnc._extras import require
 from mdnc.analysis.standin import trial
 from mdnc.cli.networks import asked, refusals, value
@@ -54,7 +55,20 @@ def _batch(net: nn.Module, arguments: Namespace) -> Tensor:
             raise ValueError(f'{arguments.network}: --batch or --input_size is needed')
         return torch.randn(trial('diagnose', net, size, 8).shape, generator=torch.Generator().manual_seed(0))
     path = Path(arguments.batch)
-    if path.suffix == '.npy':
-        return torch.from_numpy(require('numpy', 'data').load(path)).float()
-    batch: Tensor = torch.load(path, map_location='cpu', weights_only=True)
-    return batch
+    if path.suffix == '.pt':
+        batch: Tensor = load_archive(path)
+        return batch
+    if path.suffix != '.npy':
+        raise ValueError(f'--batch {path}: it must be .npy, or .pt with one tensor')
+    return _array(path)
+
+
+def _array(path: Path) -> Tensor:
+    numpy = require('numpy', 'data')
+    try:
+        array = numpy.load(path, mmap_mode='r', allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f'--batch {path}: no array of numbers can be read from it ({error})') from error
+    if getattr(array, 'dtype', numpy.dtype(object)).kind not in 'fiub':
+        raise ValueError(f'--batch {path}: it must hold one array of real numbers')
+    return torch.from_numpy(numpy.array(array, dtype='float32'))

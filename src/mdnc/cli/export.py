@@ -1,13 +1,14 @@
 """``mdnc export``: a trained network as a file for other programs."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mdnc import checkpoints, export
-from mdnc.cli.networks import value
+from mdnc.cli.networks import Parser, refusals, value
 from mdnc.export import Compared, Exported
+from mdnc.export.contract import given_shape
 
 SCALES = ('normalisation', 'target_normalisation')
 FORMATS = {'onnx': export.to_onnx, 'torch': export.to_torch_export, 'aoti': export.to_aotinductor}
@@ -20,26 +21,32 @@ def run(argv: Sequence[str] | None = None) -> int:
         argv: What follows ``mdnc export`` on the command line.
 
     Returns:
-        The exit status: 0, or 1 if the written file differs from the network.
+        The exit status: 0, or 1 if the graph or the written file differs from the network.
+
+    Raises:
+        UsageError: An argument was refused.
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.opset is not None and arguments.format != 'onnx':
         parser.error(f'--opset is of --format onnx, not {arguments.format}')
-    net = checkpoints.load(arguments.source)
-    options: dict[str, Any] = {} if arguments.opset is None else {'opset': arguments.opset}
-    if arguments.normalise:
-        options |= _scales(net.origin.data if net.origin else None, arguments)
-    made = FORMATS[arguments.format](net, arguments.output, **options)
-    rows = made.compared
-    if arguments.check is not None:
-        rows += export.check(made.path, net, arguments.check or None)
+    with refusals(but=export.DiffersError):
+        net = checkpoints.load(arguments.source)
+        for size in arguments.check or ():
+            given_shape(net, size)  # what is refused later must not leave a file
+        options: dict[str, Any] = {} if arguments.opset is None else {'opset': arguments.opset}
+        if arguments.normalise:
+            options |= _scales(net.origin.data if net.origin else None, arguments)
+        made = FORMATS[arguments.format](net, arguments.output, **options)
+        rows = made.compared
+        if arguments.check is not None:
+            rows += export.check(made.path, net, arguments.check or None)
     print(_report(made, rows))
     return 0 if all(row.agrees for row in rows) else 1
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser('mdnc export', description='Write a trained network as one file for other programs.')
+def _parser() -> Parser:
+    parser = Parser(prog='mdnc export', description='Write a trained network as one file for other programs.')
     parser.add_argument(
         'source', help='checkpoint or run folder of mdnc fit, folder of save_pretrained, hf://owner/name'
     )

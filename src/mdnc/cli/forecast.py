@@ -14,7 +14,8 @@ from mdnc.analysis.table import bytes_text
 from mdnc.cli.networks import asked, refusals, value
 
 DESCRIPTION = 'Forecast what training a network needs, without computing or allocating anything.'
-AMOUNT = re.compile(r'([0-9.]+(?:e[0-9]+)?) *([kmgtp]?)(i?)b?', re.IGNORECASE)
+AMOUNT = re.compile(r'((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[0-9]+)?) *([kmgtp]?)(i?)b?', re.IGNORECASE)
+MOST = 2**60  # bytes, an exbibyte
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -51,11 +52,13 @@ def bytes_of(text: str) -> int:
         (1536, 2000000, 300)
     """
     match = AMOUNT.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f'budget={text!r} must be a number of bytes, as in 80GB, 24GiB or 1000000.')
-    number, prefix, binary = match.groups()
-    power = ' kmgtp'.index(prefix.lower() or ' ')
-    return int(float(number) * (1024 if binary else 1000) ** power)
+    amount = 0.0
+    if match is not None:
+        number, prefix, binary = match.groups()
+        amount = float(number) * (1024 if binary else 1000) ** ' kmgtp'.index(prefix.lower() or ' ')
+    if not 1 <= amount < MOST:
+        raise ValueError(f'budget={text[:40]!r} must be a number of bytes, as in 80GB, 24GiB or 1000000.')
+    return int(amount)
 
 
 def _add_options(parser: ArgumentParser) -> None:

@@ -14,26 +14,33 @@ and defaults are read off ``mdnc.modules.resnet``.
 
 import ast
 import contextlib
+import difflib
 import inspect
 import json
+import os
 import re
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import nn
 
 from mdnc import checkpoints
 from mdnc.cli import UsageError
-from mdnc.modules import resnet
+from mdnc.modules import _checks, resnet
 
 ARGUMENT = re.compile(r'^    (\w+): (.+(?:\n      .+)*)', re.MULTILINE)
 WORDS_OF = re.compile(r'arguments as in `(\w+)`')
 ORDER_WORDS = 'Number of spatial axes: 1 (signals), 2 (images) or 3 (volumes).'
+MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 VALUES = "Values are numbers, words, lists as '[2,2,2]', and null."
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f'is it {near[0]}?' if near else f'there are {", ".join(sorted(known))}'
 
 
 class Parser(ArgumentParser):
@@ -47,13 +54,46 @@ class Parser(ArgumentParser):
         """Say what is wrong with the arguments."""
         raise UsageError(message)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and say of an unknown network or option before all else that it is, with the nearest that there is."""
+        words = list(sys.argv[1:] if args is None else args)
+        parser = self._parser_of(words)
+        for word in words:
+            option, known = word.partition('=')[0], parser._option_string_actions
+            if option.startswith('--') and option != '--' and option not in known:
+                self.error(f'unrecognized arguments: {option}: {_near(option, known)}')
+        return super().parse_args(words, namespace)
+
+    def _parser_of(self, words: Sequence[str]) -> ArgumentParser:
+        networks = next((action for action in self._actions if isinstance(action, _SubParsersAction)), None)
+        if networks is None or not words or words[0].startswith('-'):
+            return self
+        name, known = words[0], networks.choices
+        if name not in known:
+            path = (
+                f'{name} does not exist, and is no network: ' if os.path.basename(name) != name or '.' in name else ''
+            )
+            self.error(f'{path}argument NETWORK: invalid choice: {name!r}: {_near(name, known)}')
+        return cast(ArgumentParser, known[name])
+
 
 @contextlib.contextmanager
-def refusals() -> Iterator[None]:
-    """Turn the refusal of an argument, which names it and what is legal, into an error of the command."""
+def refusals(but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+    """Turn the refusal of an argument, which names it and what is legal, into an error of the command.
+
+    So are files that are not there, are others than they should be, or need a package that is not installed.
+
+    Args:
+        but: What is no refusal all the same.
+    """
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except but:
+        raise
+    except MISSING as error:
+        told = error.filename is not None
+        raise UsageError(f'{error.filename}: {error.strerror}' if told else str(error)) from error
+    except (ValueError, TypeError, ImportError) as error:
         raise UsageError(str(error)) from error
 
 
@@ -102,7 +142,9 @@ def build(arguments: Namespace) -> nn.Module:
         ValueError: An argument has the wrong value.
     """
     make = getattr(resnet, arguments.network)
-    network: nn.Module = make(**{name: getattr(arguments, name) for name in inspect.signature(make).parameters})
+    given = {name: getattr(arguments, name) for name in inspect.signature(make).parameters}
+    with _checks.buildable(arguments.network):
+        network: nn.Module = make(**given)
     return network
 
 
@@ -149,7 +191,7 @@ def asked(
         device: Where a named network is made.
     """
     words = list(sys.argv[2:] if argv is None else argv)
-    if words and (Path(words[0]).exists() or words[0].startswith('hf://')):
+    if words and words[0] not in resnet.__all__ and (os.path.exists(words[0]) or words[0].startswith('hf://')):
         reader = Parser(prog=prog, description=description)
         reader.add_argument('network', help='checkpoint or run folder of mdnc fit, folder of save_pretrained')
         add_options(reader)

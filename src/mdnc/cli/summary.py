@@ -12,6 +12,7 @@ from torch import nn
 from mdnc.cli.networks import build, network_parser, refusals, value
 from mdnc.contribs.torchsummary import summary
 from mdnc.contribs.torchsummary.request import usable_device
+from mdnc.modules import _checks
 
 DESCRIPTION = "Print the table of a network's layers, with their output shapes and parameters."
 
@@ -34,6 +35,9 @@ def run(argv: Sequence[str] | None = None) -> int:
         device = usable_device(arguments.device)
         with device:
             net = build(arguments)
+        dtypes = _dtypes(arguments.dtypes)
+        if dtypes and dtypes[0] in _checks.DTYPES:
+            net = net.to(dtypes[0])
         input_size = arguments.input_size
         if input_size is None:
             input_size = getattr(net, 'input_size', None)
@@ -44,22 +48,30 @@ def run(argv: Sequence[str] | None = None) -> int:
         if arguments.rich or arguments.json or arguments.against:
             _describe(net, input_size, arguments)
         else:
-            summary(net, input_size, arguments.batch_size, device, _dtypes(arguments.dtypes))
+            summary(net, input_size, arguments.batch_size, device, dtypes)
     return 0
 
 
 def _describe(net: nn.Module, input_size: Any, arguments: Namespace) -> None:
     """Print the tree with more figures, alone or beside one that was written before."""
-    from mdnc.analysis import Description, compare, describe  # only here: the plain table needs none of it
+    from mdnc.analysis import compare, describe  # only here: the plain table needs none of it
 
     batch = 1 if arguments.batch_size == -1 else arguments.batch_size
     dtype = (_dtypes(arguments.dtypes) or [None])[0]
     tree = describe(net, input_size, batch, dtype, depth=arguments.depth, columns=arguments.columns.split(','))
     if arguments.against:
-        before = Description.from_dict(json.loads(Path(arguments.against).read_text(encoding='utf-8')))
-        print(compare(before, tree))
+        print(compare(_before(Path(arguments.against)), tree))
     else:
         print(json.dumps(tree.to_dict(), indent=1) if arguments.json else tree)
+
+
+def _before(path: Path) -> Any:
+    from mdnc.analysis import Description
+
+    try:
+        return Description.from_dict(json.loads(path.read_text(encoding='utf-8')))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'--against {path}: it holds no description that --json has written ({error})') from error
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -82,7 +94,10 @@ def _add_options(parser: ArgumentParser) -> None:
         help='Where the network is built and run; on meta nothing is computed or allocated (default: meta)',
     )
     parser.add_argument(
-        '--dtypes', type=value, metavar='VALUE', help='Type of the input, as in float32 (default: that of the network)'
+        '--dtypes',
+        type=value,
+        metavar='VALUE',
+        help='Type of the network and its input, as in bfloat16 (default: float32)',
     )
     rich = parser.add_argument_group('a tree with more figures, of batch 1 where it is left open')
     rich.add_argument('--rich', action='store_true', help='Print it in place of the table')

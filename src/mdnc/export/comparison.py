@@ -4,13 +4,13 @@ import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mdnc import _bundle
-from mdnc.export.contract import Shape, given_shape, trial_shapes
+from mdnc._files import as_path
+from mdnc.export.contract import Shape, given_shape, refuse_others, trial_shapes
 from mdnc.export.formats import Opened, opened
 from mdnc.export.graph import Scaled
 from mdnc.modules import Network
@@ -21,13 +21,18 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 ROUNDING = 10
 
 
+class DiffersError(ValueError):
+    """A graph computes something else than its network."""
+
+
 @dataclass(frozen=True)
 class Compared:
     """An exported file and its network at one input.
 
     Args:
         shape: Shape of the input.
-        difference: Largest difference of their answers, relative to the largest value of the network's.
+        difference: Largest difference of their answers, relative to the largest value of the network's; infinite where
+            the shapes differ.
         allowed: How large it may be: rounding. Where planes of few values blow that up, it is ten times what the
             network's own answer is off its answer in double precision.
     """
@@ -58,15 +63,20 @@ def check(
 
     Raises:
         FileNotFoundError: There is no such file.
+        TypeError: An argument has the wrong type.
         ValueError: It is no such file, or of another network; or the network refuses a size.
     """
-    path = Path(path)
+    path = as_path('check', 'path', path)
+    refuse_others('check', net, tuple(TOLERANCE))
+    if sizes is not None and (isinstance(sizes, (str, bytes)) or not isinstance(sizes, Sequence) or not sizes):
+        raise TypeError(f'check: sizes={sizes!r:.80} must be a sequence of sizes, each an int or one for each axis.')
     if not path.is_file():
         raise FileNotFoundError(f'{path} does not exist.')
     file = opened(path)
-    name = file.facts['network']['name']
-    if name != type(net).__name__ or file.facts['network']['arguments'] != _bundle.plain(net.config, 'config'):
-        raise ValueError(f'{path} is of a {name} with other arguments or of another class than the network.')
+    said = file.facts['network']
+    if said != {'name': type(net).__name__, 'arguments': _bundle.plain(net.config, 'config')}:
+        name = f'{said.get("name")}'
+        raise ValueError(f'{path} is of a {name:.80} with other arguments or of another class than the network.')
     shapes = trial_shapes(net) if sizes is None else tuple(given_shape(net, size) for size in sizes)
     graph = Scaled(net, file.facts['normalisation'], file.facts['target_normalisation'], file.device)
     return compare(file, graph, shapes)

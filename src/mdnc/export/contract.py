@@ -18,6 +18,20 @@ Shape = tuple[int, ...]
 PLANE = {1: 16, 2: 4, 3: 2}
 
 
+def refuse_others(owner: str, net: object, dtypes: tuple[torch.dtype, ...]) -> None:
+    """Refuse what is no network with values, or one of other dtypes than a format takes."""
+    if not isinstance(net, Network):
+        raise TypeError(f'{owner}: net must be a network of mdnc, not a {type(net).__name__}.')
+    have = {weight.dtype for weight in net.parameters()}
+    if len(have) > 1 or not have <= set(dtypes):
+        found, legal = (' and '.join(sorted(map(str, each))) for each in (have, dtypes))
+        raise ValueError(
+            f'{owner}: net has weights of {found}, and this takes {legal}; make them float32 first: net.float().'
+        )
+    if any(weight.is_meta for weight in net.parameters()):
+        raise ValueError(f'{owner}: net is on the meta device, where weights have no values.')
+
+
 def axes(net: Network) -> tuple[str, ...]:
     """Names of the free axes of the input, by their places: the batch, and lengths where they are not fixed."""
     return ('batch',) if net.plan.in_size is not None else ('batch', *(f'L{i + 1}' for i in range(net.plan.order)))

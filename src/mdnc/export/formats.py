@@ -164,4 +164,8 @@ def opened(path: Path) -> Opened:
 def _facts(text: str | None, path: Path) -> dict[str, Any]:
     if not text:
         raise ValueError(f'{path} does not say which network of mdnc it is.')
-    return dict(json.loads(text))
+    facts = json.loads(text)
+    network = facts.get('network') if isinstance(facts, dict) else None
+    if not isinstance(network, dict) or not {'normalisation', 'target_normalisation'} <= facts.keys():
+        raise ValueError(f'{path} does not say which network of mdnc it is.')
+    return dict(facts)

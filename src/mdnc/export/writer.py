@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from mdnc._files import whole_file
-from mdnc.export.comparison import Compared, compare
-from mdnc.export.contract import axes, facts, trial_shapes
+from mdnc._files import as_path, whole_file
+from mdnc.export.comparison import Compared, DiffersError, compare
+from mdnc.export.contract import axes, facts, refuse_others, trial_shapes
 from mdnc.export.formats import AotInductor, Format, Onnx, TorchExport
 from mdnc.export.graph import Scaled, captured
-from mdnc.modules import Network
+from mdnc.modules import Network, _checks
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Exported:
 class _Request:
     owner: str
     net: Network
-    path: Path
+    path: str | os.PathLike[str]
     normalisation: dict[str, Any] | None
     target_normalisation: dict[str, Any] | None
     device: torch.device | str = 'cpu'
@@ -75,9 +75,11 @@ def to_onnx(
         ImportError: onnx, onnxscript or onnxruntime isn't there; the text says how to install them.
         TypeError: ``net`` is none of mdnc's networks.
         ValueError: An argument is wrong; the file would be larger than ONNX allows; or the graph's answers differ from
-            the network's: then nothing is written.
+            the network's (`DiffersError`): then nothing is written.
     """
-    return _export(_Request('to_onnx', net, Path(path), normalisation, target_normalisation), Onnx(opset))
+    if opset is not None:
+        opset = _checks.integer('to_onnx', 'opset', opset)
+    return _export(_Request('to_onnx', net, path, normalisation, target_normalisation), Onnx(opset))
 
 
 def to_torch_export(
@@ -102,7 +104,10 @@ def to_torch_export(
         TypeError: As `to_onnx`.
         ValueError: As `to_onnx`.
     """
-    return _export(_Request('to_torch_export', net, Path(path), normalisation, target_normalisation), TorchExport())
+    return _export(
+        _Request('to_torch_export', net, path, normalisation, target_normalisation),
+        TorchExport(),
+    )
 
 
 def to_aotinductor(
@@ -131,15 +136,16 @@ def to_aotinductor(
         TypeError: As `to_onnx`.
         ValueError: As `to_onnx`.
     """
-    _refuse_others('to_aotinductor', net, AotInductor)
+    refuse_others('to_aotinductor', net, AotInductor.dtypes)
     device = next(net.parameters()).device
-    request = _Request('to_aotinductor', net, Path(path), normalisation, target_normalisation, device)
+    request = _Request('to_aotinductor', net, path, normalisation, target_normalisation, device)
     return _export(request, AotInductor())
 
 
 def _export(request: _Request, kind: Format) -> Exported:
-    owner, net, path = request.owner, request.net, request.path
-    _refuse_others(owner, net, type(kind))
+    owner, net = request.owner, request.net
+    path = as_path(owner, 'path', request.path)
+    refuse_others(owner, net, kind.dtypes)
     if not path.parent.is_dir() or path.is_dir():
         raise FileNotFoundError(f'{owner}: path={path} must be a file in a folder that is there.')
     if path.suffix != kind.suffix:
@@ -152,23 +158,12 @@ def _export(request: _Request, kind: Format) -> Exported:
         draft = Path(folder) / f'draft{kind.suffix}'
         kind.write(captured(graph), axes(net), said, draft)
         compared = compare(kind.open(draft), graph, trial_shapes(net))
-        worst = max(compared, key=lambda each: each.difference / each.allowed)
-        if not worst.agrees:
-            raise ValueError(
-                f'{owner}: the graph is off {type(net).__name__} by {worst.difference:.1e} of the largest value for an '
-                f'input of shape {worst.shape} ({worst.allowed:.1e} is allowed); nothing was written.'
-            )
+        for row in compared:
+            if not row.agrees:
+                raise DiffersError(
+                    f'{owner}: the graph is off {type(net).__name__} by {row.difference:.1e} of the largest value for '
+                    f'an input of shape {row.shape} ({row.allowed:.1e} is allowed); nothing was written.'
+                )
         with draft.open('rb') as source, whole_file(path) as file:
             shutil.copyfileobj(source, file)
     return Exported(path, said, compared)
-
-
-def _refuse_others(owner: str, net: object, kind: type[Format]) -> None:
-    if not isinstance(net, Network):
-        raise TypeError(f'{owner}: net must be a network of mdnc, not a {type(net).__name__}.')
-    dtypes = {weight.dtype for weight in net.parameters()}
-    if len(dtypes) > 1 or not dtypes <= set(kind.dtypes):
-        have, legal = (' and '.join(sorted(map(str, each))) for each in (dtypes, kind.dtypes))
-        raise ValueError(
-            f'{owner}: net has weights of {have}, and this format takes {legal}; make them float32 first: net.float().'
-        )

@@ -8,12 +8,14 @@ import difflib
 import inspect
 import math
 import operator
-from collections.abc import Collection, Iterable, Sequence
-from reprlib import repr as short_repr
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from torch import fx, nn
+
+from mdnc._words import short_repr
 
 AUTOCAST_DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # what autocast converts among
 DTYPES = (*AUTOCAST_DTYPES, torch.float64)  # what layers compute in
@@ -33,7 +35,7 @@ def integers(owner: str, name: str, value: object, minimum: int = 1, least: int 
     """Return a sequence of at least ``least`` ints as a tuple of its own."""
     legal = f'must be a sequence of at least {least} ints, each at least {minimum}'
     numbers = _all_indices(value)
-    if numbers is not None and len(numbers) >= least and min(numbers) >= minimum:
+    if numbers is not None and len(numbers) >= least and min(numbers, default=minimum) >= minimum:
         return numbers
     error = TypeError if numbers is None else ValueError
     raise error(f'{owner}: {name}={short_repr(value)} {legal}.')
@@ -159,6 +161,17 @@ def inputs(owner: str, model: nn.Module, count: int) -> None:
             f'{owner}: {type(model).__name__} is to take {count} input{"s" * (count != 1)}, but its forward has the '
             f'arguments {takes}: {error}.'
         ) from error
+
+
+@contextmanager
+def buildable(what: str) -> Iterator[None]:
+    """Say of a network that torch cannot build, for its weights are too large, that it is so."""
+    try:
+        yield
+    except (RuntimeError, OverflowError, MemoryError, TypeError) as error:
+        if isinstance(error, TypeError) and 'Overflow' not in str(error):
+            raise
+        raise ValueError(f'{what}: a weight of it would be too large for any memory.') from error
 
 
 def spatial_order(owner: str, value: object) -> int:

@@ -4,6 +4,7 @@ import inspect
 import math
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from mdnc import _bundle
 from mdnc._bundle import Bundle
 from mdnc._extras import require
+from mdnc._words import short_repr
+from mdnc.modules import _checks
+from mdnc.modules._answer import Answer
 from mdnc.modules._plan import Plan
 from mdnc.modules._sizes import Size
 from mdnc.ops import plain
@@ -23,6 +27,9 @@ GOLDEN_VALUES = 1000
 # The example is tiny, so deep norms see planes of 2 values, which blow rounding up a million times: hence fp64. A
 # decoder gives only its one size; where that is large the planes are too, and fp32 is near enough and much lighter.
 GOLDEN_FINE = 2**14
+# Constructor's arguments that are each a length of some weight.
+WIDTHS = ('channel', 'in_planes', 'out_planes', 'in_length', 'out_length')
+BLOCK_WEIGHTS = 2  # a block holds no fewer tensors
 # Of the largest output value; a changed rule makes 1e-2 and more, an epsilon of 1e-6 for 1e-5 about 1e-5.
 GOLDEN_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 
@@ -86,6 +93,8 @@ class _Pretrained(nn.Module):
             >>> again.origin.data['classes'], again.origin.difference
             (['noise', 'signal'], 0.0)
         """
+        if not isinstance(data, (dict, type(None))):
+            raise TypeError(f'save_pretrained: data={data!r:.80} must be a dict that JSON can keep, or None.')
         if data is None and self.origin is not None:
             data = self.origin.data
         _bundle.write(folder, bundled(self, data))
@@ -101,6 +110,8 @@ class _Pretrained(nn.Module):
         Returns:
             Address of the commit.
         """
+        if not isinstance(repo, str) or not repo:
+            raise TypeError(f"push_to_hub: repo={repo!r:.80} must be a str 'owner/name'.")
         hub = require('huggingface_hub', 'export')
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, data)
@@ -109,6 +120,23 @@ class _Pretrained(nn.Module):
             stale = [f'{part}-*.safetensors' for part in _bundle.PARTS]
             done = hub.upload_folder(repo_id=repo, folder_path=folder, delete_patterns=stale)
         return str(done.commit_url)
+
+    def predict(self, x: Any) -> Any:
+        """Answer as ``mdnc predict`` does: from the data's own units to probabilities, classes or quantities.
+
+        The network itself, ``net(x)``, takes and gives standard units or logits, for who trains it on.
+
+        Args:
+            x: Samples ``(B, C, L1, ...)`` in the data's own units, a tensor or an array.
+
+        Returns:
+            A tensor on the device of ``x``, or an array where ``x`` is no tensor.
+
+        Raises:
+            ValueError: What the network was trained for is not known (``origin.data['answer']``), or a sample has
+                another number of channels than those of the training.
+        """
+        return Answer(self).predict(x)
 
     @classmethod
     def from_pretrained(cls: type[Net], source: str | os.PathLike[str]) -> Net:
@@ -124,10 +152,10 @@ class _Pretrained(nn.Module):
             FileNotFoundError: There is nothing, or a part is missing.
             ValueError: It is damaged, of a newer format or another architecture, or its answer to the example is off.
         """
-        bundle = _bundle.read(source)
+        bundle = _bundle.read(source, 'from_pretrained')
         if bundle.name != cls.__name__:
             raise ValueError(
-                f'{source} holds a {bundle.name}, not a {cls.__name__}; load it by that class, or by '
+                f'{source} holds a {bundle.name:.80}, not a {cls.__name__}; load it by that class, or by '
                 'mdnc.checkpoints.load.'
             )
         return revived(cls, bundle, source)
@@ -135,6 +163,9 @@ class _Pretrained(nn.Module):
 
 def revived(cls: type[Net], bundle: Bundle, source: str | os.PathLike[str]) -> Net:
     """Build the network of a bundle and check its answer to the example, if there is one."""
+    empty = [key for key, value in bundle.weights.items() if value.is_meta]
+    if empty:
+        raise ValueError(f'{source} holds no values for {empty[0]}: it is on the meta device.')
     net = built(cls, bundle.arguments, bundle.weights, str(source))
     difference = _difference(net, bundle.golden, str(source)) if bundle.golden is not None else None
     net.origin = Origin(str(source), bundle.data, difference)
@@ -154,8 +185,9 @@ def built(cls: type[Net], arguments: dict[str, Any], weights: dict[str, Tensor],
         ValueError: The arguments or the weights aren't those of such a network.
     """
     _refuse_other_arguments(cls, arguments, source)
+    refuse_unheld(arguments, weights, source)
     try:
-        with torch.device('meta'):
+        with torch.device('meta'), _checks.buildable(cls.__name__):
             net = cls(**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f'{source} describes no network that can be built: {error}') from error
@@ -190,11 +222,45 @@ def misfits(wanted: dict[str, Any], given: dict[str, Tensor]) -> list[str]:
     said += [f'{key} is unknown' for key in given if key not in wanted]
     for key in (key for key in wanted if key in given):
         value, shape = given[key], tuple(wanted[key].shape)
-        if tuple(value.shape) != shape:
+        if fault := unusable(value):
+            said.append(f'{key} {fault}')
+        elif tuple(value.shape) != shape:
             said.append(f'{key} has shape {tuple(value.shape)} instead of {shape}')
         elif not value.is_floating_point():
             said.append(f'{key} has dtype {value.dtype}, which no weight has')
     return said
+
+
+def unusable(value: Tensor) -> str:
+    """Why a tensor can be no weight: a few bytes that spread over a large shape among others; empty if it can."""
+    if value.is_nested or value.layout is not torch.strided or value.is_quantized:
+        return 'is no dense tensor'
+    if not value.is_meta and value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return f'is spread over its shape {tuple(value.shape)} from fewer values than that has'
+    return ''
+
+
+def refuse_unheld(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> None:
+    """Refuse arguments of a larger network than these weights can be of, before anything is built.
+
+    A forged file of a few bytes could otherwise ask for more blocks, or wider ones, than a computer builds in a year.
+
+    Raises:
+        ValueError: There are fewer tensors than blocks need, or none is as wide as an argument says.
+    """
+    layers = arguments.get('layers')
+    depths = layers if isinstance(layers, (list, tuple)) and all(type(depth) is int for depth in layers) else ()
+    if BLOCK_WEIGHTS * max(sum(depths), len(depths)) > len(weights):
+        raise ValueError(
+            f'{source} does not hold the weights of layers={short_repr(layers)}: it has {len(weights)} tensors.'
+        )
+    longest = max((max(value.shape, default=0) for value in weights.values() if not unusable(value)), default=0)
+    for name in WIDTHS:
+        width = arguments.get(name)
+        if type(width) is int and width > longest:
+            raise ValueError(
+                f'{source} does not hold the weights of {name}={short_repr(width)}: no side of one is above {longest}.'
+            )
 
 
 def _refuse_other_arguments(cls: type, arguments: dict[str, Any], source: str) -> None:
@@ -203,8 +269,8 @@ def _refuse_other_arguments(cls: type, arguments: dict[str, Any], source: str) -
     unknown, missing = sorted(arguments.keys() - known.keys()), sorted(needed - arguments.keys())
     if unknown or missing:
         raise ValueError(
-            f'{source} does not fit {cls.__name__}: unknown arguments {unknown}, missing arguments {missing}; '
-            'it may be from another version of mdnc.'
+            f'{source} does not fit {cls.__name__}: unknown arguments {short_repr(unknown)}, missing arguments '
+            f'{missing}; it may be from another version of mdnc.'
         )
 
 
@@ -243,7 +309,7 @@ def _difference(net: _Pretrained, golden: dict[str, Tensor], source: str) -> flo
     except (TypeError, ValueError) as error:
         raise ValueError(f'{source} holds an example that its network does not take: {error}') from error
     wanted, off, allowed = golden['output'], math.inf, GOLDEN_TOLERANCE[y.dtype]
-    if y.shape == wanted.shape:
+    if y.shape == wanted.shape and y.dtype == wanted.dtype:
         off = float((y - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12))
     if off <= allowed:
         return off

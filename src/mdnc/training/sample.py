@@ -56,12 +56,15 @@ class Checked(Dataset[dict[str, Any]]):
         try:
             return self._read(key)
         except Exception as error:
-            reason = f'{type(error).__name__}: {error}' if not isinstance(error, SampleError) else str(error)
+            text = ' '.join(str(error).split())
+            reason = text if isinstance(error, ValueError) and text else f'{type(error).__name__}: {text}'
             return {'error': f'sample {key.index} ({self.samples.name(key.index)}): {reason}'}
 
     def _read(self, key: Key) -> dict[str, Any]:
         rng = None if key.seed is None else np.random.default_rng(key.seed)
         item = {name: torch.as_tensor(value) for name, value in self.samples.item(key.index, rng).items()}
+        if 'input' not in item:
+            raise SampleError(f'it has no input, only {", ".join(item) or "nothing"}')
         shape, due = tuple(item['input'].shape), self.samples.shape
         if due is not None and shape != tuple(due):
             raise SampleError(f'its shape is {shape}, the data set has {tuple(due)}')
@@ -81,11 +84,30 @@ def _finite(value: Tensor) -> bool:
     return not value.is_floating_point() or bool(torch.isfinite(value).all())
 
 
+def _form(item: dict[str, Any]) -> dict[str, str]:
+    return {
+        name: f'{str(value.dtype).removeprefix("torch.")} {tuple(value.shape)}'
+        for name, value in item.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _difference(item: dict[str, Any], first: dict[str, Any]) -> str:
+    own, other = _form(item), _form(first)
+    name = next(name for name in {**own, **other} if own.get(name) != other.get(name))
+    return (
+        f'does not go into one batch with {first["name"]}: its {name} is {own.get(name, "not there")}, the other '
+        f'{other.get(name, "not there")}'
+    )
+
+
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     """Stack samples to a batch, or hand on the first error among them."""
     for item in items:
         if 'error' in item:
             return item
+        if _form(item) != _form(items[0]):
+            return {'error': f'sample {item["index"]} ({item["name"]}) {_difference(item, items[0])}'}
     batch: dict[str, Any] = default_collate(items)
     batch['weight'] = batch['weight'].float()
     return batch

@@ -1,17 +1,27 @@
 """Every format gives the same samples and windows, in every order, also in another process."""
 
+import io
+import json
+import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import h5py
+import numcodecs.pickles
 import numpy as np
+import PIL
 import pytest
 import tifffile
 import zarr
+from numpy.lib import format as npy_format
 from PIL import Image
 
-from mdnc.training.data.location import memory_rows, open_pair, open_reader
+from mdnc.training import ArrayData, Split
+from mdnc.training.data.location import open_pair, open_reader
+from mdnc.training.data.memory import memory_rows
 from mdnc.training.data.reader import DataError
+from mdnc.training.sample import Checked, Key
 
 SHAPES = [(5, 2, 11), (5, 2, 6, 7), (5, 1, 4, 5, 6)]
 WINDOWS = {3: (slice(2, 9),), 4: (slice(1, 4), slice(0, 6)), 5: (slice(1, 3), slice(2, 5), slice(0, 4))}
@@ -181,7 +191,10 @@ def test_what_cannot_be_read_is_named(location, error, text, tmp_path):
 
 @pytest.mark.parametrize(
     ('rows', 'text'),
-    [('file,y\na.npy,1\n', '1 files without a row .*b.npy'), ('file,y\na,1\nb,2\nz,3\n', '1 rows without a file .*z')],
+    [
+        ('file,y\na.npy,1\n', '1 files without a row: b.npy'),
+        ('file,y\na,1\nb,2\nz,3\n', r'1 rows without a file: labels\.csv, line 4 \(z\)'),
+    ],
 )
 def test_csv_that_does_not_fit_the_folder(rows, text, tmp_path):
     for name in 'ab':
@@ -197,7 +210,9 @@ def test_pairs_must_fit(tmp_path):
     for folder, name in (('x', 'a'), ('y', 'b')):
         (tmp_path / folder).mkdir()
         np.save(tmp_path / folder / f'{name}.npy', np.zeros((1, 4)))
-    with pytest.raises(DataError, match=r'paired by name, but .*a\.npy stands beside .*b\.npy'):
+    with pytest.raises(
+        DataError, match=r'paired by the names of their files; without target: .*x/a\.npy; without input: .*y/b\.npy'
+    ):
         open_pair(tmp_path / 'x', tmp_path / 'y')
 
 
@@ -222,3 +237,194 @@ def test_a_table_that_names_files_wants_files(tmp_path):
     (tmp_path / 'labels.csv').write_text('file,y\na,1\n')
     with pytest.raises(DataError, match=r'labels\.csv names files, so the inputs must be a folder'):
         open_pair(np.zeros((1, 1, 4)), f'{tmp_path}/labels.csv')
+
+
+# Files that are wrong, and files that only look so.
+
+
+def damaged(path):
+    """Empty, cut in half, cut after a few bytes, and other bytes altogether."""
+    raw = path.read_bytes()
+    return [b'', raw[: len(raw) // 2], raw[:5], np.random.default_rng(1).integers(0, 256, 300, np.uint8).tobytes()]
+
+
+@pytest.mark.parametrize('name', ['x.npy', 'x.npz', 'z.npz', 'x.h5'])
+def test_damaged_files_of_many_samples(name, tmp_path):
+    x = np.zeros((3, 1, 40), np.float32)
+    np.save(tmp_path / 'x.npy', x)
+    np.savez(tmp_path / 'x.npz', x=x)
+    np.savez_compressed(tmp_path / 'z.npz', x=x)
+    with h5py.File(tmp_path / 'x.h5', 'w') as file:
+        file['x'] = x
+    for number, raw in enumerate(damaged(tmp_path / name)):
+        path = tmp_path / f'{number}_{name}'
+        path.write_bytes(raw)
+        with pytest.raises(DataError, match=f'{number}_{name} cannot be read: .*'):
+            open_reader(path)
+
+
+@pytest.mark.parametrize('suffix', ['npy', 'png', 'jpg', 'tif'])
+def test_damaged_samples_are_named(suffix, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    for name in 'abcde':
+        path = tmp_path / f'{name}.{suffix}'
+        np.save(path, pixels) if suffix == 'npy' else Image.fromarray(pixels).save(path)
+    for name, raw in zip('bcde', damaged(tmp_path / f'a.{suffix}'), strict=True):
+        (tmp_path / f'{name}.{suffix}').write_bytes(raw)
+    data = ArrayData(tmp_path, batch_size=1, split=Split(0, 0))
+    data.setup()
+    checked = Checked(data.train, 'stop')
+    for number, name in enumerate('bcde', 1):
+        error = checked[Key(number, None, 1.0)]['error']
+        assert error.startswith(f'sample {number} ({name}.{suffix}): ')
+        assert '\n' not in error
+
+
+def test_a_member_that_ends_before_its_array(tmp_path):
+    # The next member must not be taken for the rest.
+    header = io.BytesIO()
+    npy_format.write_array_header_1_0(header, {'descr': '<f4', 'fortran_order': False, 'shape': (4, 1, 8)})
+    with zipfile.ZipFile(tmp_path / 'x.npz', 'w') as archive:
+        archive.writestr('x.npy', header.getvalue() + bytes(16))
+        archive.writestr('y.npy', bytes(1000))
+    with pytest.raises(DataError, match=r'x\.npz cannot be read: its array x\.npy is cut short'):
+        open_reader(f'{tmp_path}/x.npz::x')
+
+
+@pytest.mark.parametrize('save', [np.savez, np.savez_compressed])
+def test_members_in_folders_and_other_files_of_an_archive(save, tmp_path):
+    save(tmp_path / 'x.npz', **{'a/x': np.ones((2, 1, 3)), 'b/x': np.zeros((2, 1, 3))})
+    with zipfile.ZipFile(tmp_path / 'x.npz', 'a') as archive:
+        archive.writestr('readme.txt', 'x')
+    assert open_reader(f'{tmp_path}/x.npz::a/x').read(1).tolist() == [[1, 1, 1]]
+    with pytest.raises(DataError, match='It has: a/x, b/x'):
+        open_reader(f'{tmp_path}/x.npz')
+
+
+def test_links_and_what_is_no_array_of_an_hdf5_file(tmp_path):
+    with h5py.File(tmp_path / 'x.h5', 'w') as file:
+        file['x'], file['number'], file['nothing'] = np.ones((2, 1, 3)), 3, h5py.Empty('f4')
+        file['link'] = h5py.SoftLink('/x')
+    assert open_reader(f'{tmp_path}/x.h5::link').read(1).tolist() == [[1, 1, 1]]
+    for member in ('number', 'nothing'):
+        with pytest.raises(DataError, match=f'x.h5::{member} holds a single number or nothing'):
+            open_reader(f'{tmp_path}/x.h5::{member}')
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('empty.zarr', r'empty\.zarr holds no Zarr array or group'),
+        ('json.zarr', r'json\.zarr cannot be read: '),
+        ('file.zarr', r'file\.zarr holds no Zarr array or group'),
+        ('one.zarr::x', r'one\.zarr is one array; ::x has no meaning'),
+        ('several.zarr', r'several\.zarr holds several arrays; .* It has: x, y'),
+    ],
+)
+def test_stores_that_cannot_be_read(name, text, tmp_path):
+    for folder in ('empty.zarr', 'json.zarr'):
+        (tmp_path / folder).mkdir()
+    (tmp_path / 'json.zarr/zarr.json').write_text('{"shape":')
+    (tmp_path / 'file.zarr').write_text('x')
+    zarr.save(tmp_path / 'one.zarr', np.zeros((2, 1, 3)))
+    zarr.save(tmp_path / 'several.zarr', x=np.zeros((2, 1, 3)), y=np.zeros(2))
+    with pytest.raises(DataError, match=text):
+        open_reader(f'{tmp_path}/{name}')
+
+
+class Code:
+    def __reduce__(self):
+        return os.mkdir, ('code_was_run',)
+
+
+def pickled_npy(path):
+    np.save(path / 'x.npy', np.array([Code()], object), allow_pickle=True)
+    return path / 'x.npy'
+
+
+def pickled_npz(path):
+    np.savez(path / 'x.npz', x=np.array([Code()], object), allow_pickle=True)
+    return f'{path}/x.npz::x'
+
+
+def pickled_compressed(path):
+    np.savez_compressed(path / 'x.npz', x=np.array([Code()], object), allow_pickle=True)
+    return f'{path}/x.npz::x'
+
+
+def pickled_file(path):
+    (path / 'x.npz').write_bytes(pickle.dumps(Code()))
+    return path / 'x.npz'
+
+
+def pickled_chunk(path):
+    store = path / 'x.zarr'
+    store.mkdir()
+    meta = {'zarr_format': 2, 'shape': [4], 'chunks': [4], 'fill_value': '', 'order': 'C', 'dtype': '|O'}
+    codecs = {'filters': [{'id': 'vlen-utf8'}], 'compressor': {'id': 'pickle'}}
+    (store / '.zarray').write_text(json.dumps({**meta, **codecs}))
+    (store / '0').write_bytes(pickle.dumps(Code()))
+    return store
+
+
+def pickled_sample(path):
+    pickled_npy(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    'write', [pickled_npy, pickled_npz, pickled_compressed, pickled_file, pickled_chunk, pickled_sample]
+)
+def test_no_file_of_data_runs_code(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # Newer releases of numcodecs ask for leave; older ones do not.
+    monkeypatch.setattr(numcodecs.pickles, 'ALLOW_UNSAFE_PICKLE_DECODE', True, raising=False)
+    with pytest.raises((DataError, ValueError), match=r'pickle|[Oo]bject|zip'):
+        open_reader(write(tmp_path)).read(0)
+    assert not (tmp_path / 'code_was_run').exists()
+
+
+def test_attributes_of_a_store_are_only_words(tmp_path):
+    store = zarr.create_array(tmp_path / 'x.zarr', data=np.ones((2, 1, 3)), attributes={'made from': 'x.pickle'})
+    assert open_reader(tmp_path / 'x.zarr').read(0).shape == store.shape[1:]
+
+
+def test_an_image_is_no_program(tmp_path):
+    # Pillow hands a file of this content to Ghostscript, whatever it is called.
+    (tmp_path / 'a.png').write_text('%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n')
+    with pytest.raises(PIL.UnidentifiedImageError):
+        open_reader(tmp_path).read(0)
+    Image.new('L', (4, 3), 7).save(tmp_path / 'a.jpg')
+    os.replace(tmp_path / 'a.jpg', tmp_path / 'a.png')
+    assert open_reader(tmp_path).read(0).tolist() == [[[7] * 4] * 3]
+
+
+def test_masks_of_a_palette_are_class_numbers(tmp_path):
+    mask = np.random.default_rng(0).integers(0, 3, (6, 5), np.uint8)
+    for folder in ('i', 'm'):
+        (tmp_path / folder).mkdir()
+    Image.new('RGB', (5, 6)).save(tmp_path / 'i/0.png')
+    picture = Image.fromarray(mask)
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    picture.save(tmp_path / 'm/0.png')
+    for targets in (tmp_path / 'm', f'{tmp_path}/m/0.png', [f'{tmp_path}/m/0.png']):
+        pair = open_pair(tmp_path / 'i', targets)
+        np.testing.assert_array_equal(pair.targets.read(0), mask[None])
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_tiff_that_is_packed_by_lzw(dtype, tmp_path):
+    stack = np.random.default_rng(0).integers(0, 200, (3, 20, 30)).astype(dtype)
+    pages = [Image.fromarray(page) for page in stack]
+    pages[0].save(tmp_path / 'stack.tif', save_all=True, append_images=pages[1:], compression='tiff_lzw')
+    np.testing.assert_array_equal(open_reader(f'{tmp_path}/stack.tif').read(0), stack)
+    colours = np.random.default_rng(0).integers(0, 200, (20, 30, 3)).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path / 'colours.tif', compression='tiff_lzw')
+    np.testing.assert_array_equal(open_reader(f'{tmp_path}/colours.tif').read(0), np.moveaxis(colours, -1, 0))
+
+
+def test_a_compression_that_needs_a_package_names_it(tmp_path, monkeypatch):
+    Image.new('L', (30, 20)).save(tmp_path / 'a.tif', compression='tiff_lzw')
+    monkeypatch.setattr('mdnc.training.data.folder._decode_pages', lambda *_: None)
+    with pytest.raises(DataError, match='its compression LZW needs a package more: pip install imagecodecs'):
+        open_reader(f'{tmp_path}/a.tif').shape(0)

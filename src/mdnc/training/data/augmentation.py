@@ -4,7 +4,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mdnc.modules._checks import integers, number
 from mdnc.training.data.reader import Array, DataError, Window
+
+
+def share(owner: str, name: str, value: object) -> float:
+    """Return ``value`` as a float in [0, 1)."""
+    found = number(owner, name, value, least=0)
+    if found < 1:
+        return found
+    raise ValueError(f'{owner}: {name}={value!r} must be in [0, 1).')
 
 
 @dataclass(frozen=True)
@@ -23,10 +32,13 @@ class Augmentation:
     gain: float = 0.0
 
     def __post_init__(self) -> None:
-        if any(axis not in (0, 1, 2) for axis in self.flip):
-            raise ValueError(f'Augmentation: flip must hold spatial axes 0, 1 or 2, not {self.flip!r}')
-        if self.noise < 0 or not 0 <= self.gain < 1:
-            raise ValueError(f'Augmentation: noise must be ≥ 0 and gain in [0, 1), not {self.noise!r}, {self.gain!r}')
+        flip = integers('Augmentation', 'flip', self.flip, minimum=0, least=0)
+        if max(flip, default=0) > 2 or len(set(flip)) < len(flip):
+            raise ValueError(f'Augmentation: flip={self.flip!r} must hold spatial axes 0, 1 or 2, each once.')
+        # What is recorded is plain, whatever it was given as.
+        object.__setattr__(self, 'flip', list(flip))
+        object.__setattr__(self, 'noise', number('Augmentation', 'noise', self.noise, least=0))
+        object.__setattr__(self, 'gain', share('Augmentation', 'gain', self.gain))
 
     def flips(self, order: int, rng: np.random.Generator) -> tuple[slice, ...]:
         """Slices of the last ``order`` axes that reverse the axes drawn."""

@@ -4,13 +4,15 @@ Each needs the extra ``recipes``. What is known of each set, and its licence, st
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from mdnc._extras import require
+from mdnc.modules._checks import integer, word
 from mdnc.training.data.datamodule import SampleData
-from mdnc.training.data.location import Pair, memory_rows
+from mdnc.training.data.location import Pair
+from mdnc.training.data.memory import memory_rows
 from mdnc.training.data.reader import Array, Listed
 
 
@@ -24,6 +26,9 @@ class Digits(SampleData):
         return {'train': Pair(memory_rows(images, 'digits'), memory_rows(digits.target, 'digits'))}
 
 
+_Names = Literal['gunpoint', 'italy_power_demand', 'osuleaf']
+
+
 class TimeSeries(SampleData):
     """Labelled signals with their archive's own test part (sktime, UCR archive).
 
@@ -32,9 +37,9 @@ class TimeSeries(SampleData):
         **options: Those of `SampleData`.
     """
 
-    def __init__(self, name: Literal['gunpoint', 'italy_power_demand', 'osuleaf'] = 'gunpoint', **options: Any) -> None:
+    def __init__(self, name: _Names = 'gunpoint', **options: Any) -> None:
         super().__init__(**options)
-        self._name = name
+        self._name = word('TimeSeries', 'name', name, get_args(_Names))
 
     def pairs(self) -> Mapping[str, Pair]:
         load = getattr(require('sktime.datasets', 'recipes'), f'load_{self._name}')
@@ -58,9 +63,9 @@ def _brain(resolution: int) -> tuple[np.ndarray, np.ndarray]:
 class MNI152(SampleData):
     """Grey and white matter in a T1 image of the head, the average of 152 people (nilearn, ICBM 2009a).
 
-    There is one head: the left half trains, its back three tenths apart, which validate; the right half tests. The
-    halves are near mirrors of each other, so that the test says how well a network learns tissue, not how well it would
-    do on another person.
+    An exercise, not a test of a network: there is one head, and this template is its own exact mirror image. The left
+    half trains, its back three tenths apart, which validate; the part called test is the right half, so that its figure
+    says how well the training samples were learnt.
 
     Args:
         resolution: Edge of a voxel in mm.
@@ -69,7 +74,7 @@ class MNI152(SampleData):
 
     def __init__(self, resolution: int = 2, **options: Any) -> None:
         super().__init__(**options)
-        self._resolution = resolution
+        self._resolution = integer('MNI152', 'resolution', resolution)
 
     def pairs(self) -> Mapping[str, Pair]:
         self.classes = ['other', 'grey', 'white']

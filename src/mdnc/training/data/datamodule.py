@@ -1,18 +1,21 @@
 """Data modules: parts, what is made of their samples, and the facts that a network of them must carry along."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from reprlib import repr as short_repr
+from typing import Any, TypeVar, get_args
 
 import lightning as L
 import numpy as np
 from lightning.pytorch.utilities import CombinedLoader
 
-from mdnc.training.data.augmentation import Augmentation
-from mdnc.training.data.location import Pair, open_pair
-from mdnc.training.data.normalisation import channel_statistics, read_pieces
-from mdnc.training.data.reader import class_name
+from mdnc.modules._checks import flag, integer, integers, number, spatial_order, word
+from mdnc.training.data.augmentation import Augmentation, share
+from mdnc.training.data.labels import check_names, find_classes, labelled, read_names, refuse_holes
+from mdnc.training.data.location import Pair, Role, open_pair, open_reader, written_columns
+from mdnc.training.data.normalisation import channel_statistics, read_pieces, whole_samples
+from mdnc.training.data.reader import DataError
 from mdnc.training.data.samples import Samples, View
 from mdnc.training.data.split import PARTS, Split, split_samples
 from mdnc.training.sample import Nonfinite
@@ -21,22 +24,24 @@ from mdnc.training.sampler import Loader, make_loader
 Words = TypeVar('Words', Split, Augmentation)
 
 
-def divide(pairs: Mapping[str, Pair], split: Split) -> dict[str, tuple[Pair, np.ndarray]]:
-    """Each part's pair and the numbers of its samples; validation and test, where not given, come out of ``train``."""
-    rest = [part for part in ('val', 'test') if part in pairs]
-    taken = split_samples(pairs['train'].inputs, replace(split, **dict.fromkeys(rest, 0.0)))  # type: ignore[arg-type]
-    return {part: (pairs['train'], taken[part]) for part in PARTS} | {
-        part: (pairs[part], np.arange(len(pairs[part].inputs))) for part in rest
+def divide(pairs: Mapping[str, Pair], split: Split) -> dict[str, tuple[str, np.ndarray]]:
+    """Each part's source and the numbers of its samples; ``val`` and ``test`` may be drawn from ``train``."""
+    given = [part for part in ('val', 'test') if part in pairs]
+    asked = replace(split, **dict.fromkeys(given, 0.0))  # type: ignore[arg-type]
+    taken = split_samples(pairs['train'].inputs, asked)
+    twice = next((part for part in given if len(taken[part])), None)
+    if twice is not None:
+        raise DataError(f'{split.given} says which samples are for {twice}, but the data have a part of that name')
+    return {part: ('train', taken[part]) for part in PARTS} | {
+        part: (part, np.arange(len(pairs[part].inputs))) for part in given
     }
 
 
-def find_classes(pairs: Iterable[Pair]) -> list[str] | None:
-    """Names of the classes in ascending order, where targets are names and not numbers."""
-    targets = [pair.targets for pair in pairs if pair.targets is not None and len(pair.targets)]
-    if not targets or class_name(targets[0].read(0)) is None:
-        return None
-    names = {class_name(reader.read(number)) for reader in targets for number in range(len(reader))}
-    return sorted(name for name in names if name is not None)
+def _lengths(owner: str, name: str, value: Any) -> list[int] | None:
+    found = None if value is None else list(integers(owner, name, value))
+    if found is not None and len(found) > 3:
+        raise ValueError(f'{owner}: {name}={value!r} must be one length for each of 1, 2 or 3 spatial axes.')
+    return found
 
 
 class SampleData(L.LightningDataModule):
@@ -83,43 +88,41 @@ class SampleData(L.LightningDataModule):
         nonfinite: Nonfinite = 'stop',
     ) -> None:
         super().__init__()
-        self.batch_size, self.workers, self.seed, self.nonfinite = batch_size, workers, seed, nonfinite
+        owner = type(self).__name__
+        self.batch_size = integer(owner, 'batch_size', batch_size)
+        self.workers = integer(owner, 'workers', workers, minimum=0)
+        self.seed = integer(owner, 'seed', seed, minimum=0)
+        self.nonfinite: Nonfinite = word(owner, 'nonfinite', nonfinite, get_args(Nonfinite))  # type: ignore[assignment]
         self.split = self._record(Split, 'split', split)
-        augmentation = self._record(Augmentation, 'augmentation', augmentation)
-        self.normalise, self.patch, self.overlap = normalise, patch, overlap
-        for name, value, legal in (
-            ('batch_size', batch_size, batch_size >= 1),
-            ('workers', workers, workers >= 0),
-            ('patches', patches, patches >= 1),
-            ('overlap', overlap, 0 <= overlap < 1),
-            ('corruption', corruption, corruption >= 0),
-            ('crop', crop, crop is None or (patch is None and min(crop, default=0) >= 1)),
-            ('patch', patch, patch is None or min(patch, default=0) >= 1),
-        ):
-            if not legal:
-                raise ValueError(
-                    f'{type(self).__name__}: {name}={value!r} is out of range, or meets crop and patch both'
-                )
+        self.normalise, self.missing = flag(owner, 'normalise', normalise), flag(owner, 'missing', missing)
+        self.patch, self.overlap = _lengths(owner, 'patch', patch), share(owner, 'overlap', overlap)
+        window = _lengths(owner, 'crop', crop)
+        if window and self.patch:
+            raise ValueError(f'{owner}: crop={crop!r} and patch={patch!r} exclude each other; give one of them.')
         self.classes: list[str] | None = None
+        self._named = False
+        self._statistics: dict[str, dict[str, list[float]]] = {}
         self._view = View(
-            crop=tuple(crop) if crop else None,
-            patch=tuple(patch) if patch else None,
-            patches=patches,
-            corruption=corruption,
-            augmentation=augmentation,
-            missing=missing,
-            seed=seed,
+            crop=tuple(window) if window else None,
+            patch=tuple(self.patch) if self.patch else None,
+            patches=integer(owner, 'patches', patches),
+            corruption=number(owner, 'corruption', corruption, least=0),
+            augmentation=self._record(Augmentation, 'augmentation', augmentation),
+            missing=self.missing,
+            seed=self.seed,
         )
 
     def _record(self, kind: type[Words], name: str, value: Any) -> Words:
         # From Python a dictionary of a recipe's words does as well.
-        try:
-            return value if isinstance(value, kind) else kind(**value)
-        except TypeError as error:
-            words = ', '.join(each.name for each in fields(kind))
+        if isinstance(value, kind):
+            return value
+        words = [each.name for each in fields(kind)]
+        if not isinstance(value, Mapping) or set(value) - set(words):
             raise TypeError(
-                f'{type(self).__name__}: {name}={value!r} must be a {kind.__name__}, or a dictionary of {words}'
-            ) from error
+                f'{type(self).__name__}: {name}={value!r} must be a {kind.__name__}, or a dictionary of '
+                f'{", ".join(words)}'
+            )
+        return kind(**value)
 
     @abstractmethod
     def pairs(self) -> Mapping[str, Pair]:
@@ -130,13 +133,27 @@ class SampleData(L.LightningDataModule):
         if hasattr(self, 'train'):
             return
         pairs = self.pairs()
-        self.classes = self.classes or find_classes(pairs.values())
+        names = {part: read_names(pair.targets) for part, pair in pairs.items()}
+        for part, pair in pairs.items():
+            refuse_holes(pair, names[part], self.nonfinite == 'skip', self.missing)
+        self.classes = find_classes(pairs, names, self.classes)
+        self._named = any(names.values())
+        self._parts = {
+            part: (pairs[source], labelled(numbers, names[source]))
+            for part, (source, numbers) in divide(pairs, self.split).items()
+        }
+        if not len(self._parts['train'][1]):
+            raise DataError('no sample of the training part has a class')
         self._view = replace(self._view, classes=self.classes, order=self.order)
-        self._parts = divide(pairs, self.split)
-        self.train, self.val, self.test = (
-            Samples(*self._parts[part], self._view, training=part == 'train') for part in PARTS
-        )
-        self.predict = self.test
+        self._open_parts()
+
+    def _open_parts(self) -> None:
+        self.train = Samples(*self._parts['train'], self._view, training=True)
+        # All parts have the channels and axes of the one that trains.
+        self._view = replace(self._view, form=self.train.form)
+        self.val, self.test = (Samples(*self._parts[part], self._view) for part in ('val', 'test'))
+        if not hasattr(self, 'predict'):
+            self.predict = self.test
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -145,7 +162,7 @@ class SampleData(L.LightningDataModule):
         The training part is read once for ``normalisation``, piece by piece.
         """
         return {
-            'normalisation': self._statistics(targets=False) if self.normalise else None,
+            'normalisation': self._scale('input') if self.normalise else None,
             'classes': self.classes,
             'patch': self.patch,
             'overlap': self.overlap,
@@ -153,19 +170,47 @@ class SampleData(L.LightningDataModule):
 
     @property
     def target_normalisation(self) -> dict[str, list[float]] | None:
-        """Mean and standard deviation of the training part's targets, for tasks whose targets are quantities."""
-        return self._statistics(targets=True) if self.normalise else None
+        """Mean and standard deviation of the training part's targets, for tasks whose targets are quantities.
 
-    def _statistics(self, targets: bool) -> dict[str, list[float]] | None:
+        Raises:
+            DataError: The targets are names of classes.
+        """
+        if self._named:
+            raise DataError(
+                f'the targets are names of classes ({", ".join((self.classes or [])[:3])}, …), not quantities'
+            )
+        return self._scale('target') if self.normalise else None
+
+    def _scale(self, name: str) -> dict[str, list[float]] | None:
+        SampleData.setup(self)
         pair, numbers = self._parts['train']
-        shape = pair.inputs.shape(int(numbers[0]))
-        reader, lone = pair.inputs, len(shape) == self.order
-        if targets:
-            if pair.targets is None:
-                return None
-            reader, shape = pair.targets, shape if lone else shape[1:]
-            lone = reader.shape(int(numbers[0])) in ((), shape)
-        return channel_statistics(read_pieces(reader, numbers, lone))
+        if name == 'target' and pair.targets is None:
+            return None
+        if name not in self._statistics:
+            if self.nonfinite == 'skip':  # what is left out in training does not count here either
+                numbers = self._whole(pair, numbers)
+            reader = pair.inputs if name == 'input' or pair.targets is None else pair.targets
+            lone = self._lone_input if name == 'input' else self._lone_target
+            self._statistics[name] = channel_statistics(read_pieces(reader, numbers, lone))
+        return self._statistics[name]
+
+    def _whole(self, pair: Pair, numbers: np.ndarray) -> np.ndarray:
+        numbers = whole_samples(pair.inputs, numbers)
+        if pair.targets is not None and not self._named:
+            numbers = whole_samples(pair.targets, numbers, gaps=self.missing)
+        if not len(numbers):
+            raise DataError('each sample of the training part holds NaN or Inf')
+        return numbers
+
+    def _lone_input(self, number: int) -> bool:
+        return len(self._parts['train'][0].inputs.shape(number)) == self.order
+
+    def _lone_target(self, number: int) -> bool:
+        """Whether a target is one number, or a map without a channel axis."""
+        pair = self._parts['train'][0]
+        assert pair.targets is not None
+        shape = tuple(pair.inputs.shape(number))
+        return tuple(pair.targets.shape(number)) in ((), shape if self._lone_input(number) else shape[1:])
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         # Here targets are still in main memory: to look at them on a device would hold it up in every step.
@@ -235,29 +280,53 @@ class ArrayData(SampleData):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if order not in (None, 1, 2, 3):
-            raise ValueError(f'ArrayData: order must be 1, 2, 3 or None, not {order!r}')
-        if isinstance(inputs, Mapping) and (
-            'train' not in inputs or set(inputs) - set(PARTS) or (targets is not None and set(targets) != set(inputs))
-        ):
-            raise ValueError(
-                f'ArrayData: parts are called train (needed), val and test, the same for inputs and targets; '
-                f'got inputs of {sorted(inputs)} and targets of {sorted(targets or ())}'
-            )
-        self.order, self.classes = order, classes
+        self.order = None if order is None else spatial_order('ArrayData', order)
+        self.classes = None if classes is None else check_names('ArrayData', classes)
+        _check_parts(inputs, targets, predict)
         self._inputs, self._targets, self._new = inputs, targets, predict
 
     def pairs(self) -> Mapping[str, Pair]:
         if not isinstance(self._inputs, Mapping):
             return {'train': open_pair(self._inputs, self._targets)}
         targets = self._targets or {}
-        return {part: open_pair(where, targets.get(part)) for part, where in self._inputs.items()}
+        return {part: self._open_part(part, where, targets.get(part)) for part, where in self._inputs.items()}
+
+    def _open_part(self, part: str, inputs: Any, targets: Any) -> Pair:
+        try:
+            return open_pair(inputs, targets)
+        except (DataError, TypeError, FileNotFoundError) as error:
+            raise type(error)(f'{part}: {error}') from error
 
     def setup(self, stage: str | None = None) -> None:
         if stage != 'predict' or self._new is None:
             super().setup(stage)
         if self._new is not None:
-            pair = open_pair(self._new, None)
+            reader = open_reader(self._new, self._role())
             # They are what they are: noise that was added for training is not added to them.
             view = replace(self._view, order=self.order, corruption=0.0)
-            self.predict = Samples(pair, np.arange(len(pair.inputs)), view)
+            self.predict = Samples(Pair(reader), np.arange(len(reader)), view)
+
+    def _role(self) -> Role:
+        # Of a table of new inputs, the columns that were inputs in training.
+        inputs, targets = (
+            written_columns(where['train'] if isinstance(where, Mapping) else where)
+            for where in (self._inputs, self._targets)
+        )
+        return Role('predict', columns=','.join(inputs), without=targets)
+
+
+def _check_parts(inputs: Any, targets: Any, predict: Any) -> None:
+    if isinstance(predict, Mapping):
+        raise TypeError(f'ArrayData: predict={short_repr(predict)} has no parts; give the inputs themselves.')
+    if not isinstance(inputs, Mapping):
+        if isinstance(targets, Mapping):
+            raise TypeError('ArrayData: targets are given part by part, so inputs must be too.')
+        return
+    parts = f'got inputs of {sorted(map(str, inputs))}'
+    if targets is not None and not isinstance(targets, Mapping):
+        raise TypeError('ArrayData: inputs are given part by part, so targets must be too.')
+    if 'train' not in inputs or set(inputs) - set(PARTS) or (targets is not None and set(targets) != set(inputs)):
+        raise ValueError(
+            f'ArrayData: parts are called train (needed), val and test, the same for inputs and targets; {parts} and '
+            f'targets of {sorted(map(str, targets or ()))}'
+        )

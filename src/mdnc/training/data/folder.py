@@ -1,35 +1,62 @@
 """A folder, or any list of files, that holds one sample a file: arrays or images."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mdnc._extras import require
+from mdnc.training.data.files import File
 from mdnc.training.data.npy import open_npy
 from mdnc.training.data.reader import Array, DataError, Window
 
+# Pillow tells formats by their content, and one of them (EPS) is a program that it lets Ghostscript run.
+_IMAGES = ('PNG', 'JPEG', 'TIFF', 'BMP', 'GIF', 'WEBP')
 
-def open_image(path: str) -> Any:
-    """A PNG or JPEG image as ``(1, H, W)`` or, with colours, ``(3 or 4, H, W)``."""
+
+def open_image(path: str, palette: bool = True) -> Any:
+    """A PNG or JPEG image as ``(1, H, W)`` or, with colours, ``(3 or 4, H, W)``.
+
+    Args:
+        path: The file.
+        palette: Whether an image of a palette is the colours that it shows, ``(3, H, W)``, or the indices of these,
+            ``(1, H, W)``, as masks of classes are often stored.
+    """
     image = require('PIL.Image', 'data')
-    with image.open(path) as file:
-        # A palette holds indices into a table of colours; what the image shows is those colours.
-        pixels = np.asarray(file.convert('RGB') if file.mode == 'P' else file)
+    with image.open(path, formats=_IMAGES) as file:
+        pixels = np.asarray(file.convert('RGB') if file.mode == 'P' and palette else file)
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+
+
+def _decode_pages(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    # Pillow decodes what tifffile leaves to the package imagecodecs, as long as the values are ordinary ones.
+    image, sequence = require('PIL.Image', 'data'), require('PIL.ImageSequence', 'data')
+    with image.open(path, formats=('TIFF',)) as file:
+        pages = [np.asarray(page) for page in sequence.Iterator(file)]
+    pixels = np.stack(pages)
+    return pixels.reshape(shape) if pixels.size == np.prod(shape) and pixels.dtype == dtype else None
 
 
 def open_tiff(path: str) -> Any:
     """A TIFF image or stack as it is stored, colours moved to the front."""
     tifffile = require('tifffile', 'data')
     with tifffile.TiffFile(path) as file:
-        pixels, axes = file.asarray(), file.series[0].axes
+        series = file.series[0]
+        axes = series.axes
+        try:
+            pixels = series.asarray()
+        except ValueError as error:
+            if 'imagecodecs' not in str(error):
+                raise
+            pixels = _decode_pages(path, series.shape, series.dtype)
+            if pixels is None:
+                codec = getattr(series.keyframe.compression, 'name', 'that')
+                raise DataError(f'its compression {codec} needs a package more: pip install imagecodecs') from error
     return np.moveaxis(pixels, axes.index('S'), 0) if 'S' in axes else pixels
 
 
-SAMPLE_FORMATS = {
+SAMPLE_FORMATS: dict[str, Callable[..., Any]] = {
     '.npy': open_npy,
     '.png': open_image,
     '.jpg': open_image,
@@ -43,32 +70,30 @@ class Folder:
     """One sample a file.
 
     Args:
-        paths: The files; the formats may differ.
+        files: The files; the formats may differ.
+        palette: Whether images of a palette are the colours that they show, and not the indices of these.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
-        self.paths = tuple(Path(path) for path in paths)
+    def __init__(self, files: Sequence[File], palette: bool = True) -> None:
+        self.files, self._palette = tuple(files), palette
         self._last: tuple[int, Any] = (-1, None)
 
-    @classmethod
-    def of(cls, folder: str | os.PathLike[str]) -> 'Folder':
-        """All files of a folder that may be samples, sorted by name; other files (a CSV, a text) are left out."""
-        paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SAMPLE_FORMATS)
-        if not paths:
-            raise DataError(f'{folder} holds no file of the kinds {", ".join(SAMPLE_FORMATS)}')
-        return cls(paths)
+    def rearranged(self, places: Sequence[int]) -> 'Folder':
+        """The same files in another order."""
+        return Folder([self.files[place] for place in places], self._palette)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_last': (-1, None)}
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.files)
 
     def _open(self, index: int) -> Any:
         # Shape and window of a sample are asked for one after the other: an image is decoded once for both.
         if self._last[0] != index:
-            path = self.paths[index]
-            self._last = (index, SAMPLE_FORMATS[path.suffix.lower()](str(path)))
+            path = self.files[index].path
+            reader = SAMPLE_FORMATS[Path(path).suffix.lower()]
+            self._last = (index, open_image(path, self._palette) if reader is open_image else reader(path))
         return self._last[1]
 
     def shape(self, index: int) -> tuple[int, ...]:
@@ -78,7 +103,7 @@ class Folder:
         return np.asarray(self._open(index)[(..., *window)])
 
     def name(self, index: int) -> str:
-        return self.paths[index].name
+        return self.files[index].name
 
     def file(self, index: int) -> str:
-        return self.paths[index].name
+        return self.files[index].name

@@ -17,7 +17,10 @@ def open_hdf5(path: str, member: str) -> Any:
     file = h5py.File(path, 'r', rdcc_nbytes=_CHUNK_CACHE_BYTES)
     members: list[str] = []
     file.visititems(lambda name, item: members.append(name) if isinstance(item, h5py.Dataset) else None)
-    found = file[choose_member(member.strip('/'), members, path)]
+    wanted = member.strip('/')
+    # A link is no member of its own, but leads to one.
+    linked = wanted and isinstance(file.get(wanted), h5py.Dataset)
+    found = file[wanted if linked else choose_member(wanted, members, path)]
     if h5py.check_string_dtype(found.dtype) is not None:  # names of classes: few and short
         return np.array(found.asstr()[()], str)
     return found

@@ -1,18 +1,21 @@
 """From what a user writes (a path, a pattern, a list, an array) to readers of inputs and targets."""
 
-import glob
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from reprlib import repr as short_repr
 from typing import Any
 
 import numpy as np
 
+from mdnc.training.data.files import File, Kinds, find_files, list_files
 from mdnc.training.data.folder import SAMPLE_FORMATS, Folder
 from mdnc.training.data.hdf5 import open_hdf5
+from mdnc.training.data.memory import memory_reader
 from mdnc.training.data.npy import open_npy, open_npz
+from mdnc.training.data.pairing import in_one_order, refuse_repeated
 from mdnc.training.data.reader import DataError, Joined, Reader, Rows
 from mdnc.training.data.table import Table
 from mdnc.training.data.zarr import open_zarr
@@ -25,7 +28,9 @@ ROW_FORMATS: dict[str, Callable[[str, str], Any]] = {
     '.hdf5': open_hdf5,
     '.zarr': open_zarr,
 }
+KINDS = Kinds(samples=SAMPLE_FORMATS, arrays=ROW_FORMATS, tables=('.csv', '.tsv'))
 Location = str | Sequence[str] | np.ndarray | Reader
+_LEGAL = 'a path, a pattern, a list of these, an array (N, ...) or a list of one array a sample'
 
 
 @dataclass(frozen=True)
@@ -36,107 +41,156 @@ class Pair:
     targets: Reader | None = None
 
     def __post_init__(self) -> None:
+        if not len(self.inputs):
+            raise DataError('inputs: there is no sample')
         if self.targets is not None and len(self.inputs) != len(self.targets):
+            first = f' (the first is {self.targets.name(0)})' if len(self.targets) else ''
             raise DataError(
                 f'there are {len(self.inputs)} inputs (the first is {self.inputs.name(0)}) '
-                f'but {len(self.targets)} targets (the first is {self.targets.name(0)})'
+                f'but {len(self.targets)} targets{first}'
             )
 
 
-def _held(array: np.ndarray) -> np.ndarray:
-    return array
+@dataclass(frozen=True)
+class Role:
+    """What a location is opened for.
+
+    Args:
+        name: Name of the argument, for errors.
+        maps: Whether images are maps of class numbers: of a palette then the indices count, not the colours.
+        columns: Columns of tables where the location names none, as behind ``::``.
+        without: Columns of tables that are left out where the location names none.
+    """
+
+    name: str = 'data'
+    maps: bool = False
+    columns: str = ''
+    without: Sequence[str] = ()
 
 
-def memory_rows(array: Any, label: str = 'array') -> Rows:
-    """A reader over an array in memory, samples along the first axis."""
-    return Rows(partial(_held, np.asarray(array)), label)
-
-
-def open_reader(location: Location) -> Reader:
+def open_reader(location: Location, role: Role = Role()) -> Reader:
     """Open what a location names.
 
     Args:
         location: ``'x.npy'``, ``'runs.npz::x'``, ``'runs.h5::group/x'``, ``'runs.zarr::x'`` (samples along the first
             axis), ``'labels.csv::column,column'``, a folder (one sample a file: NPY, PNG, JPEG, TIFF), a pattern such
-            as ``'run_*.h5::x'`` or a list of such texts (one after the other), an array ``(N, ...)``, or a reader.
+            as ``'run_*.h5::x'`` or a list of such texts (one after the other), an array ``(N, ...)``, a list of one
+            array a sample, or a reader.
+        role: What it is opened for.
 
     Raises:
         FileNotFoundError: Nothing has that name.
         DataError: The file cannot be read as what its name says, or lacks the member.
+        TypeError: The location is none of these.
     """
-    if isinstance(location, Reader):
+    if isinstance(location, Reader) and not isinstance(location, type):
         return location
     texts = [location] if isinstance(location, str | os.PathLike) else location
-    if not isinstance(texts, list | tuple) or not all(isinstance(text, str | os.PathLike) for text in texts):
-        return memory_rows(location)
-    return _as_one([_open_text(os.fspath(text)) for text in texts])
-
-
-def _as_one(readers: Sequence[Reader]) -> Reader:
-    if not readers:
-        raise DataError('the list of data files is empty')
-    return readers[0] if len(readers) == 1 else Joined(readers)
-
-
-def _open_text(text: str) -> Reader:
-    pattern, _, member = text.partition('::')
-    paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
-    if not paths:
-        raise FileNotFoundError(f'data: no file or folder is called {pattern!r} (seen from {os.getcwd()})')
-    suffix = Path(paths[0]).suffix.lower()
-    if member and (suffix == '.npy' or suffix in SAMPLE_FORMATS or not suffix):
-        raise DataError(f'{text}: files of this kind hold one array; ::{member} has no meaning')
-    if suffix in SAMPLE_FORMATS and suffix not in ROW_FORMATS:
-        return Folder(paths)
-    return _as_one([_open_path(path, member) for path in paths])
-
-
-def _open_path(path: str, member: str) -> Reader:
-    suffix = Path(path).suffix.lower()
+    if isinstance(texts, list | tuple) and not len(texts):
+        raise DataError(f'{role.name}: the list of data files is empty')
+    if isinstance(texts, list | tuple) and all(isinstance(text, str | os.PathLike) for text in texts):
+        return _open_files(_listed([os.fspath(text) for text in texts], role), role)
     try:
-        if suffix == '.csv':
-            return Table(path, member)
-        if suffix in ROW_FORMATS:
-            return Rows(partial(ROW_FORMATS[suffix], path, member), Path(path).name + (f'::{member}' if member else ''))
+        return memory_reader(location)
+    except TypeError as error:
+        raise TypeError(f'{role.name} must be {_LEGAL}; {error}') from error
+    except ValueError as error:
+        raise DataError(f'{role.name} must be {_LEGAL}; {error}') from error
+
+
+def _listed(texts: list[str], role: Role) -> list[File]:
+    try:
+        return list_files([find_files(text, role.name, KINDS) for text in texts])
+    except FileNotFoundError as error:
+        if len(texts) == 1:
+            raise
+        raise FileNotFoundError(
+            f'{error}; names of classes, one a sample, are given as an array: np.array({short_repr(texts)})'
+        ) from error
+
+
+def _open_files(files: list[File], role: Role) -> Reader:
+    if all(file.sample for file in files):
+        return Folder(files, palette=not role.maps)
+    readers = [Folder([file], palette=not role.maps) if file.sample else _open_file(file, role) for file in files]
+    _settle([reader for reader in readers if isinstance(reader, Table)])
+    return readers[0] if len(readers) == 1 else Joined(readers, files)
+
+
+def _settle(tables: Sequence[Table]) -> None:
+    # Whole numbers in one file and fractions in the next are one quantity.
+    kinds = {table.values.dtype.kind for table in tables}
+    if len(kinds) > 1 and 'U' in kinds:
+        texts, numbers = (next(t for t in tables if (t.values.dtype.kind == 'U') is words) for words in (True, False))
+        raise DataError(f'{texts.path} holds words where {numbers.path} holds numbers')
+    for table in tables:
+        if len(kinds) > 1:
+            table.values = table.values.astype(np.float64)
+
+
+def _open_file(file: File, role: Role) -> Reader:
+    suffix = Path(file.path).suffix.lower()
+    try:
+        if suffix in KINDS.tables:
+            return Table(file.path, file.member or role.columns, file.name, role.without)
+        return Rows(partial(ROW_FORMATS[suffix], file.path, file.member), file.label)
     except (DataError, ImportError):
         raise
     except Exception as error:  # each format's library has errors of its own
-        raise DataError(f'{path} cannot be read: {error}') from error
-    if os.path.isdir(path):
-        return Folder.of(path)
-    kinds = ', '.join([*ROW_FORMATS, '.csv', *SAMPLE_FORMATS])
-    raise DataError(f'{path}: unknown kind of file; known are {kinds}, and a folder of {", ".join(SAMPLE_FORMATS)}')
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise DataError(f'{file.path} cannot be read: {reason}') from error
+
+
+def _tables(reader: Reader) -> list[Table]:
+    parts = reader.readers if isinstance(reader, Joined) else (reader,)
+    return [part for part in parts if isinstance(part, Table)]
+
+
+def _texts(location: Any) -> list[str]:
+    texts = location if isinstance(location, list | tuple) else [location]
+    return [os.fspath(text) for text in texts if isinstance(text, str | os.PathLike)]
+
+
+def _may_be_table(path: str) -> bool:
+    suffix = Path(path).suffix.lower()
+    return suffix in KINDS.tables or any(mark in suffix for mark in '*?[')
+
+
+def written_columns(location: Any) -> list[str]:
+    """The columns that a location names behind the ``::`` of a table."""
+    members = [text.partition('::')[::2] for text in _texts(location)]
+    return [
+        column.strip() for path, member in members if _may_be_table(path) and member for column in member.split(',')
+    ]
 
 
 def open_pair(inputs: Location, targets: Location | None) -> Pair:
-    """Open inputs and targets, and bring those that have names of their own into one order."""
-    source = open_reader(inputs)
+    """Open inputs and targets, and bring those that have names of their own into one order.
+
+    Files are paired by their path below what was named, without suffix; where these differ, by what the wildcards
+    stand for or by their place in a list. Columns of a table that holds both are one or the other.
+    """
     if targets is None:
+        source = open_reader(inputs, Role('inputs'))
+        refuse_repeated(source)
         return Pair(source)
-    wanted = open_reader(targets)
-    if isinstance(wanted, Table) and wanted.files is not None:
-        if not isinstance(source, Folder):
-            raise DataError(f'{wanted.file(0)} names files, so the inputs must be a folder or a pattern of such files')
-        source = _ordered(source, wanted.files, wanted.file(0))
-    if isinstance(source, Folder) and isinstance(wanted, Folder):
-        _same_names(source, wanted)
-    return Pair(source, wanted)
+    shared = _one_table(inputs, targets)
+    source = open_reader(inputs, Role('inputs', without=written_columns(targets) if shared else ()))
+    wanted = open_reader(targets, Role('targets', maps=True, without=written_columns(inputs) if shared else ()))
+    refuse_repeated(source)
+    return Pair(*in_one_order(source, wanted))
 
 
-def _ordered(folder: Folder, files: list[str], table: str) -> Folder:
-    by_name = {path.name: path for path in folder.paths} | {path.stem: path for path in folder.paths}
-    absent = [file for file in files if Path(file).name not in by_name]
-    paths = [by_name[Path(file).name] for file in files if Path(file).name in by_name]
-    spare = sorted({path.name for path in folder.paths} - {path.name for path in paths})
-    if absent or spare:
+def _table_paths(location: Any) -> set[str]:
+    paths = [text.partition('::')[0] for text in _texts(location)]
+    found = [file.path for path in paths if _may_be_table(path) for file in find_files(path, 'data', KINDS).files]
+    return {os.path.realpath(path) for path in found if Path(path).suffix.lower() in KINDS.tables}
+
+
+def _one_table(inputs: Any, targets: Any) -> bool:
+    shared = _table_paths(inputs) & _table_paths(targets)
+    if shared and not written_columns(inputs) and not written_columns(targets):
         raise DataError(
-            f'{table} and {folder.paths[0].parent} do not fit: {len(absent)} rows without a file {absent[:3]}, '
-            f'{len(spare)} files without a row {spare[:3]}'
+            f'{min(shared)} holds inputs and targets: name the columns of one of them, as {targets}::COLUMN'
         )
-    return Folder(paths)
-
-
-def _same_names(inputs: Folder, targets: Folder) -> None:
-    for first, second in zip(inputs.paths, targets.paths, strict=False):
-        if first.stem != second.stem:
-            raise DataError(f'inputs and targets are paired by name, but {first} stands beside {second}')
+    return bool(shared)

@@ -1,6 +1,6 @@
 """Mean and standard deviation of each channel, over more samples than memory holds."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -27,7 +27,8 @@ def channel_statistics(pieces: Iterable[Array]) -> dict[str, list[float]]:
     computing sample variances, 1979), which is exact where E[x²] − E[x]² loses all digits.
 
     Returns:
-        Plain lists ``mean`` and ``std``, one value a channel; a constant channel has a ``std`` of 1.
+        Plain lists ``mean`` and ``std``, one value a channel; a channel that is constant, as far as float32 can tell,
+        has a ``std`` of 1.
     """
     count = mean = scatter = np.zeros(1)
     for piece in pieces:
@@ -41,11 +42,17 @@ def channel_statistics(pieces: Iterable[Array]) -> dict[str, list[float]]:
         scatter = scatter + new_scatter + shift**2 * count * new / total
         mean, count = mean + shift * new / total, count + new
     deviation = np.sqrt(scatter / np.maximum(count, 1))
-    return {'mean': mean.tolist(), 'std': np.where(deviation > 0, deviation, 1.0).tolist()}
+    varies = deviation > np.finfo(np.float32).eps * np.abs(mean)
+    return {'mean': mean.tolist(), 'std': np.where(varies, deviation, 1.0).tolist()}
 
 
-def read_pieces(reader: Reader, numbers: Iterable[int], lone: bool) -> Iterator[Array]:
-    """Samples of a reader as pieces ``(C, ...)`` for `channel_statistics`; lone samples have no channel axis.
+def read_pieces(reader: Reader, numbers: Iterable[int], lone: Callable[[int], bool]) -> Iterator[Array]:
+    """Samples of a reader as pieces ``(C, ...)`` for `channel_statistics`.
+
+    Args:
+        reader: The samples.
+        numbers: Which of them.
+        lone: Whether a sample has no channel axis.
 
     Raises:
         DataError: A sample cannot be read, or has another number of channels than the first.
@@ -60,11 +67,26 @@ def read_pieces(reader: Reader, numbers: Iterable[int], lone: bool) -> Iterator[
             yield piece
 
 
-def _read_sample(reader: Reader, number: int, lone: bool) -> Iterator[Array]:
+def _read_sample(reader: Reader, number: int, lone: Callable[[int], bool]) -> Iterator[Array]:
     try:
-        shape = reader.shape(number)
-        for window in windows((1, *shape) if lone else shape):
+        shape, alone = reader.shape(number), lone(number)
+        for window in windows((1, *shape) if alone else shape):
             piece = reader.read(number, window)
-            yield piece[None] if lone else piece
+            if piece.dtype.kind not in 'biuf':
+                raise DataError(f'its values are of type {piece.dtype}, not numbers')
+            yield piece[None] if alone else piece
     except Exception as error:  # each format's library has errors of its own
         raise DataError(f'sample {number} ({reader.name(number)}) cannot be read: {error}') from error
+
+
+def whole_samples(reader: Reader, numbers: Array, gaps: bool = False) -> Array:
+    """Those of the samples that hold no NaN or Inf; where there may be ``gaps``, NaN does not count."""
+    bad = np.isinf if gaps else lambda values: ~np.isfinite(values)
+    broken = [
+        number
+        for number in map(int, numbers)
+        if any(
+            piece.dtype.kind == 'f' and bad(piece).any() for piece in _read_sample(reader, number, lambda number: False)
+        )
+    ]
+    return numbers[~np.isin(numbers, broken)]

@@ -1,7 +1,7 @@
 """NPY and NPZ: memory-mapped, so that a sample costs its own bytes only."""
 
+import math
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,20 @@ from mdnc.training.data.reader import choose_member
 
 def open_npy(path: str, member: str = '') -> Any:
     """The array of an NPY file as a read-only memory map; there is only one, so ``member`` has no meaning."""
+    with open(path, 'rb') as file:
+        if file.read(len(npy_format.MAGIC_PREFIX)) != npy_format.MAGIC_PREFIX:
+            raise ValueError('it is no NPY file, or an empty one')
     return np.load(path, mmap_mode='r', allow_pickle=False)
 
 
 def open_npz(path: str, member: str) -> Any:
     """One array of an NPZ file: a memory map where it is stored as it is, loaded where it is compressed."""
     with zipfile.ZipFile(path) as archive:
-        names = [Path(name).stem for name in archive.namelist()]
+        names = [name.removesuffix('.npy') for name in archive.namelist() if name.endswith('.npy')]
         info = archive.getinfo(choose_member(member, names, path) + '.npy')
-    if info.compress_type != zipfile.ZIP_STORED:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays[Path(info.filename).stem]
+        if info.compress_type != zipfile.ZIP_STORED:
+            with archive.open(info) as file:
+                return npy_format.read_array(file, allow_pickle=False)
     return _map_member(path, info)
 
 
@@ -37,4 +40,7 @@ def _map_member(path: str, info: zipfile.ZipInfo) -> Any:
         shape, fortran, dtype = read_header(file)
         if dtype.hasobject:
             raise ValueError('it holds Python objects, not numbers')
+        begin = info.header_offset + 30 + int(name) + int(extra)
+        if file.tell() - begin + math.prod(shape) * dtype.itemsize != info.file_size:
+            raise ValueError(f'its array {info.filename} is cut short')
         return np.memmap(file, dtype, 'r', file.tell(), shape, 'F' if fortran else 'C')

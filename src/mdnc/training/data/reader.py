@@ -34,10 +34,10 @@ class Reader(Protocol):
         """Values of one sample; a window is one slice for each of its last axes, none means all of it."""
 
     def name(self, index: int) -> str:
-        """The sample's identity in predictions and errors, for example ``'run_3.h5::x[17]'``."""
+        """The sample's identity in predictions and errors, for example ``'day_2/run_3.h5::x[17]'``."""
 
     def file(self, index: int) -> str:
-        """Name of the file that holds the sample: parts may be split by it."""
+        """Path of the file that holds the sample, below what was named: parts may be split by it."""
 
 
 def class_name(value: Array) -> str | None:
@@ -74,8 +74,8 @@ class Rows:
     def __init__(self, opener: Callable[[], Any], label: str) -> None:
         self._opener, self._label = opener, label
         self._process, self._opened = -1, None
-        if len(self._array.shape) == 0:
-            raise DataError(f'{label} holds a single number; samples lie along the first axis of an array')
+        if self._array.shape is None or len(self._array.shape) == 0:  # HDF5 knows a data set that holds nothing
+            raise DataError(f'{label} holds a single number or nothing; samples lie along the first axis of an array')
 
     @property
     def _array(self) -> Any:
@@ -135,31 +135,37 @@ class Joined:
 
     Args:
         readers: At least one reader.
+        files: The file of each.
     """
 
-    def __init__(self, readers: Sequence[Reader]) -> None:
-        self._readers = tuple(readers)
+    def __init__(self, readers: Sequence[Reader], files: Sequence[Any]) -> None:
+        self.readers, self.files = tuple(readers), tuple(files)
         self._ends = np.cumsum([len(reader) for reader in readers])
 
-    def _find(self, index: int) -> tuple[Reader, int]:
+    def rearranged(self, places: Sequence[int]) -> 'Joined':
+        """The same readers in another order."""
+        return Joined([self.readers[place] for place in places], [self.files[place] for place in places])
+
+    def find(self, index: int) -> tuple[Reader, int]:
+        """The reader that holds a sample, and its number there."""
         part = int(np.searchsorted(self._ends, index, side='right'))
-        return self._readers[part], index - (int(self._ends[part - 1]) if part else 0)
+        return self.readers[part], index - (int(self._ends[part - 1]) if part else 0)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def shape(self, index: int) -> tuple[int, ...]:
-        reader, row = self._find(index)
+        reader, row = self.find(index)
         return reader.shape(row)
 
     def read(self, index: int, window: Window = ()) -> Array:
-        reader, row = self._find(index)
+        reader, row = self.find(index)
         return reader.read(row, window)
 
     def name(self, index: int) -> str:
-        reader, row = self._find(index)
+        reader, row = self.find(index)
         return reader.name(row)
 
     def file(self, index: int) -> str:
-        reader, row = self._find(index)
+        reader, row = self.find(index)
         return reader.file(row)

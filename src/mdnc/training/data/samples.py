@@ -24,6 +24,7 @@ class View:
         missing: Whether NaN in a target means "not known": left out of losses and metrics.
         classes: Names of classes; targets that are such names become their numbers.
         order: Number of spatial axes; samples that have no channel axis get one.
+        form: Channels and spatial axes that all samples must have; None: those of the first.
         seed: Seed of the noise outside training, where it must be the same each time.
     """
 
@@ -35,6 +36,7 @@ class View:
     missing: bool = False
     classes: list[str] | None = None
     order: int | None = None
+    form: tuple[int, int] | None = None
     seed: int = 0
 
 
@@ -64,6 +66,9 @@ class Samples:
         numbers: The samples of the pair that are in this part.
         view: What is made of them.
         training: Whether windows are drawn.
+
+    Raises:
+        DataError: The first sample cannot be used.
     """
 
     def __init__(self, pair: Pair, numbers: Array, view: View, training: bool = False) -> None:
@@ -72,12 +77,22 @@ class Samples:
         self._each = view.patches if training and view.patch else 1
         # Whole volumes may differ in size: each is a batch of its own.
         self.varied = view.patch is not None and not training
-        self.shape = None if self.varied or not len(self) else self._item_shape()
+        self.form = view.form
+        self._kind: tuple[bool, tuple[int, ...]] | None = None
+        first = self._first() if len(self) else ()
+        self.shape = None if self.varied or not len(self) else first
 
-    def _item_shape(self) -> tuple[int, ...]:
+    def _first(self) -> tuple[int, ...]:
+        """Shape of the first sample, as it is handed on; the others must be like it."""
+        number = self._number(0)
         try:
-            channels, *size = self._stored_shape(self._number(0))
-        except DataError as error:
+            channels, *size = self._stored_shape(number)
+            self.form = channels, len(size)
+            self._kind = self._target_kind(number, tuple(size))
+            self._cut(tuple(size), np.random.default_rng(0))  # windows and flips that do not fit any sample
+            if self._view.patch and len(self._view.patch) != len(size):
+                raise DataError(f'patch={list(self._view.patch)} does not fit a sample of spatial size {tuple(size)}')
+        except Exception as error:  # each format's library has errors of its own
             raise DataError(f'{self.name(0)}: {error}') from error
         return (channels, *(self._window_size or size))
 
@@ -127,7 +142,41 @@ class Samples:
                 + ('' if self._view.order is None else f'; order={self._view.order} was given')
                 + '; samples without a channel axis need order='
             )
+        if 0 in shape:
+            raise DataError(f'its shape is {shape}, which is empty')
+        if self.form not in (None, (shape[0], len(shape) - 1)):
+            raise DataError(
+                f'its shape is {shape}, but the first sample has {self.form[0]} channels and {self.form[1]} spatial '
+                'axes'
+            )
         return shape
+
+    def _target_kind(self, number: int, size: tuple[int, ...]) -> tuple[bool, tuple[int, ...]] | None:
+        """Whether the target is a map, and its axes before those of the input; else its shape."""
+        targets = self._pair.targets
+        if targets is None:
+            return None
+        shape = tuple(targets.shape(number))
+        # A target that ends in the input's own sizes is a map: it is cut and reversed with its input.
+        if shape[-len(size) :] == size:
+            return True, shape[: -len(size)]
+        moved = self._window_size or self._view.patch or self._view.augmentation.flip
+        if moved and (len(shape) > len(size) or len(shape) == len(size) > 1):
+            raise DataError(
+                f'its target {targets.name(number)} is of shape {shape}, which does not end in the sizes {size} of the '
+                'input: it cannot be cut or reversed with it'
+            )
+        return False, shape
+
+    def _is_map(self, number: int, size: tuple[int, ...]) -> bool:
+        kind = self._target_kind(number, size)
+        if kind != self._kind and self._pair.targets is not None:
+            targets = self._pair.targets
+            raise DataError(
+                f'its target {targets.name(number)} is of shape {targets.shape(number)}, beside an input of the sizes '
+                f'{size}; the target of the first sample, {self.name(0)}, is of another kind'
+            )
+        return kind is not None and kind[0]
 
     def _cut(self, size: tuple[int, ...], rng: np.random.Generator | None) -> Cut:
         window = crop_window(size, self._window_size, rng) if self._window_size else ()
@@ -139,22 +188,25 @@ class Samples:
             raise DataError(f'its values are of type {values.dtype}, not numbers')
         if values.ndim == self._view.order:
             values = values[None]
-        return np.array(values, np.float32, order='C')
+        return _plain(values, np.float32)
 
     def _target(self, number: int, size: tuple[int, ...], cut: Cut) -> dict[str, Array]:
         targets, classes = self._pair.targets, self._view.classes
         if targets is None:
             return {}
-        # A target that ends in the input's own sizes is a map: it is cut and reversed with its input.
-        is_map = targets.shape(number)[-len(size) :] == size
-        values = cut.read(targets, number) if is_map else targets.read(number)
+        values = cut.read(targets, number) if self._is_map(number, size) else targets.read(number)
         name = class_name(values)
         if name is not None:
             values = np.asarray(_class_number(name, classes or []))
         if values.dtype.kind not in 'biuf':
             raise DataError(f'its target {targets.name(number)} is of type {values.dtype}, not numbers or class names')
-        values = np.array(values, np.float32 if values.dtype.kind == 'f' else np.int64, order='C')
+        values = _plain(values, np.float32 if values.dtype.kind == 'f' else np.int64)
         if not self._view.missing or values.dtype.kind != 'f':
             return {'target': values}
-        known = np.isfinite(values)
+        known = ~np.isnan(values)
         return {'target': np.where(known, values, np.float32(0)), 'known': known}
+
+
+def _plain(values: Array, dtype: type) -> Array:
+    with np.errstate(over='ignore'):  # Inf is found and named later
+        return np.array(values, dtype, order='C')

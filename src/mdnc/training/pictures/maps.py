@@ -1,4 +1,4 @@
-"""Inputs, targets and outputs beside each other: signals as lines, images as they are, volumes by middle slices."""
+"""Inputs, targets and outputs beside each other: signals as lines, images as they are, volumes by slices."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from mdnc.training.pictures.page import Panel
 
 Map = NDArray[Any]
+_LONG = 40  # letters of a sample's name; of longer ones the end tells them apart
+_INPUTS = 3  # channels of an input that are shown
+_SLICES = 3  # of a volume
+_STRIP = 4.0  # how much longer than wide a picture may be
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,19 @@ class Example:
         given: The network's input, ``(C, L1, ...)``.
         target: The truth, ``(L1, ...)``, NaN where it is not known; None where the input is the truth.
         output: What the network made of the input, ``(L1, ...)``.
+        channel: Which of several channels target and output are; None where there is one, or only the first is shown.
     """
 
     name: str
     given: Map
     target: Map | None
     output: Map
+    channel: int | None = None
+
+    def label(self, style: 'Style') -> str:
+        """What stands beside it."""
+        name = self.name if len(self.name) <= _LONG else f'…{self.name[1 - _LONG :]}'
+        return name if self.channel is None else f'{name}\nchannel {self.channel + 1} of {style.channels}'
 
 
 @dataclass(frozen=True)
@@ -40,57 +51,97 @@ class Style:
     Args:
         classes: Names of the classes, where targets and outputs are class numbers.
         alike: Whether inputs are of the same kind as outputs and share their scale.
-        channels: How many channels targets and outputs have; the first is shown.
+        channels: How many channels targets and outputs have.
     """
 
     classes: Sequence[str] | None = None
     alike: bool = False
     channels: int = 1
 
-    @property
-    def note(self) -> str:
+    def note(self, example: Example) -> str:
         """What is written beside a title where not all is shown."""
-        return f' (channel 1 of {self.channels})' if self.channels > 1 and self.classes is None else ''
+        first = self.channels > 1 and self.classes is None and example.channel is None
+        return f' (channel 1 of {self.channels})' if first else ''
 
 
-def _picture(given: Map, style: Style) -> Map:
+def _inputs(given: Map, style: Style) -> dict[str, Map]:
+    """The pictures of an input ``(C, L1, L2)`` by their titles."""
     # Three channels are taken for colours, unless they stand beside one channel of the same kind.
-    if len(given) != 3 or style.alike:
-        first: Map = given[0]
-        return first
-    low, high = given.min(), given.max()
-    colours: Map = np.moveaxis((given - low) / max(high - low, 1e-12), 0, -1)
-    return colours
+    if len(given) == 3 and not style.alike:
+        low, high = given.min(), given.max()
+        return {'input': np.moveaxis((given - low) / max(high - low, 1e-12), 0, -1)}
+    if len(given) == 1 or style.alike:
+        return {'input': given[0]}
+    return {f'input (channel {number + 1} of {len(given)})': each for number, each in enumerate(given[:_INPUTS])}
 
 
-def _slices(example: Example, style: Style) -> Iterator[tuple[str, dict[str, Map]]]:
-    """Rows of pictures: one for an image, for a volume one for the middle slice across each axis."""
-    maps = {'input': example.given, 'target': example.target, 'output': example.output}
-    there = {title: values for title, values in maps.items() if values is not None}
+def _slices(example: Example, style: Style) -> Iterator[tuple[str, dict[str, Map], dict[str, Map]]]:
+    """Rows of pictures with their labels, inputs and others apart: one for an image, for a volume some slices."""
+    label = example.label(style)
+    others = {'target': example.target, 'output': example.output}
+    there = {title: values for title, values in others.items() if values is not None}
     if example.output.ndim == 2:
-        yield example.name, {t: _picture(v, style) if t == 'input' else v for t, v in there.items()}
+        yield label, _inputs(example.given, style), there
         return
-    for axis in range(3):
-        middle = example.output.shape[axis] // 2
-        cut = {t: v.take(middle, axis - 3) for t, v in there.items()}
+    for axis, place, why in _places(example, style):
+        cut = {title: values.take(place, axis) for title, values in there.items()}
         yield (
-            f'{example.name}\nslice {middle} of axis {axis + 1}',
-            {t: _picture(v, style) if t == 'input' else v for t, v in cut.items()},
+            f'{label}\nslice {place} of axis {axis + 1}{why}',
+            _inputs(example.given.take(place, axis + 1), style),
+            cut,
         )
 
 
+def _places(example: Example, style: Style) -> list[tuple[int, int, str]]:
+    """Axis and place of each slice of a volume, and why there: slices that are strips show little."""
+    shape = example.output.shape
+    count = _SLICES if example.channel is None else 1
+    ratios = [max(plane) / min(plane) for plane in (np.delete(shape, axis) for axis in range(3))]
+    axes = [axis for axis in range(3) if ratios[axis] <= _STRIP] or [int(np.argmin(ratios))]
+    if count == 1 or len(axes) == 1:
+        axis = min(axes, key=lambda each: ratios[each])
+        return [(axis, *place) for place in _along(example, style, axis, count)]
+    return [(axis, *_along(example, style, axis, 1)[0]) for axis in axes]
+
+
+def _along(example: Example, style: Style, axis: int, count: int) -> list[tuple[int, str]]:
+    """Up to ``count`` places along an axis: through the rarest classes first, then evenly spread over what is known."""
+    truth = example.output if example.target is None else example.target
+    flat = np.moveaxis(truth, axis, 0).reshape(truth.shape[axis], -1)
+    found = dict(_rare(flat, style.classes)[:count]) if style.classes is not None else {}
+    known = np.flatnonzero(np.isfinite(flat).any(1))
+    known = known if len(known) else np.arange(len(flat))
+    for step in range(count):
+        if len(found) < count:
+            found.setdefault(int(known[(2 * step + 1) * len(known) // (2 * count)]), '')
+    return sorted(found.items())
+
+
+def _rare(flat: Map, classes: Sequence[str]) -> list[tuple[int, str]]:
+    # Where each class has most of its voxels, the rarest class first; the first class is mostly background.
+    counts = np.stack([(flat == number).sum(1) for number in range(len(classes))])
+    order = [number for number in np.argsort(counts.sum(1), kind='stable') if counts[number].any() and number > 0]
+    places: dict[int, str] = {}
+    for number in order:
+        places.setdefault(int(counts[number].argmax()), f', through {classes[number]}')
+    return list(places.items())
+
+
 def _draw_images(figure: Any, examples: Sequence[Example], style: Style) -> None:
-    rows = [row for example in examples for row in _slices(example, style)]
-    titles = list(rows[0][1])
-    errors = style.classes is None and 'target' in titles
-    grid = figure.subplots(len(rows), len(titles) + errors, squeeze=False)
+    rows = [(example, *row) for example in examples for row in _slices(example, style)]
+    first, _, inputs, others = rows[0]
+    titles = [title + (style.note(first) if style.alike else '') for title in inputs]
+    titles += [title + style.note(first) for title in others]
+    errors = ['output − target' + style.note(first)] if style.classes is None and 'target' in others else []
+    grid = figure.subplots(len(rows), len(titles + errors), squeeze=False)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
-    for line, (label, maps) in zip(grid, rows, strict=True):
+    for line, (_, label, given, maps) in zip(grid, rows, strict=True):
         line[0].set_ylabel(label, fontsize=8)
-        _draw_row(figure, line, maps, style)
-    for axes, title in zip(grid[0], [*titles, 'output − target'], strict=False):
-        axes.set_title(title + (style.note if title != 'input' or style.alike else ''))
+        _draw_inputs(line[: len(given)], list(given.values()), maps, style)
+        _draw_row(figure, line[len(given) :], maps, style)
+    for axes, title in zip(grid[0], [*titles, *errors], strict=True):
+        axes.set_title(title, fontsize=10 if len(title) > 16 else None)
     if style.classes is not None:
         colours = _class_colours(len(style.classes))
         handles = [Patch(color=colours(number), label=name) for number, name in enumerate(style.classes)]
@@ -106,24 +157,45 @@ def _class_colours(count: int) -> ListedColormap:
     return ListedColormap(colours)
 
 
+def _aspect(values: Map) -> str:
+    sides = values.shape[:2]
+    return 'equal' if max(sides) <= _STRIP * min(sides) else 'auto'
+
+
+def _limits(maps: dict[str, Map]) -> tuple[float, float]:
+    known = [values[np.isfinite(values)] for values in (maps.get('target', maps['output']), maps['output'])]
+    values = next((each for each in known if each.size), np.zeros(1))
+    return float(values.min()), float(values.max())
+
+
+def _draw_inputs(line: Sequence[Any], given: Sequence[Map], maps: dict[str, Map], style: Style) -> None:
+    low, high = _limits(maps) if style.alike else (None, None)
+    for axes, values in zip(line, given, strict=True):
+        axes.imshow(values, cmap='gray', vmin=low, vmax=high, aspect=_aspect(values))
+
+
 def _draw_row(figure: Any, line: Sequence[Any], maps: dict[str, Map], style: Style) -> None:
-    truth = maps.get('target', maps['output'])
-    low, high = float(np.nanmin(truth)), float(np.nanmax(truth))
-    for axes, (title, values) in zip(line, maps.items(), strict=False):
-        if title == 'input' and not style.alike:
-            axes.imshow(values, cmap='gray')
-        elif style.classes is not None:
+    low, high = _limits(maps)
+    for axes, values in zip(line, maps.values(), strict=False):
+        if style.classes is not None:
             count = len(style.classes)
-            axes.imshow(values, cmap=_class_colours(count), norm=BoundaryNorm(np.arange(count + 1) - 0.5, count))
+            kind: dict[str, Any] = {
+                'cmap': _class_colours(count),
+                'norm': BoundaryNorm(np.arange(count + 1) - 0.5, count),
+            }
         else:
-            image = axes.imshow(values, cmap='gray' if style.alike else 'viridis', vmin=low, vmax=high)
-    if style.classes is None:
-        figure.colorbar(image, ax=line[len(maps) - 1], fraction=0.046)
-    if style.classes is None and 'target' in maps:
+            kind = {'cmap': 'gray' if style.alike else 'viridis', 'vmin': low, 'vmax': high}
+        image = axes.imshow(values, aspect=_aspect(values), **kind)
+    if style.classes is not None:
+        return
+    figure.colorbar(image, ax=line[len(maps) - 1], fraction=0.046)
+    if 'target' in maps:
         difference = maps['output'] - maps['target']
+        known = np.abs(difference[np.isfinite(difference)])
         # A few pixels along edges would otherwise make all others white.
-        reach = float(np.nanpercentile(np.abs(difference), 99.5)) or 1.0
-        image = line[len(maps)].imshow(difference, cmap='RdBu_r', vmin=-reach, vmax=reach)
+        reach = float(np.percentile(known, 99.5)) if known.size else 1.0
+        reach = reach or 1.0
+        image = line[len(maps)].imshow(difference, cmap='RdBu_r', vmin=-reach, vmax=reach, aspect=_aspect(difference))
         figure.colorbar(image, ax=line[len(maps)], fraction=0.046)
 
 
@@ -133,7 +205,7 @@ def _draw_lines(figure: Any, examples: Sequence[Example], style: Style) -> None:
     for number, example in enumerate(examples):
         upper, lower = grid[number * (1 + apart)], grid[number * (1 + apart) + apart]
         upper.plot(example.given[:1].T if style.alike else example.given.T, color='0.6', label='input')
-        upper.set_title(example.name + style.note, fontsize=9)
+        upper.set_title(example.label(style).replace('\n', ', ') + style.note(example), fontsize=9)
         if example.target is not None:
             lower.plot(example.target, color='tab:blue', label='target', linewidth=2.5, alpha=0.6, drawstyle=form)
         lower.plot(example.output, color='tab:red', label='output', linewidth=1, drawstyle=form)
@@ -161,6 +233,8 @@ def maps_panel(examples: Sequence[Example], style: Style) -> Panel:
     if examples[0].output.ndim == 1:
         height = 1.9 * len(examples) * (1 if style.alike else 2) + 0.5
         return Panel(partial(_draw_lines, examples=examples, style=style), 8.0, height)
-    rows = len(examples) * (3 if examples[0].output.ndim == 3 else 1)
-    columns = 2 + (examples[0].target is not None) * (1 if style.classes is not None else 2)
-    return Panel(partial(_draw_images, examples=examples, style=style), 2.9 * columns, 2.5 * rows + 0.5)
+    rows = [row for example in examples for row in _slices(example, style)]
+    _, inputs, others = rows[0]
+    columns = len(inputs) + len(others) + (style.classes is None and examples[0].target is not None)
+    legend = 0.5 if style.classes is None else 0.5 + 0.08 * len(style.classes)
+    return Panel(partial(_draw_images, examples=examples, style=style), 2.9 * columns, 2.5 * len(rows) + legend)

@@ -2,45 +2,34 @@
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
 
+from mdnc.modules._scale import Constants
 from mdnc.training.pictures import Panel, confusion_panel
-from mdnc.training.tasks.loss import class_losses, own_loss
+from mdnc.training.tasks.arguments import number, weights
+from mdnc.training.tasks.classes import ClassTask
+from mdnc.training.tasks.loss import class_losses
 from mdnc.training.tasks.network import Network
-from mdnc.training.tasks.task import Batch, Task
+from mdnc.training.tasks.task import Batch, reset
+
+# torch's cross-entropy takes this number for "leave out"; of a sample there is nothing to be left out.
+_NEVER = -100
 
 
-def check_classes(owner: str, batch: Batch, count: int, shape: tuple[int, ...], ignore: int) -> None:
-    """Refuse targets that are not class numbers of ``shape`` below ``count``, naming the samples.
-
-    Raises:
-        ValueError: The targets are missing, of another shape or type, or out of range.
-    """
-    target = batch.get('target')
-    if not isinstance(target, Tensor) or target.is_floating_point() or tuple(target.shape) != shape:
-        got = 'nothing' if target is None else f'{str(target.dtype).removeprefix("torch.")} {tuple(target.shape)}'
-        raise ValueError(f'{owner}: targets must be class numbers, integers of shape {shape}; a batch holds {got}')
-    wrong = ((target < 0) | (target >= count)) & (target != ignore)
-    if wrong.any():
-        first = int(wrong.flatten(1).any(1).nonzero()[0]) if wrong.ndim > 1 else int(wrong.nonzero()[0])
-        name = batch['name'][first] if 'name' in batch else f'number {first} of the batch'
-        raise ValueError(
-            f'{owner}: the network tells {count} classes apart, 0 to {count - 1}, but the target of sample {name} '
-            f'holds {int(target[wrong][0])}'
-        )
-
-
-class Classification(Task):
+class Classification(ClassTask):
     """Says which class a sample is of; the network gives ``(B, K)``, the target is a class number.
 
     Args:
-        network: See `Task`.
+        network: See `Task`; K is at least 2.
         smoothing: Share of each target, in [0, 1), that is spread over all classes.
-        class_weights: What each class counts in the loss, where some are rare; None means all the same.
+        class_weights: What each class counts in the loss, where some are rare: K numbers of at least 0, not all of them
+            0. None means all the same.
         **options: Those of `Task`.
+
+    Raises:
+        ValueError: An argument is out of its range, or see `Task`.
 
     Example:
         >>> task = Classification({'name': 'encnet12', 'arguments': {'order': 1, 'out_length': 3}})
@@ -58,39 +47,55 @@ class Classification(Task):
         class_weights: list[float] | None = None,
         **options: Any,
     ) -> None:
+        smoothing = number('Classification', 'smoothing', smoothing, 'in [0, 1)', 0.0, 1.0)
         super().__init__(network, **options)
+        if class_weights is not None:
+            class_weights = weights('Classification', 'class_weights', class_weights, self.outputs)
         self.hparams.update(smoothing=smoothing, class_weights=class_weights)
-        self.class_weights: Tensor | None
-        self.register_buffer(
-            'class_weights', None if class_weights is None else torch.tensor(class_weights), persistent=False
-        )
+        self._weights = None if class_weights is None else Constants(class_weights)
         self.confusion = MulticlassConfusionMatrix(self.outputs)
         self._counts: Tensor | None = None
 
+    @property
+    def answer(self) -> dict[str, Any]:
+        return {**super().answer, 'output': 'probabilities'}
+
     def own_metrics(self) -> dict[str, Metric]:
+        self._refuse_one_class()
         return {
             'accuracy': MulticlassAccuracy(self.outputs, average='micro'),
             'f1': MulticlassF1Score(self.outputs, average='macro'),
         }
 
+    def target(self, batch: Batch) -> Tensor:
+        """Class numbers ``(B,)``."""
+        return self.class_numbers(batch['target'], None)
+
     def check(self, batch: Batch) -> None:
-        check_classes('Classification', batch, self.outputs, (len(batch['input']),), ignore=-100)
+        self.check_classes(batch, (len(batch['input']),), None)
 
     def describe(self, batch: Batch) -> list[str]:
         names = self.names()
-        present = sorted({names[int(number)] for number in batch['target']})
+        present = sorted({names[int(number)] for number in self.target(batch)})
         return [f'classes in the batch: {", ".join(present)} ({len(present)} of {len(names)})']
 
     def losses(self, output: Tensor, batch: Batch) -> Tensor:
+        if output.ndim != 2:
+            raise ValueError(
+                f'Classification: the network gives {tuple(output.shape[1:])} a sample, and must give one value a class'
+            )
         if self._loss is not None:
-            return own_loss(self._loss, output, batch['target'], None)
-        return class_losses(output, batch['target'], self.class_weights, self.hparams['smoothing'], ignore=-100)
+            return self._loss(output, self.target(batch), None)
+        weight = None if self._weights is None else self._weights.beside(output)
+        return class_losses(output, self.target(batch), weight, self.hparams['smoothing'], ignore=_NEVER)
 
     def compared(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return output.argmax(1), batch['target']
+        return output.argmax(1), self.target(batch)
 
-    def predicted(self, output: Tensor) -> Tensor:
-        return output.softmax(1)
+    def on_test_epoch_start(self) -> None:
+        super().on_test_epoch_start()
+        self._counts = None
+        reset(self.confusion)
 
     def collect(self, output: Tensor, batch: Batch) -> None:
         self.confusion.update(*self.compared(output, batch))
@@ -98,7 +103,7 @@ class Classification(Task):
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
         self._counts = self.confusion.compute().cpu()
-        self.confusion.reset()
+        reset(self.confusion)
 
     def panels(self) -> list[Panel]:
         return [] if self._counts is None else [confusion_panel(self._counts.numpy(), self.names())]

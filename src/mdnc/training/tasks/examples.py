@@ -2,23 +2,33 @@
 
 from torch import Tensor
 
-from mdnc.training.pictures import Example
+from mdnc.training.pictures import Example, Style
 from mdnc.training.tasks.task import Batch
 
-# By order: a volume alone takes three rows of slices.
+# By order: a volume alone takes three rows of slices. Of several channels the first three are shown.
 _SHOWN = {1: 3, 2: 4, 3: 1}
+CHANNELS = 3
 
 
-def keep_examples(kept: list[Example], batch: Batch, target: Tensor, output: Tensor) -> None:
-    """Append samples to ``kept`` until there are enough for a picture.
+def keep_examples(kept: list[Example], batch: Batch, target: Tensor, output: Tensor, style: Style) -> None:
+    """Append samples to ``kept`` until there are enough for a picture, channel by channel where they have several.
 
     Args:
         kept: What was kept of earlier batches.
         batch: The batch.
-        target: Truths ``(B, L1, ...)``.
-        output: Predictions ``(B, L1, ...)``.
+        target: Truths, class numbers ``(B, L1, ...)`` or quantities ``(B, K, L1, ...)``.
+        output: Predictions of the same shape.
+        style: What the values are.
     """
-    room = _SHOWN[output.ndim - 1] - len(kept)
+    if style.classes is not None:
+        target, output = target[:, None], output[:, None]
+    channels = min(output.shape[1], CHANNELS)
+    room = max(1, _SHOWN[output.ndim - 2] // channels) - len(kept) // channels
     for number in range(min(room, len(output))):
-        maps = (part[number].cpu().numpy() for part in (batch['input'], target, output))
-        kept.append(Example(batch['name'][number], *maps))
+        for channel in range(channels):
+            given = batch['input'][number]
+            alike = style.alike and len(given) == output.shape[1]
+            maps = (given[channel : channel + 1] if alike else given, target[number, channel], output[number, channel])
+            arrays = [part.cpu().numpy() for part in maps]
+            which = channel if output.shape[1] > 1 else None
+            kept.append(Example(batch['name'][number], arrays[0], arrays[1], arrays[2], which))

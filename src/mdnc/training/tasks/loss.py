@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,22 +18,46 @@ def sample_means(values: Tensor, known: Tensor | None = None) -> Tensor:
     values = values.flatten(1) if values.ndim > 1 else values[:, None]
     if known is None:
         return values.mean(1)
-    known = known.flatten(1).to(values.dtype)
-    return (values * known).sum(1) / known.sum(1).clamp(min=1)
+    known = known.flatten(1)
+    # Where nothing is known a value may be anything, NaN too, which times 0 would still be NaN.
+    return torch.where(known, values, 0).sum(1) / known.sum(1).clamp(min=1)
 
 
-def own_loss(loss: nn.Module, output: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
-    """A loss module's values, reduced to one a sample.
+class OwnLoss:
+    """A user's loss module: kept in single precision, out of the checkpoints, and reduced to one value a sample.
 
-    Raises:
-        ValueError: The module reduces over the batch by itself.
+    It is no part of the task's modules: what is given with a task need not fit what was given with another one whose
+    weights are loaded.
+
+    Args:
+        module: Made with ``reduction='none'``.
     """
-    values = loss(output, target)
-    if values.ndim == 0 or len(values) != len(output):
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    @property
+    def name(self) -> str:
+        """The module's class."""
+        return type(self._module).__name__
+
+    def __call__(self, output: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
+        """Values ``(B,)``.
+
+        Raises:
+            ValueError: The module reduces over the batch by itself.
+        """
+        values = self._module.to(output.device)(output, target)
+        if values.ndim == 0 or len(values) != len(output):
+            raise ValueError(f"loss: {self.name} must give one value a sample or element: make it reduction='none'")
+        if known is None or known.shape == values.shape:
+            return sample_means(values, known)
+        if known.all():
+            return sample_means(values)
         raise ValueError(
-            f"loss: {type(loss).__name__} must give one value a sample or element: make it reduction='none'"
+            f'loss: {self.name} gives values {tuple(values.shape)}, so it cannot leave out what is not known, which is '
+            f'said for each of {tuple(known.shape)}'
         )
-    return sample_means(values, known)
 
 
 def dice_losses(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:

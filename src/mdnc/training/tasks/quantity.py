@@ -2,17 +2,20 @@
 
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
+from mdnc.modules._scale import Scale
+from mdnc.modules._tiling import single
 from mdnc.training.pictures import Panel, Style, agreement_panel, maps_panel
+from mdnc.training.tasks.arguments import flag
+from mdnc.training.tasks.arguments import names as name_list
 from mdnc.training.tasks.examples import keep_examples
-from mdnc.training.tasks.loss import QUANTITY_LOSSES, own_loss, sample_means
+from mdnc.training.tasks.loss import QUANTITY_LOSSES, sample_means
+from mdnc.training.tasks.metrics import KnownError, Points
 from mdnc.training.tasks.network import Network
-from mdnc.training.tasks.scale import Scale
-from mdnc.training.tasks.task import Batch, Task
+from mdnc.training.tasks.task import Batch, Task, reset
 
 # Points of a chart: of more a person sees only a cloud.
 _POINTS = 5000
@@ -36,9 +39,9 @@ class QuantityTask(Task):
     def __init__(
         self, network: Network | dict[str, Any] | nn.Module, criterion: Criterion = 'mse', **options: Any
     ) -> None:
-        super().__init__(network, **options)
         if criterion not in QUANTITY_LOSSES:
             raise ValueError(f'{type(self).__name__}: criterion must be one of {[*QUANTITY_LOSSES]}, not {criterion!r}')
+        super().__init__(network, **options)
         self.hparams['criterion'] = criterion
         self._kept: list[Any] = []
 
@@ -51,42 +54,53 @@ class QuantityTask(Task):
     @property
     def target_scale(self) -> Scale:
         """Between the network's units and those of the targets."""
-        return Scale(self.facts.get('target_normalisation'))
+        return self._steps.after
 
     def target(self, batch: Batch) -> Tensor:
         """The targets in the network's shape and the data's own units."""
         target: Tensor = batch['target']
-        return target.float()
+        return single(target)
+
+    def known(self, batch: Batch) -> Tensor | None:
+        known = batch.get('known')
+        return None if known is None else known.view_as(self.target(batch))
 
     def check(self, batch: Batch) -> None:
         if not isinstance(batch.get('target'), Tensor):
             raise ValueError(f'{type(self).__name__}: the data have no targets')
 
     def losses(self, output: Tensor, batch: Batch) -> Tensor:
-        target, known = self.target_scale.standard(self.target(batch)), self._known(batch)
+        target, known = self.target(batch), self.known(batch)
         if output.shape != target.shape:
             raise ValueError(
                 f'{type(self).__name__}: the network gives {tuple(output.shape[1:])} a sample, '
                 f'but the targets are {tuple(target.shape[1:])}'
             )
+        target = self.target_scale.standard(target)
         if self._loss is not None:
-            return own_loss(self._loss, output, target, known)
+            return self._loss(output, target, known)
         return sample_means(QUANTITY_LOSSES[self.hparams['criterion']](output, target, reduction='none'), known)
 
     def compared(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        predicted, target, known = self.predicted(output), self.target(batch), self._known(batch)
+        predicted, target, known = self.predicted(output), self.target(batch), self.known(batch)
         if known is None:
             return predicted.contiguous(), target.contiguous()
         return predicted[known], target[known]
 
-    def predicted(self, output: Tensor) -> Tensor:
-        return self.target_scale.own(output.float())
-
-    def _known(self, batch: Batch) -> Tensor | None:
-        known = batch.get('known')
-        return None if known is None else known.view_as(self.target(batch))
+    def measure(self, metric: Metric, output: Tensor, batch: Batch) -> None:
+        if isinstance(metric, KnownError):
+            metric.update(self.predicted(output), self.target(batch), self.known(batch))
+            return
+        if getattr(metric, 'num_outputs', 1) > 1 and self.known(batch) is not None:
+            raise ValueError(
+                f'{type(self).__name__}: the data say missing=true, so {type(metric).__name__} gets the targets that '
+                'are known in one row, and cannot tell quantities apart: make it without num_outputs, or leave it out; '
+                'rmse_… says the error of each quantity'
+            )
+        super().measure(metric, output, batch)
 
     def on_test_epoch_start(self) -> None:
+        super().on_test_epoch_start()
         self._kept = []
 
 
@@ -96,7 +110,7 @@ class Regression(QuantityTask):
     Args:
         network: See `Task`.
         criterion: See `QuantityTask`.
-        names: Names of the quantities, with their units.
+        names: Names of the quantities, with their units, all different.
         **options: Those of `Task`.
 
     Raises:
@@ -111,14 +125,14 @@ class Regression(QuantityTask):
         **options: Any,
     ) -> None:
         super().__init__(network, criterion, **options)
-        if names is not None and len(names) != self.outputs:
-            raise ValueError(f'Regression: names={names!r} must be {self.outputs} names, one a quantity')
-        self.hparams['names'] = names
+        self.hparams['names'] = None if names is None else name_list('Regression', names, self.outputs, 'quantity')
+        self._points = Points(self.outputs, _POINTS)
+        self._seen = 0
 
     def own_metrics(self) -> dict[str, Metric]:
         metrics = super().own_metrics()
         if self.outputs > 1:  # quantities may have different units
-            metrics['rmse_each'] = MeanSquaredError(squared=False, num_outputs=self.outputs)
+            metrics['rmse_each'] = KnownError(self.outputs)
         return metrics
 
     def names(self) -> list[str]:
@@ -128,21 +142,29 @@ class Regression(QuantityTask):
     def title(self) -> str:
         if self.outputs == 1:
             return super().title()
-        name = self.hparams['network']['name']
-        return f'{name}: predicted and true values, test of {sum(len(values) for values, _ in self._kept)} samples'
+        return f'{self.hparams["network"]["name"]}: predicted and true values, test of {self._seen} samples'
 
     def target(self, batch: Batch) -> Tensor:
         return super().target(batch).view(len(batch['input']), -1)
 
+    def on_test_epoch_start(self) -> None:
+        super().on_test_epoch_start()
+        reset(self._points)
+
     def collect(self, output: Tensor, batch: Batch) -> None:
-        if sum(len(values) for values, _ in self._kept) < _POINTS:
-            self._kept.append((self.predicted(output).cpu().numpy(), self.target(batch).cpu().numpy()))
+        target, known = self.target(batch), self.known(batch)
+        self._points.update(self.predicted(output), target if known is None else target.masked_fill(~known, torch.nan))
+
+    def on_test_epoch_end(self) -> None:
+        super().on_test_epoch_end()
+        nothing = torch.zeros(0, self.outputs, device=self.device)
+        self._points.update(nothing, nothing)  # of a process that saw no sample
+        predicted, truth, self._seen = self._points.compute()
+        self._kept = [(predicted, truth)] if len(truth) else []
+        reset(self._points)
 
     def panels(self) -> list[Panel]:
-        if not self._kept:
-            return []
-        predicted, truth = (np.concatenate(values) for values in zip(*self._kept, strict=True))
-        return [agreement_panel(truth, predicted, self.names())]
+        return [agreement_panel(truth, predicted, self.names(), self._seen) for predicted, truth in self._kept]
 
 
 class DenseRegression(QuantityTask):
@@ -163,14 +185,19 @@ class DenseRegression(QuantityTask):
         target = super().target(batch)
         return target[:, None] if target.ndim == batch['input'].ndim - 1 else target
 
+    @property
+    def style(self) -> Style:
+        """How the maps are drawn."""
+        return Style(channels=self.outputs)
+
     def collect(self, output: Tensor, batch: Batch) -> None:
-        known, target = self._known(batch), self.target(batch)
+        known, target = self.known(batch), self.target(batch)
         if known is not None:
             target = target.masked_fill(~known, torch.nan)
-        keep_examples(self._kept, batch, target[:, 0], self.predicted(output)[:, 0])
+        keep_examples(self._kept, batch, target, self.predicted(output), self.style)
 
     def panels(self) -> list[Panel]:
-        return [maps_panel(self._kept, Style(channels=self.outputs))] if self._kept else []
+        return [maps_panel(self._kept, self.style)] if self._kept else []
 
 
 class Reconstruction(DenseRegression):
@@ -194,14 +221,19 @@ class Reconstruction(DenseRegression):
         residual: bool = False,
         **options: Any,
     ) -> None:
+        self.residual = flag('Reconstruction', 'residual', residual)  # the answer is made in the base and needs it
         super().__init__(network, criterion, **options)
-        self.hparams['residual'] = residual
+        self.hparams['residual'] = self.residual
         self.before = MeanSquaredError(squared=False)
         self._noisy = False
 
-    def forward(self, x: Tensor) -> Tensor:
-        output = super().forward(x)
-        return output + self.target_scale.standard(x) if self.hparams['residual'] else output
+    @property
+    def answer(self) -> dict[str, Any]:
+        return {**super().answer, 'residual': self.residual}
+
+    @property
+    def style(self) -> Style:
+        return Style(alike=True, channels=self.outputs)
 
     def ask(self, source: Any) -> dict[str, Any]:
         # What comes out is of the same kind as what goes in.
@@ -218,20 +250,22 @@ class Reconstruction(DenseRegression):
         self._noisy = 'target' in batch
         super().test_step(batch, batch_idx)
 
+    def on_test_epoch_start(self) -> None:
+        super().on_test_epoch_start()
+        reset(self.before)
+
     def collect(self, output: Tensor, batch: Batch) -> None:
         super().collect(output, batch)
         if self._noisy:
-            self.before.update(batch['input'], self.target(batch))
+            given, target, known = single(batch['input']), self.target(batch), self.known(batch)
+            self.before.update(*((given, target) if known is None else (given[known], target[known])))
 
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
         if self._noisy:
             self.log('test/rmse_of_input', self.before.compute(), sync_dist=True)
-            self.before.reset()
+            reset(self.before)
 
     def title(self) -> str:
         before = self.trainer.callback_metrics.get('test/rmse_of_input')
         return super().title() + (f' (of the noisy input {float(before):.4g})' if before is not None else '')
-
-    def panels(self) -> list[Panel]:
-        return [maps_panel(self._kept, Style(alike=True, channels=self.outputs))] if self._kept else []

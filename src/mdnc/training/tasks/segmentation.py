@@ -7,31 +7,33 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from mdnc.modules._checks import integer
 from mdnc.training.pictures import Example, Panel, Style, maps_panel
-from mdnc.training.tasks.classification import check_classes
+from mdnc.training.tasks.arguments import flag
+from mdnc.training.tasks.classes import ClassTask
 from mdnc.training.tasks.examples import keep_examples
-from mdnc.training.tasks.loss import class_losses, dice_losses, own_loss
+from mdnc.training.tasks.loss import class_losses, dice_losses
 from mdnc.training.tasks.network import Network
-from mdnc.training.tasks.task import Batch, Task
+from mdnc.training.tasks.task import Batch
 
 _CRITERIA = ('cross_entropy', 'dice', 'both')
 
 
-class Segmentation(Task):
+class Segmentation(ClassTask):
     """Says of which class each position is; the network gives ``(B, K, L1, ...)``, the target is a map of classes.
 
     A target ``(1, L1, ...)`` counts as ``(L1, ...)``. The Dice score is that of all voxels together, class by class,
     and its mean over the classes.
 
     Args:
-        network: See `Task`.
+        network: See `Task`; K is at least 2.
         criterion: ``'cross_entropy'``, ``'dice'`` (1 − soft Dice), or ``'both'``, their sum.
-        ignore: Number in targets that stands for "not known": left out of loss and metrics.
+        ignore: Number in targets that stands for "not known": left out of loss, metrics and pictures.
         probabilities: Whether predictions are probabilities ``(K, L1, ...)`` instead of class numbers ``(L1, ...)``.
         **options: Those of `Task`.
 
     Raises:
-        ValueError: ``criterion`` is none of these, or see `Task`.
+        ValueError: ``criterion`` is none of these, ``ignore`` is no integer, or see `Task`.
     """
 
     monitor: ClassVar[tuple[str, str]] = ('val/dice', 'max')
@@ -46,15 +48,21 @@ class Segmentation(Task):
         probabilities: bool = False,
         **options: Any,
     ) -> None:
-        # The metrics are made in the base and need it.
-        self.ignore = ignore
-        super().__init__(network, **options)
         if criterion not in _CRITERIA:
             raise ValueError(f'Segmentation: criterion must be one of {_CRITERIA}, not {criterion!r}')
-        self.hparams.update(criterion=criterion, ignore=ignore, probabilities=probabilities)
+        # The metrics and the answer are made in the base and need them.
+        self.ignore = integer('Segmentation', 'ignore', ignore, minimum=-(2**31))
+        self.probabilities = flag('Segmentation', 'probabilities', probabilities)
+        super().__init__(network, **options)
+        self.hparams.update(criterion=criterion, ignore=self.ignore, probabilities=self.probabilities)
         self._kept: list[Example] = []
 
+    @property
+    def answer(self) -> dict[str, Any]:
+        return {**super().answer, 'output': 'probabilities' if self.probabilities else 'classes'}
+
     def own_metrics(self) -> dict[str, Metric]:
+        self._refuse_one_class()
         return {
             'dice': MulticlassF1Score(self.outputs, average='macro', ignore_index=self.ignore),
             'dice_each': MulticlassF1Score(self.outputs, average='none', ignore_index=self.ignore),
@@ -63,13 +71,16 @@ class Segmentation(Task):
 
     def target(self, batch: Batch) -> Tensor:
         """Class numbers ``(B, L1, ...)``; a single channel is left out."""
-        target: Tensor = batch['target']
-        return target[:, 0] if target.ndim == batch['input'].ndim and target.shape[1] == 1 else target
+        target = _lone(batch)
+        return self.class_numbers(target, self.ignore)
+
+    def known(self, batch: Batch) -> Tensor:
+        return _lone(batch) != self.ignore
 
     def check(self, batch: Batch) -> None:
         shape = (len(batch['input']), *batch['input'].shape[2:])
-        checked = {**batch, 'target': self.target(batch)} if 'target' in batch else batch
-        check_classes('Segmentation', checked, self.outputs, shape, self.ignore)
+        checked = {**batch, 'target': _lone(batch)} if isinstance(batch.get('target'), Tensor) else batch
+        self.check_classes(checked, shape, self.ignore)
 
     def describe(self, batch: Batch) -> list[str]:
         names, target = self.names(), self.target(batch)
@@ -78,25 +89,24 @@ class Segmentation(Task):
         return [f'classes in the batch: {", ".join(present)} of the positions']
 
     def losses(self, output: Tensor, batch: Batch) -> Tensor:
-        target = self.target(batch)
+        target, known = self.target(batch), self.known(batch)
+        if output.ndim < 3 or output.shape[2:] != target.shape[1:]:
+            raise ValueError(
+                f'Segmentation: the network gives {tuple(output.shape[1:])} a sample, but the targets are '
+                f'{tuple(target.shape[1:])}: it must give channels of the size of its input, as a U-Net does'
+            )
         if self._loss is not None:
-            return own_loss(self._loss, output, target, target != self.ignore)
+            return self._loss(output, torch.where(known, target, 0), known)
         criterion = self.hparams['criterion']
         total = output.new_zeros(len(output))
         if criterion != 'dice':
             total = total + class_losses(output, target, None, 0.0, self.ignore)
         if criterion != 'cross_entropy':
-            total = total + dice_losses(output, target, target != self.ignore)
+            total = total + dice_losses(output, target, known)
         return total
 
     def compared(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         return output.argmax(1), self.target(batch)
-
-    def predicted(self, output: Tensor) -> Tensor:
-        if self.hparams['probabilities']:
-            return output.softmax(1)
-        classes = output.argmax(1)
-        return classes.byte() if self.outputs <= 256 else classes  # an eighth of the file
 
     def title(self) -> str:
         figures = self.trainer.callback_metrics
@@ -108,12 +118,18 @@ class Segmentation(Task):
         return super().title() + (f' ({", ".join(each)})' if each else '')
 
     def on_test_epoch_start(self) -> None:
+        super().on_test_epoch_start()
         self._kept = []
 
     def collect(self, output: Tensor, batch: Batch) -> None:
         target = self.target(batch)
         shown = target.float().masked_fill(target == self.ignore, torch.nan)
-        keep_examples(self._kept, batch, shown, output.argmax(1))
+        keep_examples(self._kept, batch, shown, output.argmax(1), Style(classes=self.names()))
 
     def panels(self) -> list[Panel]:
         return [maps_panel(self._kept, Style(classes=self.names()))] if self._kept else []
+
+
+def _lone(batch: Batch) -> Tensor:
+    target: Tensor = batch['target']
+    return target[:, 0] if target.ndim == batch['input'].ndim and target.shape[1] == 1 else target

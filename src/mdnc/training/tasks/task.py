@@ -1,25 +1,35 @@
 """What all tasks share: network, normalisation, optimizer, schedule, and the bookkeeping of losses and metrics."""
 
 import math
-from collections.abc import Callable
+import os
+import warnings
+from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.precision import HalfPrecision
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric, Metric
 
+from mdnc._archive import load_archive
+from mdnc._bundle import BEST, of_training, unwrapped
 from mdnc._plain import plain
+from mdnc.checkpoints.catalogue import revived
+from mdnc.modules._answer import Answer, Steps
 from mdnc.training.checkpoint import check_fits
 from mdnc.training.pictures import Panel, curves_panel, is_share, save_page
-from mdnc.training.tasks.network import Network, build_network, describe_network, output_channels
-from mdnc.training.tasks.scale import Scale
-from mdnc.training.tiling import run_tiled
+from mdnc.training.tasks.arguments import number, own_parts
+from mdnc.training.tasks.loss import OwnLoss
+from mdnc.training.tasks.network import Network, as_network, build_network, describe_network, output_channels
+from mdnc.training.tasks.precision import NetworkHalf
 
 Batch = dict[str, Any]
+Made = TypeVar('Made', bound='Task')
+_LOSS = 'mdnc_loss'  # under which a checkpoint says which loss of his own a user gave
 
 
 def decaying_names(network: nn.Module) -> frozenset[str]:
@@ -27,19 +37,18 @@ def decaying_names(network: nn.Module) -> frozenset[str]:
 
     Norms, slopes of PReLU and biases are vectors; to pull a scale or a slope towards 0 helps nothing.
     """
-    return frozenset(name for name, parameter in network.named_parameters() if parameter.ndim > 1)
+    return frozenset(unwrapped(name) for name, parameter in network.named_parameters() if parameter.ndim > 1)
 
 
 def parameter_groups(network: nn.Module, decaying: frozenset[str], weight_decay: float) -> list[dict[str, Any]]:
     """Parameters in two groups, with and without decay.
 
     FSDP hands out flat pieces of parameters, in which a weight can no longer be told from a vector: hence the names,
-    taken before. It and `torch.compile` put prefixes before them.
+    taken before. It, `torch.compile` and activation checkpointing put marks into them.
     """
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in network.named_parameters():
-        plain = name.replace('_fsdp_wrapped_module.', '').replace('_orig_mod.', '')
-        groups[plain in decaying].append(parameter)
+        groups[unwrapped(name) in decaying].append(parameter)
     return [
         {'params': groups[True], 'weight_decay': weight_decay},
         {'params': groups[False], 'weight_decay': 0.0},
@@ -58,17 +67,19 @@ class Task(L.LightningModule):
 
     Args:
         network: ``{'name': …, 'arguments': {…}}``: a network or preset of `mdnc.modules.resnet`, or the full name of
-            any ``nn.Module``; from Python also the module itself.
-        lr: Highest learning rate.
-        weight_decay: Decay of the weights of convolutions and linear layers; norms, slopes and biases have none.
+            any class of ``nn.Module``; from Python also the module itself.
+        lr: Highest learning rate, above 0.
+        weight_decay: Decay, at least 0, of the weights of convolutions and linear layers; norms, slopes and biases have
+            none.
         warmup: Share of the steps, in [0, 1), in which the learning rate rises.
         schedule: ``'cosine'`` (warm-up, then a half cosine down to 0) or ``'constant'`` (after the warm-up).
         optimizer: Makes another optimizer than AdamW of parameter groups.
-        loss: Another loss than the task's own: a module with ``reduction='none'``.
+        loss: Another loss than the task's own: a module with ``reduction='none'`` and nothing to be trained.
         metrics: Further metrics of torchmetrics by name, beside the task's own.
         data: What a checkpoint says of the data it was trained on; else the data module says it.
 
     Raises:
+        TypeError: An argument is of the wrong kind.
         ValueError: The network cannot be built, or an argument is out of its range.
     """
 
@@ -89,24 +100,25 @@ class Task(L.LightningModule):
         data: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if not (lr > 0 and weight_decay >= 0 and 0 <= warmup < 1 and schedule in ('cosine', 'constant')):
-            raise ValueError(
-                f'{type(self).__name__}: lr must be > 0, weight_decay ≥ 0, warmup in [0, 1) and schedule cosine or '
-                f'constant; got {lr!r}, {weight_decay!r}, {warmup!r}, {schedule!r}'
-            )
-        self.network = network if isinstance(network, nn.Module) else build_network(network)
+        owner = type(self).__name__
+        if schedule not in ('cosine', 'constant'):
+            raise ValueError(f'{owner}: schedule={schedule!r} is unknown; there are the schedule cosine or constant')
         settings = {
-            'network': describe_network(self.network),
-            'lr': lr,
-            'weight_decay': weight_decay,
-            'warmup': warmup,
+            'lr': number(owner, 'lr', lr, '> 0', math.ulp(0.0)),
+            'weight_decay': number(owner, 'weight_decay', weight_decay, '≥ 0', 0.0),
+            'warmup': number(owner, 'warmup', warmup, 'in [0, 1)', 0.0, 1.0),
             'schedule': schedule,
-            'data': None,
         }
-        self.save_hyperparameters(plain(settings, type(self).__name__), logger=False)
-        self._optimizer, self._loss = optimizer, loss
+        metrics = own_parts(owner, optimizer, loss, metrics)
+        given = None if isinstance(network, nn.Module) else as_network(network)
+        self.network = network if isinstance(network, nn.Module) else build_network(network)
+        words = describe_network(self.network, given)
+        self.save_hyperparameters({'network': plain(words, owner), **settings, 'data': None}, logger=False)
+        self._optimizer, self._loss = optimizer, None if loss is None else OwnLoss(loss)
         self._decaying = decaying_names(self.network)
-        self._make_metrics(metrics or {})
+        self._source: object = None
+        self._steps = Steps({'answer': self.answer})
+        self._make_metrics(metrics)
         if data is not None:
             self.learn(data)
 
@@ -123,6 +135,11 @@ class Task(L.LightningModule):
 
     # What a subclass says.
 
+    @property
+    def answer(self) -> dict[str, Any]:
+        """How the network's output becomes what a user gets; see `mdnc.modules._answer.Steps`."""
+        return {'output': 'values', 'residual': False, 'dense': self.dense}
+
     def own_metrics(self) -> dict[str, Metric]:
         """The task's metrics by name; called when ``self.network`` is there."""
         return {}
@@ -135,9 +152,13 @@ class Task(L.LightningModule):
         """What metrics compare: prediction and truth, in the data's own units."""
         raise NotImplementedError
 
-    def predicted(self, output: Tensor) -> Tensor:
-        """What a user gets for an output: probabilities, or values in the data's own units."""
-        raise NotImplementedError
+    def measure(self, metric: Metric, output: Tensor, batch: Batch) -> None:
+        """Count a batch in one of the metrics."""
+        metric.update(*self.compared(output, batch))
+
+    def known(self, batch: Batch) -> Tensor | None:
+        """Which parts of the targets are known, ``(B, …)``; None: all of them."""
+        return None
 
     def check(self, batch: Batch) -> None:
         """Refuse a batch whose targets do not suit the task."""
@@ -177,44 +198,215 @@ class Task(L.LightningModule):
 
     # What the data says.
 
-    def learn(self, data: dict[str, Any]) -> None:
-        """Take over what must be known of the data: ``normalisation``, ``classes``, …, as plain values."""
-        self.hparams['data'] = plain(data, f'{type(self).__name__}.data')
-
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known of the data: from the checkpoint, or else from the data module, which then is asked once."""
-        if self.hparams['data'] is None:
-            source = getattr(self._trainer, 'datamodule', None)
-            self.learn(self.ask(source) if hasattr(source, 'facts') else {})
-        facts: dict[str, Any] = self.hparams['data']
-        return facts
+        """What is known of the data: from the checkpoint, or else from the data module of the run; nothing before."""
+        return self.hparams['data'] or {}
+
+    def learn(self, data: dict[str, Any]) -> None:
+        """Take over what must be known of the data: ``normalisation``, ``classes``, …, as plain values.
+
+        Raises:
+            ValueError: The checkpoint that they are from was trained with another ``residual``.
+        """
+        if not isinstance(data, dict):
+            raise TypeError(f'{type(self).__name__}: data={data!r:.80} must be a dictionary of what a checkpoint holds')
+        theirs, ours = (bool(answer.get('residual')) for answer in (data.get('answer') or self.answer, self.answer))
+        if theirs != ours:
+            raise ValueError(
+                f'{type(self).__name__}: residual={str(ours).lower()}, but the network of the checkpoint was trained '
+                f'with residual={str(theirs).lower()}: its output means something else'
+            )
+        self.hparams['data'] = plain({**data, 'answer': self.answer}, f'{type(self).__name__}.data')
+        self._steps = Steps(self.hparams['data'])
 
     def ask(self, source: Any) -> dict[str, Any]:
-        """The facts of a data module that this task needs."""
-        facts: dict[str, Any] = source.facts
-        return facts
+        """The facts of a data module that this task needs; for some of them it reads the whole training part."""
+        shape = getattr(getattr(source, 'train', None), 'shape', None)
+        return {**source.facts, **({} if shape is None else {'input': [int(length) for length in shape]})}
+
+    def meet(self, source: Any) -> None:
+        """Bring what is known and what a data module says into agreement, once a run and never in a step.
+
+        Training learns the data anew, unless it goes on from a checkpoint, which knows them. Elsewhere the data are
+        compared with those of the training.
+
+        Raises:
+            ValueError: They contradict each other.
+        """
+        if self.hparams['data'] is None or (source is not self._source and self._trains_anew):
+            self.learn(self.joined(self._asked(source)))
+        else:
+            self.compare(source)
+        self._source = source
+
+    @property
+    def _trains_anew(self) -> bool:
+        return self.trainer.state.fn == 'fit'
+
+    def _asked(self, source: Any) -> dict[str, Any]:
+        # Of several processes one reads.
+        said = self.ask(source) if self.trainer.is_global_zero else {}
+        asked: dict[str, Any] = self.trainer.strategy.broadcast(said)
+        return asked
+
+    def joined(self, said: dict[str, Any]) -> dict[str, Any]:
+        """What is known after a data module has said something new."""
+        return said
+
+    def compare(self, source: Any) -> None:
+        """Compare what is known with a data module, and take over from it what may differ: the size of tiles.
+
+        Raises:
+            ValueError: They contradict each other.
+        """
+        if getattr(source, 'normalise', None) is False and self.facts.get('normalisation'):
+            raise ValueError(
+                f'{type(self).__name__}: the data say normalise=false, but the network was trained on normalised '
+                'samples, and normalises: leave normalise out, and give samples in their own units'
+            )
+        patch, overlap = getattr(source, 'patch', None), getattr(source, 'overlap', None)
+        if patch is not None and (patch, overlap) != (self.facts.get('patch'), self.facts.get('overlap')):
+            self.learn({**self.facts, 'patch': patch, 'overlap': overlap})
+
+    # What Lightning calls, but for the steps.
+
+    def setup(self, stage: str) -> None:
+        """Let half precision be that of the network alone.
+
+        Raises:
+            ValueError: AdamW would be used in float16.
+        """
+        strategy = self.trainer.strategy
+        plugin = strategy.precision_plugin
+        if type(plugin) is not HalfPrecision:
+            return
+        if plugin.precision == '16-true' and stage == 'fit' and self._optimizer is None:
+            raise ValueError(
+                "trainer.precision=16-true: AdamW's squares of small gradients are 0 in float16, so nothing is learnt; "
+                'train with --trainer.precision bf16-mixed or bf16-true, or with another optimizer (model.optimizer)'
+            )
+        strategy.precision_plugin = NetworkHalf(plugin.precision)
+
+    def configure_optimizers(self) -> Any:
+        # Of Lightning's hooks before training this is the first that knows whether a checkpoint was loaded.
+        self._meet_data()
+        groups = parameter_groups(self.network, self._decaying, self.hparams['weight_decay'])
+        if self._optimizer is None:
+            optimizer: Optimizer = torch.optim.AdamW(groups, lr=self.hparams['lr'])
+        else:
+            optimizer = self._optimizer(groups)
+        total = self.trainer.estimated_stepping_batches
+        if not math.isfinite(total):
+            raise ValueError('the schedule needs an end: set max_epochs or max_steps of the trainer')
+        warmup, constant = round(self.hparams['warmup'] * total), self.hparams['schedule'] == 'constant'
+
+        def factor(step: int) -> float:
+            return 1.0 if constant and step >= warmup else cosine_factor(step, warmup, int(total))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
+
+    def on_validation_start(self) -> None:
+        if self.trainer.state.fn == 'validate':
+            self._meet_data()
+
+    def on_test_start(self) -> None:
+        self._meet_data()
+
+    def on_predict_start(self) -> None:
+        self._meet_data()
+
+    def _meet_data(self) -> None:
+        source = getattr(self.trainer, 'datamodule', None)
+        # Whether the class has it: to look at the object's would read the data.
+        if hasattr(type(source), 'facts'):
+            self.meet(source)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._loss is not None:
+            checkpoint[_LOSS] = self._loss.name
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        own = {unwrapped(key): key for key in self.state_dict()}
+        state = checkpoint['state_dict'].items()
+        checkpoint['state_dict'] = {own.get(unwrapped(key), key): value for key, value in state}
         check_fits(self, checkpoint)
+        lost = checkpoint.get(_LOSS)
+        if lost is not None and self._loss is None:
+            warnings.warn(
+                f"trained with the loss {lost}, which a checkpoint does not keep: figures called loss are now the "
+                "task's own; give loss= to have the same",
+                stacklevel=2,
+            )
         data = checkpoint.get('hyper_parameters', {}).get('data')
         if data is not None:
             self.learn(data)
+        if self._trainer is not None:
+            self._source = getattr(self._trainer, 'datamodule', None)  # met, whatever comes
+            self._meet_data()
 
-    # What Lightning calls.
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override] # of Lightning's arguments those that make sense for plain values
+        cls: type[Made],
+        checkpoint_path: str | os.PathLike[str],
+        map_location: Any = None,
+        *,
+        allow: Collection[str] = (),
+        **changes: Any,
+    ) -> Made:
+        """Build a task anew from a checkpoint, or the best one of a run's folder. Nothing in the file is run.
+
+        Args:
+            checkpoint_path: The checkpoint, or the folder of a run.
+            map_location: Where the weights go, as in `torch.load`; by default the CPU.
+            allow: Full names of classes of networks, not mdnc's, that may be imported and built because you trust them.
+            **changes: Arguments of the task that shall differ, among them ``network``, a module, and ``loss``.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is damaged, of another task or network, or names a class that is not allowed.
+
+        Example:
+            >>> task = Classification.load_from_checkpoint('runs/digits')  # doctest: +SKIP
+            >>> task.predict(images)  # doctest: +SKIP
+        """
+        path = Path(checkpoint_path)
+        path = path / BEST if path.is_dir() else path
+        checkpoint = load_archive(path, map_location or 'cpu')
+        bundle = None if 'network' in changes else of_training(checkpoint, path)
+        kept = {} if bundle is None else {'network': revived(bundle, path, allow).train()}
+        settings = checkpoint.get('hyper_parameters', {}).items()
+        try:
+            task = cls(**{**{key: value for key, value in settings if key[0] != '_'}, **kept, **changes})
+        except TypeError as error:
+            raise ValueError(f'{path} is no checkpoint of a {cls.__name__}: {error}') from error
+        if bundle is not None:  # a class of others does not keep its arguments
+            task.hparams['network'] = {'name': bundle.name, 'arguments': bundle.arguments}
+        task.on_load_checkpoint(checkpoint)
+        task.load_state_dict(checkpoint['state_dict'])
+        return task.to(next((value.device for value in checkpoint['state_dict'].values()), 'cpu'))
+
+    # The steps.
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the network on inputs in the data's own units; the output is the network's."""
-        output: Tensor = self.network(Scale(self.facts.get('normalisation')).standard(x))
-        return output
+        """The network's output for inputs in the data's own units: logits, or standard units, in single precision.
+
+        In eval mode as `whole` gives it; in training mode the network sees its input as it is.
+        """
+        return self._steps.scores(self.network, x) if self.training else self.whole(x)
 
     def whole(self, x: Tensor) -> Tensor:
-        """`forward`, in overlapping tiles where the network was trained on patches of such samples."""
-        patch = self.facts.get('patch')
-        if not self.dense or patch is None:
-            output: Tensor = self(x)
-            return output
-        return run_tiled(self, x, patch, self.facts['overlap'])
+        """The output in overlapping tiles where the network was trained on patches of such samples."""
+        return self._steps.whole(self.network, x)
+
+    def predicted(self, output: Tensor) -> Tensor:
+        """What a user gets for an output: probabilities, classes, or values in the data's own units."""
+        return self._steps.last(output)
+
+    def predict(self, x: Any) -> Any:
+        """Answer samples as ``mdnc predict`` does; see `mdnc.checkpoints.Answer.predict`."""
+        return Answer(self.network, {**self.facts, 'answer': self.answer}).predict(x)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         output = self(batch['input'])
@@ -237,15 +429,25 @@ class Task(L.LightningModule):
         return self.predicted(self.whole(batch['input']))
 
     def _count(self, stage: str, output: Tensor, losses: Tensor, batch: Batch) -> None:
-        real = _real(batch)
+        real = _real(batch, self.known(batch))
         if not len(real):
             return
-        metrics = getattr(self, f'{stage}_metrics')
-        metrics['loss'].update(losses[real])
-        values = self.compared(output[real], _select(batch, real))
+        metrics, output, losses, batch = (
+            getattr(self, f'{stage}_metrics'),
+            output[real],
+            losses[real],
+            _select(batch, real),
+        )
+        metrics['loss'].update(losses)
         for name, metric in metrics.items():
             if name != 'loss':
-                metric.update(*values)
+                self.measure(metric, output, batch)
+
+    def on_validation_epoch_start(self) -> None:
+        self._restart('val')
+
+    def on_test_epoch_start(self) -> None:
+        self._restart('test')
 
     def on_train_epoch_end(self) -> None:
         self._log('train')
@@ -256,12 +458,17 @@ class Task(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log('test')
 
+    def _restart(self, stage: str) -> None:
+        # An evaluation that was broken off has left its half behind.
+        for metric in getattr(self, f'{stage}_metrics').values():
+            reset(metric)
+
     def _log(self, stage: str) -> None:
         for name, metric in getattr(self, f'{stage}_metrics').items():
             for key, value in self.rows(name, metric.compute()).items():
                 # `compute` has brought the processes together: all log the same, and its mean is the same again.
                 self.log(f'{stage}/{key}', value, prog_bar=name == 'loss', sync_dist=True)
-            metric.reset()
+            reset(metric)
 
     def rows(self, name: str, value: Tensor) -> dict[str, Tensor]:
         """A metric's values by name: one by one where it gives several (``…_each``)."""
@@ -270,39 +477,24 @@ class Task(L.LightningModule):
         return {f'{name.removesuffix("_each")}_{word}': part for word, part in zip(self.names(), value, strict=True)}
 
     def names(self) -> list[str]:
-        """Names of what the network gives: of classes, or of quantities; numbers where there are none."""
-        classes: list[str] | None = self.facts.get('classes')
-        if classes is not None and len(classes) != self.outputs:
-            raise ValueError(
-                f'{type(self).__name__}: the network tells {self.outputs} classes apart, but the data have '
-                f'{len(classes)}: {", ".join(classes[:10])}{"…" if len(classes) > 10 else ""}'
-            )
-        return classes or [str(number) for number in range(self.outputs)]
-
-    def configure_optimizers(self) -> Any:
-        groups = parameter_groups(self.network, self._decaying, self.hparams['weight_decay'])
-        if self._optimizer is None:
-            optimizer: Optimizer = torch.optim.AdamW(groups, lr=self.hparams['lr'])
-        else:
-            optimizer = self._optimizer(groups)
-        total = self.trainer.estimated_stepping_batches
-        if not math.isfinite(total):
-            raise ValueError('the schedule needs an end: set max_epochs or max_steps of the trainer')
-        warmup, constant = round(self.hparams['warmup'] * total), self.hparams['schedule'] == 'constant'
-
-        def factor(step: int) -> float:
-            return 1.0 if constant and step >= warmup else cosine_factor(step, warmup, int(total))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
+        """Names of what the network gives, numbers where there are none."""
+        return [str(number) for number in range(self.outputs)]
 
 
-def _real(batch: Batch) -> Tensor:
-    # Fillers and samples that are skipped have weight 0.
-    if 'weight' not in batch:
-        return torch.arange(len(batch['input']), device=batch['input'].device)
-    real: Tensor = batch['weight'].nonzero()[:, 0]
-    return real
+def reset(metric: Metric) -> None:
+    """Begin anew, with tensors that can be counted on outside Lightning's inference mode too."""
+    with torch.inference_mode(False):
+        metric.reset()
+
+
+def _real(batch: Batch, known: Tensor | None = None) -> Tensor:
+    # Fillers and samples that are skipped have weight 0; one of which nothing is known has no loss.
+    given = batch['input']
+    real = batch['weight'] > 0 if 'weight' in batch else torch.ones(len(given), dtype=torch.bool, device=given.device)
+    if known is not None:
+        real = real & known.flatten(1).any(1)
+    numbers: Tensor = real.nonzero()[:, 0]
+    return numbers
 
 
 def _select(batch: Batch, real: Tensor) -> Batch:

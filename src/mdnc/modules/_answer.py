@@ -1,0 +1,151 @@
+"""What a trained network says: from inputs in the data's own units to probabilities, class numbers or quantities.
+
+The one record of it is what a checkpoint keeps of the data, a dictionary of plain values; tasks, `mdnc predict`, loaded
+networks and exported files all go these steps.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mdnc.modules._scale import Scale
+from mdnc.modules._tiling import run_tiled, single
+
+OUTPUTS = ('values', 'probabilities', 'classes', 'scores')
+_WAY_OUT = "say it by data={'answer': {'output': 'values' | 'probabilities' | 'classes'}, …}"
+_BYTE = 256  # classes whose numbers a byte holds
+
+
+class Steps:
+    """The steps around a network, read off what is known of its data.
+
+    Args:
+        data: ``answer`` says the last step, ``{'output': …, 'residual': …, 'dense': …}``: whether the output is given
+            as ``'values'`` in the targets' units, ``'probabilities'``, the most probable ``'classes'`` or, for who goes
+            on from there, ``'scores'`` (logits, standard units); whether the network says what to add to its input;
+            whether it answers at each position. ``normalisation`` and ``target_normalisation`` are the scales, and
+            where ``patch`` says on which windows a dense network was trained, it answers in tiles of this size that
+            have ``overlap`` in common.
+
+    Raises:
+        ValueError: ``answer`` is none of these.
+    """
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        answer = data.get('answer') or {'output': 'scores'}
+        if not isinstance(answer, Mapping) or answer.get('output') not in OUTPUTS:
+            raise ValueError(f'answer={answer!r:.80} must say its output, one of {OUTPUTS}')
+        self.output: str = answer['output']
+        self.residual = bool(answer.get('residual', False))
+        self.before = Scale(data.get('normalisation'), 'the input')
+        self.after = Scale(data.get('target_normalisation'), 'the output')
+        self.patch = data.get('patch') if answer.get('dense', False) else None
+        self.overlap = data.get('overlap', 0.25)
+
+    def scores(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """What the network gives for inputs in the data's own units: logits, or values in standard units."""
+        y = single(network(_suited(network, self.before.standard(x))))
+        return y + self._added(x, y) if self.residual else y
+
+    def whole(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """`scores`, in overlapping tiles where the network was trained on patches of such samples."""
+        if self.patch is None:
+            return self.scores(network, x)
+        return run_tiled(lambda part: self.scores(network, part), x, self.patch, self.overlap)
+
+    def last(self, scores: Tensor) -> Tensor:
+        """From scores to what a user gets."""
+        if self.output == 'probabilities':
+            return scores.softmax(1)
+        if self.output == 'classes':
+            classes = scores.argmax(1)
+            return classes.byte() if scores.shape[1] <= _BYTE else classes  # an eighth of the file
+        return self.after.own(scores) if self.output == 'values' else scores
+
+    def _added(self, x: Tensor, y: Tensor) -> Tensor:
+        added = self.after.standard(x)
+        if added.shape != y.shape:
+            raise ValueError(
+                f'residual: the network gives {tuple(y.shape[1:])} a sample and must give the shape of its input, '
+                f'{tuple(x.shape[1:])}, to be added to it'
+            )
+        return added
+
+
+def _suited(network: object, x: Tensor) -> Tensor:
+    # A network that was moved to half precision as a whole; autocast looks after itself.
+    weight = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    if weight is None or not weight.is_floating_point() or torch.is_autocast_enabled(x.device.type):
+        return x
+    return x.to(weight.dtype)
+
+
+class Answer(nn.Module):
+    """A trained network that answers as ``mdnc predict`` does: in the data's own units, in tiles if it was trained so.
+
+    Args:
+        network: A network.
+        data: What is known of the data that it was trained on, as a checkpoint keeps it; by default what the network
+            was loaded with.
+
+    Raises:
+        ValueError: It is not known how the network's output is meant.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.EncoderNet1d(8, [1, 1], out_length=2)
+        >>> data = {'normalisation': {'mean': [20.0], 'std': [3.0]}, 'answer': {'output': 'probabilities'}}
+        >>> answer = mdnc.checkpoints.Answer(net, data)
+        >>> answer.predict(20 + 3 * torch.randn(5, 1, 32)).sum(1)
+        tensor([1., 1., 1., 1., 1.])
+    """
+
+    def __init__(self, network: nn.Module, data: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        if data is None:
+            data = getattr(getattr(network, 'origin', None), 'data', None)
+        if not data or not data.get('answer'):
+            known = 'nothing' if not data else f'only {", ".join(data)}'
+            raise ValueError(
+                f'{type(network).__name__}: {known} is known of the data that it was trained on, so what it gives '
+                f'cannot be told in their terms; {_WAY_OUT}'
+            )
+        self.network = network
+        self.data = dict(data)
+        self.steps = Steps(self.data)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Answer inputs ``(B, C, L1, ...)`` in the data's own units."""
+        return self.steps.last(self.steps.whole(self.network, x))
+
+    def predict(self, x: Any) -> Any:
+        """Answer without gradients and in eval mode, whatever mode the network is in.
+
+        Args:
+            x: Samples ``(B, C, L1, ...)`` in the data's own units, a tensor or an array.
+
+        Returns:
+            A tensor on the device of ``x``, or an array where ``x`` is no tensor.
+
+        Raises:
+            ValueError: The samples have another number of channels than those of the training, or see the network.
+        """
+        given = torch.as_tensor(x)
+        weight = next(self.network.parameters(), None)
+        with torch.no_grad(), _evaluating(self.network):
+            y: Tensor = self(given if weight is None else given.to(weight.device)).to(given.device)
+        return y if isinstance(x, Tensor) else y.numpy()
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

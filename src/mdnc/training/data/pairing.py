@@ -1,0 +1,185 @@
+"""Inputs and targets in one order: by what their files are called, or by the files that a table names."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from mdnc.training.data.files import File, plain_name
+from mdnc.training.data.folder import Folder
+from mdnc.training.data.reader import DataError, Joined, Reader
+from mdnc.training.data.table import FILE_COLUMN, Table
+
+Named = TypeVar('Named', bound=Hashable)
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ', '.join(listed[:3]) + (f', … ({len(listed)})' if len(listed) > 3 else '')
+
+
+def _files(reader: Reader) -> Sequence[File]:
+    return reader.files if isinstance(reader, Folder | Joined) else ()
+
+
+def refuse_repeated(reader: Reader) -> None:
+    """Refuse files that were named twice: a sample would train and test.
+
+    Raises:
+        DataError: A file stands twice in a list or is met by two patterns of it.
+    """
+    counts = Counter((os.path.abspath(file.path), file.member) for file in _files(reader))
+    twice = [path for (path, _), number in counts.items() if number > 1]
+    if twice:
+        raise DataError(f'inputs: files are named twice: {_some(twice)}')
+
+
+def _places(first: Sequence[Named], second: Sequence[Named]) -> list[int] | None:
+    """Where each of the first stands in the second; None where they are not the same."""
+    places = {name: place for place, name in enumerate(second)}
+    if len(places) < len(second) or len(first) != len(second) or set(first) != set(places):
+        return None
+    return [places[name] for name in first]
+
+
+def _partly_alike(inputs: Sequence[File], targets: Sequence[File], places: Sequence[int]) -> bool:
+    same = [file.stem == targets[place].stem for file, place in zip(inputs, places, strict=True)]
+    return any(same) and not all(same)
+
+
+def _matched(inputs: Sequence[File], targets: Sequence[File]) -> list[int]:
+    keys: Sequence[Callable[[File], Hashable]] = (lambda file: file.stem, lambda file: file.key)
+    for key in keys:
+        places = _places([key(file) for file in inputs], [key(file) for file in targets])
+        if places is not None and not _partly_alike(inputs, targets, places):
+            return places
+    raise DataError(_mismatch(inputs, targets))
+
+
+def _mismatch(inputs: Sequence[File], targets: Sequence[File]) -> str:
+    sides = []
+    for files, others, lack in ((inputs, targets, 'target'), (targets, inputs, 'input')):
+        known = {file.stem for file in others}
+        lone = [file.path for file in files if file.stem not in known]
+        stems = Counter(file.stem for file in files)
+        twice = [file.path for file in files if stems[file.stem] > 1]
+        sides += [f'without {lack}: {_some(lone)}'] if lone else []
+        sides += [f'of one name: {_some(twice)}'] if twice else []
+    return f'inputs and targets are paired by the names of their files; {"; ".join(sides)}'
+
+
+def _compare_lengths(source: Joined, wanted: Joined) -> None:
+    for own, other, file in zip(source.readers, wanted.readers, source.files, strict=True):
+        if len(own) != len(other):
+            raise DataError(
+                f'{file.label} holds {len(own)} inputs, but {other.file(0) if len(other) else "its file"} '
+                f'holds {len(other)} targets for them'
+            )
+
+
+class _Names:
+    """The input files by what a row of a table may call them: the end of their path, with or without suffix."""
+
+    def __init__(self, files: Sequence[File]) -> None:
+        self._files = files
+        self._by_base: dict[str, list[int]] = defaultdict(list)
+        for place, file in enumerate(files):
+            for base in {self._parts(file.name)[-1], self._parts(file.stem)[-1]}:
+                self._by_base[base].append(place)
+
+    @staticmethod
+    def _parts(name: str) -> list[str]:
+        # Windows writes backslashes, cameras write .JPG.
+        path = Path(os.path.normpath(plain_name(name).replace('\\', '/')))
+        return [*path.parts[:-1], path.stem + path.suffix.lower()] if path.parts else ['']
+
+    def find(self, row: str) -> list[int]:
+        """The files that a row may mean; those that are called so from where they were named come before others."""
+        parts = self._parts(row)
+        near = self._by_base.get(parts[-1], [])
+        exact = [p for p in near if parts in (self._parts(self._files[p].name), self._parts(self._files[p].stem))]
+        return exact or [place for place in near if self._ends(self._files[place], parts)]
+
+    def _ends(self, file: File, parts: list[str]) -> bool:
+        *folders, _ = self._parts(os.path.abspath(file.path))
+        count = len(parts) - 1
+        return count == 0 or folders[-count:] == parts[:-1]
+
+
+def _by_rows(folder: Folder, tables: Sequence[Table]) -> Folder:
+    names = _Names(folder.files)
+    rows = [(table, line, cell) for table in tables for line, cell in enumerate(table.files or ())]
+    found = [(f'{table.name(line)} ({cell})', names.find(cell)) for table, line, cell in rows]
+    several = next(((row, places) for row, places in found if len(places) > 1), None)
+    if several is not None:
+        listed = _some(folder.files[place].name for place in several[1])
+        raise DataError(f'{several[0]} may be any of {listed}; write the path from {_root(folder)} on')
+    taken = Counter(place for _, places in found for place in places)
+    absent = [row for row, places in found if not places]
+    spare = [file.name for place, file in enumerate(folder.files) if place not in taken]
+    sides = (('rows without a file', absent), ('files without a row', spare))
+    lone = [f'{len(listed)} {what}: {_some(listed)}' for what, listed in sides if listed]
+    if lone:
+        raise DataError(f'{tables[0].file(0)} and {_root(folder)} do not fit; {"; ".join(lone)}')
+    twice = [row for row, places in found if taken[places[0]] > 1]
+    if twice:
+        raise DataError(f'several rows name one file: {_some(twice)}')
+    return folder.rearranged([places[0] for _, places in found])
+
+
+def _same_rows(source: Table, wanted: Table) -> Table:
+    first, second = ([plain_name(cell) for cell in table.files or ()] for table in (source, wanted))
+    places = _places(first, second)
+    if places is None:
+        lone = sorted({*first} ^ {*second})
+        raise DataError(
+            f'{source.path} and {wanted.path} must name the same files, each once, in their column {FILE_COLUMN!r}'
+            + (f'; only one of them names {_some(lone)}' if lone else '')
+        )
+    return wanted.rearranged(places)
+
+
+def _root(folder: Folder) -> str:
+    file = folder.files[0]
+    return file.path.removesuffix(file.name.replace('/', os.sep)).rstrip(os.sep) or os.curdir
+
+
+def _refuse_other_column(folder: Folder, table: Table) -> None:
+    # Rows in another order than the files would else be taken for theirs.
+    names = _Names(folder.files)
+    for column in filter(None, table.header):
+        found = [names.find(cell) for cell in table.cells(column)]
+        places = [each[0] for each in found if len(each) == 1]
+        if sorted(places) == list(range(len(folder))) != places:
+            raise DataError(
+                f'{table.path}: column {column!r} names the files of the inputs, in another order than theirs; call it '
+                f'{FILE_COLUMN!r}, so that rows find their files'
+            )
+
+
+def in_one_order(source: Reader, wanted: Reader) -> tuple[Reader, Reader]:
+    """Inputs and targets so that those that belong together have one number.
+
+    Raises:
+        DataError: A file has no counterpart, or several.
+    """
+    tables = [part for part in (wanted.readers if isinstance(wanted, Joined) else (wanted,)) if isinstance(part, Table)]
+    naming = [table for table in tables if table.files is not None]
+    if naming and isinstance(source, Table) and isinstance(wanted, Table) and source.files is not None:
+        return source, _same_rows(source, wanted)
+    if naming:
+        if not isinstance(source, Folder) or len(naming) < len(tables):
+            raise DataError(
+                f'{naming[0].file(0)} names files, so the inputs must be a folder or a pattern of such files, one '
+                'sample a file, and all tables must name files'
+            )
+        return _by_rows(source, tables), wanted
+    if tables and isinstance(source, Folder):
+        _refuse_other_column(source, tables[0])
+    if isinstance(source, Folder) and isinstance(wanted, Folder):
+        return source, wanted.rearranged(_matched(source.files, wanted.files))
+    if isinstance(source, Joined) and isinstance(wanted, Joined):
+        wanted = wanted.rearranged(_matched(source.files, wanted.files))
+        _compare_lengths(source, wanted)
+    return source, wanted

@@ -1,0 +1,98 @@
+"""What a task's numbers may be; each comes back as a plain value, which a checkpoint can keep."""
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+from torch import nn
+from torchmetrics import Metric
+
+
+def number(owner: str, name: str, value: object, legal: str, low: float, high: float = math.inf) -> float:
+    """A finite number in [``low``, ``high``) as a float; ``legal`` says so in the error.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is out of range.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f'{owner}: {name} must be {legal}, a number, not {value!r:.80}')
+    if not low <= float(value) < high:
+        raise ValueError(f'{owner}: {name} must be {legal}, not {value!r}')
+    return float(value)
+
+
+def flag(owner: str, name: str, value: object) -> bool:
+    """True or False, NumPy's too.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if type(value).__name__ not in ('bool', 'bool_'):
+        raise TypeError(f'{owner}: {name}={value!r:.80} must be true or false')
+    return bool(value)
+
+
+def weights(owner: str, name: str, value: object, count: int) -> list[float]:
+    """``count`` numbers, none below 0 and not all of them 0.
+
+    Raises:
+        TypeError: They are no list of numbers.
+        ValueError: They are not as many, or out of range.
+    """
+    listed = _listed(owner, name, value, f'a list of {count} numbers, one a class')
+    found = [number(owner, f'{name}[{place}]', each, '≥ 0', 0.0) for place, each in enumerate(listed)]
+    if len(found) != count or not any(found):
+        raise ValueError(f'{owner}: {name}={found} must be {count} numbers, one a class, not all of them 0')
+    return found
+
+
+def names(owner: str, value: object, count: int, each: str) -> list[str]:
+    """The argument ``names``, ``count`` different texts.
+
+    Raises:
+        TypeError: They are no list of texts.
+        ValueError: They are not as many, or two are the same.
+    """
+    legal = f'{count} names, one a {each}, all different'
+    listed = _listed(owner, 'names', value, legal)
+    if not all(isinstance(word, str) for word in listed):
+        raise TypeError(f'{owner}: names={listed!r:.200} must be {legal}')
+    if len(listed) != count or len(set(listed)) < count:
+        raise ValueError(f'{owner}: names={listed!r:.200} must be {legal}')
+    return [str(word) for word in listed]
+
+
+def own_parts(owner: str, optimizer: object, loss: object, metrics: object) -> dict[str, Metric]:
+    """Check what a user gives of his own; returns the metrics.
+
+    Raises:
+        TypeError: ``optimizer`` cannot be called, ``loss`` is no module, or ``metrics`` no dictionary of metrics.
+        ValueError: ``loss`` has parameters, which nothing would train, or a metric has a name that is taken.
+    """
+    if optimizer is not None and not callable(optimizer):
+        raise TypeError(f'{owner}: optimizer={optimizer!r:.80} must make an optimizer of parameter groups')
+    if loss is not None and not isinstance(loss, nn.Module):
+        raise TypeError(
+            f"{owner}: loss={loss!r:.80} must be a module made with reduction='none', not its name or class"
+        )
+    if loss is not None and any(weight.requires_grad for weight in loss.parameters()):
+        raise ValueError(
+            f'{owner}: loss={type(loss).__name__} has parameters, and only those of the network are trained'
+        )
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, Mapping) or not all(isinstance(metric, Metric) for metric in metrics.values()):
+        raise TypeError(f'{owner}: metrics={metrics!r:.80} must be a dictionary of metrics of torchmetrics by name')
+    for name in metrics:
+        if not isinstance(name, str) or not name or set(name) & set('./') or name == 'loss':
+            raise ValueError(f"{owner}: no metric can be called {name!r}: a name holds no '.' or '/', and is not loss")
+    return dict(metrics)
+
+
+def _listed(owner: str, name: str, value: object, legal: str) -> list[Any]:
+    value = value.tolist() if hasattr(value, 'tolist') else value
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f'{owner}: {name}={value!r:.80} must be {legal}')
+    return list(value)

@@ -1,0 +1,70 @@
+"""Metrics that know what is not known, quantity by quantity."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+
+class KnownError(Metric):
+    """Root mean square error of each quantity, over the targets that are known; NaN where none is.
+
+    Args:
+        quantities: How many there are.
+    """
+
+    full_state_update = False
+    squares: Tensor
+    counts: Tensor
+
+    def __init__(self, quantities: int) -> None:
+        super().__init__()
+        self.add_state('squares', torch.zeros(quantities), dist_reduce_fx='sum')
+        self.add_state('counts', torch.zeros(quantities), dist_reduce_fx='sum')
+
+    def update(self, predicted: Tensor, target: Tensor, known: Tensor | None = None) -> None:
+        """Count a batch ``(B, K)``."""
+        known = torch.ones_like(target, dtype=torch.bool) if known is None else known
+        self.squares = self.squares + torch.where(known, (predicted - target) ** 2, 0).sum(0)
+        self.counts = self.counts + known.sum(0)
+
+    def compute(self) -> Tensor:
+        """``(K,)``."""
+        return (self.squares / self.counts).sqrt()
+
+
+class Points(Metric):
+    """The first predictions and truths, of all processes, for a chart; truths that are not known are NaN.
+
+    Args:
+        quantities: How many there are.
+        most: Up to how many samples each process keeps.
+    """
+
+    full_state_update = False
+    predicted: list[Tensor]
+    truth: list[Tensor]
+    seen: Tensor
+
+    def __init__(self, quantities: int, most: int) -> None:
+        super().__init__()
+        self._quantities, self._most = quantities, most
+        self.add_state('predicted', [], dist_reduce_fx='cat')
+        self.add_state('truth', [], dist_reduce_fx='cat')
+        self.add_state('seen', torch.zeros((), dtype=torch.int64), dist_reduce_fx='sum')
+
+    def update(self, predicted: Tensor, truth: Tensor) -> None:
+        """Keep a batch ``(B, K)``, which may be empty: then a process with no samples can be merged."""
+        room = self._most - sum(map(len, self.truth))
+        self.predicted.append(predicted[: max(room, 0)])
+        self.truth.append(truth[: max(room, 0)])
+        self.seen = self.seen + len(truth)
+
+    def compute(self) -> tuple[Any, Any, int]:
+        """Predictions and truths, arrays ``(N, K)``, and how many there were."""
+        empty = torch.zeros(0, self._quantities)
+        parts = (dim_zero_cat(part) if len(part) else empty for part in (self.predicted, self.truth))
+        predicted, truth = (part.cpu().numpy() for part in parts)
+        return predicted, truth, int(self.seen)

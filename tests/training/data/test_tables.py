@@ -1,0 +1,196 @@
+"""Tables as people have them: delimiters, encodings, gaps; what a column holds is told by all its cells."""
+
+import numpy as np
+import pytest
+from tests.training.data.folders import opened, text
+
+from mdnc.training import ArrayData, Regression
+from mdnc.training.data import DataError
+from mdnc.training.data.location import open_pair, open_reader
+from mdnc.training.data.table import Table
+
+X = np.arange(4.0)[:, None, None] * np.ones((1, 1, 8))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize('mark', [',', ';', '\t'])
+@pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_tables_of_any_program_are_the_same(mark, end, encoding):
+    rows = ['name,"size, in cm",kind', 'ä,1.5,"a, b"', 'ö,2,c', '', ',,']
+    text('t.csv', *(row.replace(',', mark).replace(f'{mark} ', ', ') for row in rows), end=end, encoding=encoding)
+    assert Table('t.csv', 'size, in cm').values.tolist() == [1.5, 2]
+    assert Table('t.csv', 'kind').values.tolist() == ['a, b', 'c']
+    assert Table('t.csv', ' name ').values.tolist() == ['ä', 'ö']
+
+
+def test_a_table_may_be_called_tsv():
+    text('t.TSV', 'a\tb', '1\t2', '3\t4')
+    assert open_reader('t.TSV').read(1).tolist() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ('cells', 'values'),
+    [
+        (['1', '2', '-3', '+4'], np.array([1, 2, -3, 4])),
+        (['1', '2', '3', '4.0'], np.array([1.0, 2, 3, 4])),
+        (['1e3', '2', '3', '4'], np.array([1000.0, 2, 3, 4])),
+        (['99999999999999999999', '2', '3', '4'], np.array([1e20, 2, 3, 4])),
+        (['1.5', '""', '3', '4'], np.array([1.5, np.nan, 3, 4])),
+        (['1', 'NaN', 'N/A', 'null'], np.array([1.0, np.nan, np.nan, np.nan])),
+        (['1', '', '3', '4'], np.array([1.0, np.nan, 3, 4])),
+        (['1,5', '2', '-,5', '4'], np.array([1.5, 2, -0.5, 4])),
+        (['0', '1', 'A', 'B'], np.array(['0', '1', 'A', 'B'])),
+        ([' a', 'a ', '""', 'None'], np.array(['a', 'a', '', 'None'])),
+        (['True', 'False', 'True', 'True'], np.array(['True', 'False', 'True', 'True'])),
+    ],
+    ids=str,
+)
+def test_a_column_is_what_all_its_cells_are(cells, values):
+    text('t.csv', 'y', *cells)
+    found = Table('t.csv').values
+    assert found.dtype.kind == values.dtype.kind
+    np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize(
+    ('lines', 'message'),
+    [
+        (
+            ['y', '1.5', '12 °C', '3'],
+            r"t\.csv, line 3: column 'y' holds '12 °C', where other rows hold numbers such",
+        ),
+        (['y', '999', '"1,234"'], r"line 3: column 'y' holds '1,234', where other rows hold numbers such as 999"),
+        (['y', '1_000', '2'], r"line 2: column 'y' holds '1_000'"),
+        (['y,z', '1,', '2,'], r"t\.csv: all cells of column 'z' are empty"),
+        (['y,z', '1,2', '3'], r"t\.csv, line 3: it has 1 cells, the header has 2: \['y', 'z'\]"),
+        (['y,z', '1,2,3', '3,4,5'], r'line 2: it has 3 cells, the header has 2'),
+        (['y,y', '1,2'], r"2 columns are called 'y'"),
+        (['y'], r"has no rows below its header \['y'\]"),
+        ([''], r't\.csv is empty'),
+        (['1.5,2', '3,4'], r"has no header line: its first line is \['1\.5', '2'\]"),
+        (['y,z', 'a,1', 'b,2'], r"column 'y' holds words; choose columns of numbers, or it alone"),
+        (['file', 'a', 'b'], r'no column is left; its columns are'),
+        (['y', '"a'], r't\.csv cannot be read: unexpected end of data'),
+    ],
+    ids=str,
+)
+def test_what_is_no_table_is_named_by_its_line(lines, message):
+    text('t.csv', *lines)
+    with pytest.raises(DataError, match=message):
+        open_reader('t.csv')
+
+
+@pytest.mark.parametrize('raw', [b'\xff\xfe\x00\x01\x00', b'\xe9,b\n1,2', bytes(range(128)), b'PK\x03\x04\x00\x00'])
+def test_what_is_no_text_is_named(raw, tmp_path):
+    (tmp_path / 't.csv').write_bytes(raw)
+    with pytest.raises(DataError, match=r't\.csv is no text'):
+        open_reader('t.csv')
+
+
+def test_columns_without_a_name_are_row_numbers():
+    text('t.csv', ',y', '0,5', '1,6')
+    assert open_reader('t.csv').read(1) == 6
+
+
+def test_lines_between_rows_keep_their_numbers():
+    text('t.csv', 'a,y', '"x', 'z",1', '', 'w,2')
+    reader = open_reader('t.csv::y')
+    assert [reader.name(row) for row in range(2)] == ['t.csv, line 3', 't.csv, line 5']
+
+
+def test_one_kind_over_several_tables():
+    text('a.csv', 'y', '1.5', '2')
+    text('b.csv', 'y', '3', '4')
+    for where in (['a.csv', 'b.csv'], '[ab].csv::y'):
+        assert [item['target'].dtype.kind for item in (opened(X, where).train.item(n, None) for n in range(4))] == [
+            'f'
+        ] * 4
+    text('b.csv', 'y', 'c', 'd')
+    with pytest.raises(DataError, match=r'b\.csv holds words where a\.csv holds numbers'):
+        open_reader(['a.csv', 'b.csv'])
+
+
+# Gaps.
+
+
+def test_an_empty_cell_is_refused_by_its_row_or_left_out():
+    text('y.csv', 'id,celsius', '0,-10', '1,', '2,-9.5', '3,0')
+    with pytest.raises(DataError, match=r'y\.csv, line 3: a cell of celsius is empty \(missing: true'):
+        opened(X, 'y.csv::celsius')
+    data = opened(X, 'y.csv::celsius', missing=True)
+    items = [data.train.item(number, None) for number in range(4)]
+    assert [bool(item['known']) for item in items] == [True, False, True, True]
+    np.testing.assert_allclose(data.target_normalisation['mean'], np.mean([-10, -9.5, 0]))
+    assert data.classes is None
+
+
+def test_a_sample_without_a_class_is_refused_or_left_out():
+    text('y.csv', 'id,kind', '0,b', '1,', '2,a', '3,b')
+    for targets in ('y.csv::kind', np.array(['b', '', 'a', 'b']), np.array(['b', None, 'a', 'b'], object)):
+        with pytest.raises(DataError, match=r'(line 3: a cell of kind|array\[1\]: the name of the class) is empty'):
+            opened(X, targets)
+        for options in ({'missing': True}, {'nonfinite': 'skip'}):
+            data = opened(X, targets, **options)
+            assert data.classes == ['a', 'b']
+            assert [data.train.name(number) for number in range(len(data.train))] == [
+                'array[0]',
+                'array[2]',
+                'array[3]',
+            ]
+
+
+def test_gaps_in_inputs_are_refused():
+    text('x.csv', 'a,b', '1,2', '3,', '5,6')
+    with pytest.raises(DataError, match=r'x\.csv, line 3: a cell of a, b is empty \(nonfinite: skip'):
+        opened('x.csv', order=1)
+
+
+@pytest.mark.parametrize('normalise', [True, False])
+def test_names_are_no_quantities(normalise):
+    text('y.csv', 'y', 'low', 'high', 'low', 'high')
+    data = opened(X, 'y.csv', normalise=normalise)
+    task = Regression({'name': 'EncoderNet1d', 'arguments': {'channel': 4, 'layers': [1, 1], 'out_length': 1}})
+    with pytest.raises(DataError, match=r'the targets are names of classes \(high, low, …\), not quantities'):
+        task.ask(data)
+
+
+# One table of inputs and targets.
+
+TABLE = ['file,a,b,kind', 'p,1,2,x', 'q,3,4,y', 'r,5,6,x']
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'targets'),
+    [
+        ('t.csv', 't.csv::kind'),
+        ('t.csv::a,b', 't.csv'),
+        ('./t.csv', 't.csv::kind'),
+        (['t.csv'], ['t.csv::kind']),
+        ('t.*', 't.*::kind'),
+    ],
+)
+def test_the_target_is_no_input(inputs, targets):
+    text('t.csv', *TABLE)
+    data = opened(inputs, targets, order=1)
+    assert [data.train.item(number, None)['input'].tolist() for number in range(3)] == [[[1, 2]], [[3, 4]], [[5, 6]]]
+    assert [int(data.train.item(number, None)['target']) for number in range(3)] == [0, 1, 0]
+
+
+def test_a_table_of_both_needs_a_name():
+    text('t.csv', *TABLE)
+    with pytest.raises(DataError, match=r't\.csv holds inputs and targets: name the columns of one of them'):
+        open_pair('t.csv', 't.csv')
+
+
+@pytest.mark.parametrize(('inputs', 'targets'), [('t.csv', 't.csv::kind'), ('t.csv::b,a', 't.csv::kind')])
+def test_new_rows_are_read_as_those_of_the_training(inputs, targets):
+    text('t.csv', *TABLE)
+    text('new.csv', 'kind,b,a', 'x,8,7', 'y,10,9')
+    data = ArrayData(inputs, targets, order=1, predict='new.csv')
+    data.setup('predict')
+    assert data.predict.item(0, None)['input'].tolist() == [[8, 7]]

@@ -2,8 +2,23 @@
 
 from mdnc.modules import resnet
 from mdnc.modules._plan import Plan
+from mdnc.modules.finetuning import decaying_names, freeze, param_groups, unfreeze
+from mdnc.modules.growth import adapt_inputs, deepen, lift
 from mdnc.modules.resnet.block import Block
 from mdnc.modules.resnet.features import FeatureInfo
 from mdnc.modules.resnet.network import Network
 
-__all__ = ['Block', 'FeatureInfo', 'Network', 'Plan', 'resnet']
+__all__ = [
+    'Block',
+    'FeatureInfo',
+    'Network',
+    'Plan',
+    'adapt_inputs',
+    'decaying_names',
+    'deepen',
+    'freeze',
+    'lift',
+    'param_groups',
+    'resnet',
+    'unfreeze',
+]

@@ -356,6 +356,15 @@ def block(
     return Block(kind, in_planes, out_planes, units, _shortcut(in_planes, out_planes, style, resize), resize, se)
 
 
+def learns_from_shortcut(block: Block) -> bool:
+    """Whether a block whose last weights are 0 gets gradients for them, see `Block.begin_as_shortcut`.
+
+    A ReLU hands none back at 0, and an instance norm before it has nothing by which to leave 0.
+    """
+    *_, before, last = (None, *block.units[-1].layers)
+    return not (isinstance(last, Act) and last.kind == 'relu' and isinstance(before, Norm) and before.kind == 'inst')
+
+
 def refuse_misfits(owner: str, blocks: Iterable[Block | Unit], style: Style) -> None:
     """Refuse numbers of groups that don't divide the channels that they meet.
 

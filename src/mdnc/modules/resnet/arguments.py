@@ -93,6 +93,12 @@ class Arguments:
         _plan.refuse_misfits(self.owner, (each for stage in plan.stages for each in stage.blocks), style)
         if 'group' not in (options['normalizer'], options.get('tail_normalizer')):
             self.refuse('norm_groups', "without a norm 'group'")
+        blocks = (each for stage in plan.stages for each in stage.blocks if isinstance(each, _plan.Block))
+        if options['zero_init'] and not all(map(_plan.learns_from_shortcut, blocks)):
+            raise ValueError(
+                f"{self.owner}: zero_init=True needs a norm with weights, not normalizer='inst', or another activator "
+                "than 'relu', which hands no gradient back at 0."
+            )
         if options['small'] == 'keep' and options['upsampling'] == 'transposed' and plan.in_size is None:
             raise ValueError(f"{self.owner}: small='keep' needs an upsampling by interpolation, not 'transposed'.")
         return plan

@@ -109,13 +109,16 @@ class Block(nn.Module):
     def begin_as_shortcut(self) -> None:
         """Set the last weights of the branch to zero, so that the block gives what its shortcut gives.
 
-        In ``'old'`` order these are the weights of the last norm, where it has any, else of the last convolution.
+        In ``'old'`` order these are the weights of the last norm, where it has any, else of the last convolution. Where
+        a ReLU follows, which hands no gradient back at 0, their bias is 1e-7, and so is what the branch gives.
         """
-        for layer in reversed(getattr(self, self._units[-1])):
+        unit = getattr(self, self._units[-1])
+        spark = 1e-7 if isinstance(unit[-1], nn.ReLU) else 0.0
+        for layer in reversed(unit):
             if getattr(layer, 'weight', None) is not None and not isinstance(layer, nn.PReLU):
                 layer.weight.zero_()
-                if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and layer.bias is not None:
-                    layer.bias.zero_()
+                if layer.bias is not None:
+                    layer.bias.fill_(spark)
                 return
 
     def paths(self, prefix: str = '') -> list[path.Taken]:

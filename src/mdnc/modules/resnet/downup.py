@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import nn
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from mdnc.modules import _checks, _families
 from mdnc.modules._families import Ways
 from mdnc.modules._options import DownUpOptions, PerStage
 from mdnc.modules.resnet.arguments import Arguments
+from mdnc.modules.resnet.encoder import _EncoderNetNd
 from mdnc.modules.resnet.network import Network
+from mdnc.modules.resnet.sharing import encoder_of, with_encoder
 
 
 class _DownUpNd(Network):
@@ -64,6 +66,58 @@ class _DownUpNd(Network):
         frame = given.frame([given.channel * 2**level for level in range(steps + 1)], steps)
         plan = given.checked(_families.autoencoder(frame, in_planes, out_planes, _ways(given, steps, self._skips)))
         super().__init__(plan, given.config(in_planes=in_planes, out_planes=out_planes), given.options)
+
+    @property
+    def encoder(self) -> _EncoderNetNd:
+        """The way down as an encoder of feature maps that has the same layers: what trains one trains the other.
+
+        It is made anew each time, with a mode and a memory level of its own; its configuration builds an encoder like
+        it. With ``resize_at='first'`` the deepest level belongs to it; with ``'last'``, as documented, the way down
+        ends in front of that level.
+
+        Raises:
+            ValueError: There is a single level on the way down, and an encoder has at least two stages.
+
+        Example:
+            >>> import mdnc, torch
+            >>> net = mdnc.modules.resnet.UNet2d(8, [1, 1, 1])
+            >>> net.encoder(torch.zeros(1, 1, 24, 24)).shape
+            torch.Size([1, 16, 6, 6])
+            >>> net.encoder.netbody[0] is net.conv_first
+            True
+        """
+        return encoder_of(self)
+
+    @classmethod
+    def from_encoder(
+        cls, encoder: _EncoderNetNd, layers: int | None = None, channel: int | None = None, **arguments: Any
+    ) -> Self:
+        """Build a network around an encoder, whose layers become its way down.
+
+        The layers are shared, as torch's modules are when they are given to another: to train the network trains the
+        encoder. Give ``copy.deepcopy(encoder)`` where the encoder is to stay as it is. Its tail and head are left out.
+
+        Args:
+            encoder: An encoder with as many axes. One with ``resize_at='first'`` must begin with a stage of stride 1,
+                and its last stage becomes the deepest level.
+            layers: Number of blocks of the deepest level, below an encoder that resizes last; ``None`` for as many as
+                the encoder's last stage has.
+            channel: Channels of that level; ``None`` for twice those of the level above, within the encoder's cap.
+            **arguments: Arguments and options that the encoder doesn't say: ``out_planes``, `up_layers`,
+                `deep_supervision`, `upsampling`, `dropout`, `memory`.
+
+        Raises:
+            TypeError: It is no encoder with as many axes, or an argument is unknown.
+            ValueError: The encoder says an argument, or can't be a way down.
+
+        Example:
+            >>> import mdnc, torch
+            >>> encoder = mdnc.modules.resnet.EncoderNet2d(8, [1, 1], in_planes=3)
+            >>> net = mdnc.modules.resnet.UNet2d.from_encoder(encoder, out_planes=2)
+            >>> net(torch.zeros(1, 3, 24, 24)).shape
+            torch.Size([1, 2, 24, 24])
+        """
+        return with_encoder(cls, encoder, layers, channel, arguments)  # type: ignore[no-any-return]
 
 
 def _between(options: dict[str, Any], steps: int) -> Any:

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 from torch import nn
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from mdnc.modules import _families
 from mdnc.modules._families import Head
 from mdnc.modules._options import EncoderOptions, PerStage
 from mdnc.modules.resnet.arguments import Arguments
 from mdnc.modules.resnet.network import Network
+
+HEAD_OPTIONS = ('pool', 'amplitude', 'dropout')  # what means nothing without a head
 
 
 class _EncoderNetNd(Network):
@@ -66,11 +69,42 @@ class _EncoderNetNd(Network):
         plan = given.checked(_families.encoder(frame, in_planes, head))
         super().__init__(plan, given.config(in_planes=in_planes, out_length=out_length), given.options)
 
+    def reset_head(self, out_length: int | None) -> Self:
+        """Give the encoder a new linear layer, in place, to train it for other classes or values.
+
+        `plan`, `config` and what is saved follow; all other layers stay, and with them dtype, device, modes and hooks.
+        What the encoder was loaded with (`origin`, class names among it) is forgotten, for it spoke of the old head.
+
+        Args:
+            out_length: Length of the output vector, at least 1; ``None`` to drop the head, options of it included, and
+                give the last feature maps.
+
+        Returns:
+            The encoder itself.
+
+        Raises:
+            TypeError: ``out_length`` is no int.
+            ValueError: ``out_length`` is below 1.
+
+        Example:
+            >>> import mdnc, torch
+            >>> net = mdnc.modules.resnet.EncoderNet2d(8, [1, 1], out_length=10)
+            >>> net.reset_head(3)(torch.zeros(2, 1, 16, 16)).shape
+            torch.Size([2, 3])
+        """
+        config = {**self.config, 'out_length': out_length}
+        if out_length is None:
+            config = {name: value for name, value in config.items() if name not in HEAD_OPTIONS}
+        wanted: Any = type(self)(**config, device='meta')
+        self._follow(wanted.plan, wanted.config, anew=('fc',))
+        self.origin = None
+        return self
+
 
 def _refuse_idle(given: Arguments, out_length: int | None) -> None:
     given.refuse('upsampling', 'in an encoder, which grows nothing')
     if out_length is None:
-        for name in ('pool', 'amplitude', 'dropout'):
+        for name in HEAD_OPTIONS:
             given.refuse(name, 'with out_length=None, which leaves the head out')
     if given.options['tail'] != 'norm':
         given.refuse('tail_normalizer', "without tail='norm'")
@@ -124,3 +158,10 @@ class EncoderNet3d(_EncoderNetNd):
         **options: Unpack[EncoderOptions],
     ) -> None:
         super().__init__(3, channel, layers, block, kernel_size, in_planes, out_length, **options)
+
+
+ENCODERS: dict[int, type[EncoderNet1d | EncoderNet2d | EncoderNet3d]] = {
+    1: EncoderNet1d,
+    2: EncoderNet2d,
+    3: EncoderNet3d,
+}

@@ -112,7 +112,7 @@ class Featured(_Pretrained):
         maps: Tensor = self._run(x, self._plan.schedule(self.training, until=name), [name])[name]
         return maps
 
-    def forward_head(self, maps: Tensor, x: Tensor | None = None) -> Tensor:
+    def forward_head(self, maps: Tensor, x: Tensor | None = None) -> Any:
         """The head alone, all that stands behind the last stage: ``forward_head(forward_features(x))`` is ``net(x)``.
 
         With `deep_supervision` it gives the last output alone, in training too.
@@ -129,11 +129,17 @@ class Featured(_Pretrained):
             shape: list[str | int] = ['B', self._plan.planes[self._stage_names[-1]]]
             shape += [f'M{axis + 1}' for axis in range(self._plan.order)]
             _checks.tensor(owner, maps, shape, next(self.parameters(), None))
+        before = self._stage_names[-1]
+        given = {before: maps}
         for part in self._head:
             if x is None and any(isinstance(layer, Linear) and layer.amplitudes for layer in part.layers):
                 raise ValueError(f'{owner}: x=None, but with amplitude=True the head reads the input of the network.')
-            maps = self._run_single(part, maps, maps if x is None else x)
-        return maps
+            if part.takes not in ('', *given):
+                raise ValueError(f'{owner}: {part.name} takes {part.takes}, which is not among the last maps.')
+            given[part.name] = self._run_single(part, given[part.takes or before], maps if x is None else x)
+            before = part.name
+        names = self._plan.results(training=False)
+        return tuple(given[name] for name in names) if len(names) > 1 else given[names[0]]
 
     @property
     def _stage_names(self) -> list[str]:

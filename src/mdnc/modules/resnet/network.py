@@ -1,12 +1,14 @@
 """What every network is: modules built from a plan and run along it, checked inputs, sizes known without running."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from mdnc.modules import _checks, _layers, _options, _plan, _sizes, pooling
 from mdnc.modules._doc import describe
@@ -31,12 +33,13 @@ class Network(Featured):
     # What checkpoints of the documented networks need: attributes that are None where a part is missing.
     _absent: ClassVar[tuple[str, ...]] = ()
 
+    #: Paths of the parts that run as in eval whatever the mode, see `mdnc.modules.freeze`.
+    held: tuple[str, ...] = ()
+
     def __init__(self, plan: Plan, config: dict[str, Any], options: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self._plan, self._config = plan, config
         self.manner = Manner()
-        self._schedules = {training: plan.schedule(training) for training in (True, False)}
-        self._results = {training: plan.results(training) for training in (True, False)}
+        self._take(plan, config)
         known = options or {}
         with torch.device(known['device']) if known.get('device') is not None else contextlib.nullcontext():
             self._build()
@@ -49,12 +52,47 @@ class Network(Featured):
         super().__init_subclass__()
         describe(cls)
 
-    def _build(self) -> None:
+    def _take(self, plan: Plan, config: dict[str, Any]) -> None:
+        self._plan, self._config = plan, config
+        self._schedules = {training: plan.schedule(training) for training in (True, False)}
+        self._results = {training: plan.results(training) for training in (True, False)}
+
+    def _follow(self, plan: Plan, config: dict[str, Any], anew: Sequence[str] = ()) -> None:
+        """Follow another plan: parts that are in both are kept, the others are built anew.
+
+        Args:
+            plan: The plan.
+            config: The constructor's arguments that give it.
+            anew: Paths of parts that are built anew in any case.
+        """
+        old, weight = self._plan, next(self.parameters())
+        same = [part.name for part in plan.parts if old.named.get(part.name) == part and part.name not in anew]
+        kept = {name: self.get_submodule(name) for name in same}
+        for top in old.modules:
+            delattr(self, top)
+        self._take(plan, config)
+        with weight.device:
+            self._build(kept)
+        for part in plan.parts:
+            if part.name not in kept:
+                self.get_submodule(part.name).to(weight.dtype)
+        self.held = tuple(name for name in self.held if name in plan.named)
+        self.memory = self.memory
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, as torch does; parts that are held stay in eval."""
+        super().train(mode)
+        for name in self.held:
+            self.get_submodule(name).eval()
+        return self
+
+    def _build(self, kept: Mapping[str, nn.Module] = MappingProxyType({})) -> None:
         for name in self._absent:
             setattr(self, name, None)
         for top in self._plan.modules:
             parts = self._plan.members(top)
-            built = [_built(part, self._plan.order) for part in parts]
+            built = [kept[part.name] if part.name in kept else _built(part, self._plan.order) for part in parts]
             listed = parts[0].name != top
             setattr(self, top, nn.ModuleList(built) if listed else built[0])
 
@@ -258,3 +296,10 @@ class Network(Featured):
 
 def _built(part: _plan.Part, order: int) -> nn.Module:
     return _BlockResStkNd(part, order) if isinstance(part, Stage) else _layers.build(part, order)
+
+
+def plan_of(owner: str, net: Any) -> Plan:
+    """The plan of a network, for a function that takes one of ours alone."""
+    if isinstance(net, Network):
+        return net.plan
+    raise TypeError(f'{owner}: net must be one of the networks of mdnc, not {type(net).__name__}.')

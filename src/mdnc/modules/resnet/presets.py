@@ -9,7 +9,7 @@ from mdnc.modules import _checks, _options
 from mdnc.modules._options import DecoderOptions, DownUpOptions, EncoderOptions, PerAxis, PerStage
 from mdnc.modules.resnet.autoencoder import AE1d, AE2d, AE3d
 from mdnc.modules.resnet.decoder import DecoderNet1d, DecoderNet2d, DecoderNet3d
-from mdnc.modules.resnet.encoder import EncoderNet1d, EncoderNet2d, EncoderNet3d
+from mdnc.modules.resnet.encoder import ENCODERS, EncoderNet1d, EncoderNet2d, EncoderNet3d
 from mdnc.modules.resnet.unet import UNet1d, UNet2d, UNet3d
 
 Encoder = EncoderNet1d | EncoderNet2d | EncoderNet3d
@@ -17,7 +17,6 @@ Decoder = DecoderNet1d | DecoderNet2d | DecoderNet3d
 AE = AE1d | AE2d | AE3d
 UNet = UNet1d | UNet2d | UNet3d
 
-ENCODERS: dict[int, type[Encoder]] = {1: EncoderNet1d, 2: EncoderNet2d, 3: EncoderNet3d}
 DECODERS: dict[int, type[Decoder]] = {1: DecoderNet1d, 2: DecoderNet2d, 3: DecoderNet3d}
 AES: dict[int, type[AE]] = {1: AE1d, 2: AE2d, 3: AE3d}
 UNETS: dict[int, type[UNet]] = {1: UNet1d, 2: UNet2d, 3: UNet3d}

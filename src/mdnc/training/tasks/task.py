@@ -19,6 +19,7 @@ from mdnc._archive import load_archive
 from mdnc._bundle import BEST, of_training, unwrapped
 from mdnc._plain import plain
 from mdnc.checkpoints.catalogue import revived
+from mdnc.modules import decaying_names
 from mdnc.modules._answer import Answer, Steps
 from mdnc.training.checkpoint import check_fits
 from mdnc.training.pictures import Panel, curves_panel, is_share, save_page
@@ -30,14 +31,6 @@ from mdnc.training.tasks.precision import NetworkHalf
 Batch = dict[str, Any]
 Made = TypeVar('Made', bound='Task')
 _LOSS = 'mdnc_loss'  # under which a checkpoint says which loss of his own a user gave
-
-
-def decaying_names(network: nn.Module) -> frozenset[str]:
-    """Names of the parameters that decay: weights of convolutions and linear layers.
-
-    Norms, slopes of PReLU and biases are vectors; to pull a scale or a slope towards 0 helps nothing.
-    """
-    return frozenset(unwrapped(name) for name, parameter in network.named_parameters() if parameter.ndim > 1)
 
 
 def parameter_groups(network: nn.Module, decaying: frozenset[str], weight_decay: float) -> list[dict[str, Any]]:

@@ -241,6 +241,11 @@ class Unit:
         """Shapes of its parameters and statistics."""
         return _nested((str(i), layer.tensors) for i, layer in enumerate(self.layers))
 
+    @cached_property
+    def demands(self) -> tuple[tuple[Layer, bool], ...]:
+        """Layers that may refuse a map, and whether it is one of the size before the resizing."""
+        return _demands(self)
+
     def after(self, size: Size, stride: Size | None = None) -> Size:
         """The size that it gives."""
         return self.resize.after(size, stride) if self.resize else size
@@ -301,6 +306,11 @@ class Block:
         for unit in self.units:
             yield from unit.maps(size, stride)
             size = unit.after(size, stride)
+
+    @cached_property
+    def demands(self) -> tuple[tuple[Layer, bool], ...]:
+        """Layers that may refuse a map, and whether it is one of the size before the resizing."""
+        return _demands(self)
 
     def after(self, size: Size, stride: Size | None = None) -> Size:
         """The size that it gives."""
@@ -543,6 +553,21 @@ def _nested(parts: Iterable[tuple[str, Tensors]]) -> Tensors:
     return {f'{name}.{key}': shape for name, tensors in parts for key, shape in tensors.items()}
 
 
+def _demands(each: 'Block | Unit') -> tuple[tuple[Layer, bool], ...]:
+    # Layers that may refuse a map, each with whether it takes one of the size before the resizing; alike ones once.
+    before = (2**20,) * len(each.resize.stride)
+    found = {(demand, held == before): layer for layer, held in each.maps(before) if (demand := _demand(layer))}
+    return tuple((layer, early) for (_, early), layer in found.items())
+
+
+def _demand(layer: Layer) -> tuple[str, int] | None:
+    if isinstance(layer, Norm):
+        return layer.kind, layer.values((), 1)
+    if isinstance(layer, Conv) and layer.padding_mode in ('reflect', 'circular'):
+        return f'{layer.padding_mode}{layer.padding}', 0
+    return None
+
+
 @dataclass(frozen=True)
 class Course:
     """What a network does with an input of one size.
@@ -551,12 +576,12 @@ class Course:
         sizes: Spatial size of what each part gives, by its path; also of what it takes (``':in'``) and what a stage
             hands on beside (``':held'``). A vector has the size ``()``.
         strides: The stride with which each stage resizes, by its path.
-        maps: Each norm and convolution as it runs: the index of its stage, the layer, the size of the map it takes.
+        demands: Layers that may refuse a map: the index of the stage, the layer, the size of the map that it takes.
     """
 
     sizes: dict[str, Size]
     strides: dict[str, Size]
-    maps: list[tuple[int, Layer, Size]]
+    demands: list[tuple[int, Layer, Size]]
 
 
 @dataclass(frozen=True)
@@ -702,7 +727,7 @@ class Plan:
 
     def refusal(self, size: Size, batch: int = 2, training: bool = True) -> Refusal | None:
         """Why an input of this size can't be taken; ``None`` where it can."""
-        for stage, layer, held in self.course(size).maps:
+        for stage, layer, held in self.course(size).demands:
             if reason := refused(layer, held, batch, training):
                 return Refusal(stage, held, reason)
         return None
@@ -710,13 +735,9 @@ class Plan:
     @cached_property
     def min_side(self) -> int:
         """Smallest side of an equal-sided input that it takes."""
-        limit = 4 * max(self.reduction) * max(max(layer.kernel) for _, layer, _ in self._convs)
+        kernels = (max(each.kernel) for part in self.parts for each in _convolutions(part))
+        limit = 4 * max(self.reduction) * max(kernels)
         return _sizes.smallest(lambda side: self.refusal((side,) * self.order) is None, limit)
-
-    @property
-    def _convs(self) -> list[tuple[int, Conv, Size]]:
-        maps = self.course((1,) * self.order).maps
-        return [(stage, layer, size) for stage, layer, size in maps if isinstance(layer, Conv)]
 
 
 def _let_go(parts: Sequence[Part], outputs: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -729,6 +750,13 @@ def _let_go(parts: Sequence[Part], outputs: Sequence[str]) -> tuple[tuple[str, .
         before = part.name
     ends |= dict.fromkeys(outputs, len(parts))
     return tuple(tuple(name for name, end in ends.items() if end == index) for index in range(len(parts)))
+
+
+def _convolutions(part: Part) -> Iterator[Conv]:
+    layers: Iterable[Layer] = part.layers if isinstance(part, Single) else ()
+    if isinstance(part, Stage):
+        layers = (layer for each in part.blocks for layer, _ in each.maps((1,) * len(each.resize.stride)))
+    return (layer for layer in layers if isinstance(layer, Conv))
 
 
 def refused(layer: Layer, size: Size, batch: int, training: bool) -> str:
@@ -756,7 +784,7 @@ def _course(plan: Plan, size: Size) -> Course:
             course.sizes[part.name] = _through_stage(plan, part, stage, given, course)
             stage += 1
         elif isinstance(part, Single):
-            course.maps.extend((stage, layer, given) for layer in part.layers if not part.vector)
+            course.demands.extend((stage, layer, given) for layer in part.layers if _demand(layer) and not part.vector)
             course.sizes[part.name] = _through_layers(plan, part, given)
         before = part.name
     return course
@@ -771,8 +799,8 @@ def _through_stage(plan: Plan, stage: Stage, index: int, size: Size, course: Cou
         if number == len(stage.blocks) - 1:
             course.sizes[f'{stage.name}:held'] = size
         own = stride if block is stage.resizing else None
-        course.maps.extend((index, layer, held) for layer, held in block.maps(size, own))
-        size = block.after(size, own)
+        before, size = size, block.after(size, own)
+        course.demands.extend((index, layer, before if early else size) for layer, early in block.demands)
     if stage.resize_first and not stage.still:
         size = joined or size
     return stage.size or size

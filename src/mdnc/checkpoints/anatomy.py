@@ -327,7 +327,9 @@ def _out_size(reading: Reading, known: dict[str, Any]) -> Size:
         size = _checks.per_axis(OWNER, 'out_size', known['out_size'], order)
         if possible and any(side not in sides for side, sides in zip(size, possible, strict=True)):
             hint = '' if 'strides' in known else ', or strides are not as documented: give them too'
-            raise ValueError(f'{OWNER}: out_size={size} is impossible: by conv_in it is within {_span(possible)}{hint}.')
+            raise ValueError(
+                f'{OWNER}: out_size={size} is impossible: by conv_in it is within {_span(possible)}{hint}.'
+            )
         return size
     if possible and all(len(sides) == 1 for sides in possible):
         return tuple(sides[0] for sides in possible)

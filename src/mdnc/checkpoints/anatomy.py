@@ -1,18 +1,24 @@
 """What the names and shapes of a state dict say about the network that it is of."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import inspect
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from operator import mul
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from mdnc.checkpoints.catalogue import FAMILIES
+from mdnc.checkpoints.catalogue import NAMED
 from mdnc.checkpoints.keys import ANCHORS, anatomy, bare
-from mdnc.modules import Network, _checks, _pretrained, _sizes
+from mdnc.modules import Network, Plan, _checks, _options, _pretrained
 from mdnc.modules._sizes import Size
 
 OWNER = 'mdnc.rebuild'
+UNTOLD = {'memory', 'device', 'dtype'}
+# Options that change answers and may leave no trace in shapes.
+SILENT = ('normalizer', 'activator', 'strides', 'upsampling')
 
 
 @dataclass(frozen=True)
@@ -30,54 +36,163 @@ class Shapes:
             return self.shapes[key]
         raise ValueError(f'{OWNER}: the state dict is not whole: {key} is missing or a single number.')
 
+    @property
+    def order(self) -> int:
+        """Number of spatial axes."""
+        return len(next(self.shapes[anchor] for anchor in ANCHORS if anchor in self.shapes)) - 2
+
     def conv(self, key: str) -> Size:
         """Shape of a convolution's weight: channels out, channels in, kernel."""
         shape = self[key]
-        if len(shape) == len(next(self.shapes[anchor] for anchor in ANCHORS if anchor in self.shapes)) > 2:
+        if len(shape) == self.order + 2 > 2:
             return shape
         raise ValueError(f'{OWNER}: {key} has the shape {shape}, which is no convolution in a network of one order.')
+
+    def within(self, path: str) -> Size:
+        """Shape of the weight of the one convolution in a unit."""
+        keys = (key for key, shape in self.shapes.items() if key.startswith(f'{path}.') and len(shape) > 2)
+        return self.conv(next(keys, f'{path}.0.weight'))
 
     def has(self, start: str) -> bool:
         """Whether any key begins so."""
         return any(key.startswith(start) for key in self.shapes)
 
-    def depths(self, stem: str, first: int = 0) -> tuple[int, ...]:
-        """Number of blocks of each stage ``stem.first``, ``stem.(first + 1)``, …"""
-        depths = []
-        while self.has(f'{stem}.{first}.conv_scale.'):
-            depths.append(self.depth(f'{stem}.{first}'))
-            first += 1
-        if not depths:
+    def count(self, stem: str, end: str = '', first: int = 0) -> int:
+        """How many of ``stem.first``, ``stem.(first + 1)``, … there are."""
+        number = first
+        while self.has(f'{stem}.{number}.{end}'):
+            number += 1
+        return number - first
+
+    def stages(self, stem: str, first: int = 0) -> list[str]:
+        """Paths of the stages of a list."""
+        found = [f'{stem}.{first + i}' for i in range(self.count(stem, 'conv_scale.', first))]
+        if not found:
             raise ValueError(f'{OWNER}: the state dict is not whole: no stage {stem}.{first} is in it.')
-        return tuple(depths)
+        return found
 
     def depth(self, stage: str) -> int:
-        """Number of blocks of one stage."""
-        blocks = 0
-        while self.has(f'{stage}.conv_list.{blocks}.'):
-            blocks += 1
-        return blocks + 1
+        """Number of residual blocks of a stage, in which a single unit may resize."""
+        return self.count(f'{stage}.conv_list') + self.has(f'{stage}.conv_scale.conv1.')
+
+    def unit(self, stage: str) -> Size:
+        """Shape of the k × … × k convolution of a stage's resizing block."""
+        return self.within(f'{stage}.conv_scale.conv{2 if self.block(stage) == "bottleneck" else 1}')
 
     def block(self, stage: str) -> str:
         """Kind of the blocks of a stage."""
         return 'bottleneck' if self.has(f'{stage}.conv_scale.conv3.') else 'plain'
 
-    def outer(self, key: str) -> Size:
-        """Kernel of the blocks, from that of a first or last convolution."""
-        return tuple(side - 2 if side > 1 else 1 for side in self.conv(key)[2:])
+    def gives(self, stage: str, axis: int = 0, block: str = 'conv_scale') -> int:
+        """Channels that a block gives; ``axis`` 1 where its last convolution is transposed."""
+        return self.within(f'{stage}.{block}.conv{3 if self.block(stage) == "bottleneck" else 2}')[axis]
+
+
+@dataclass
+class Reading:
+    """What is read of a network: its arguments, and values that options may have.
+
+    Args:
+        name: Its class, without the order.
+        shapes: The shapes.
+        arguments: Its arguments.
+        maybe: Values that options beside those of words may have by the shapes.
+        read: The arguments as they were read.
+    """
+
+    name: str
+    shapes: Shapes
+    arguments: dict[str, Any]
+    maybe: dict[str, list[Any]]
+    read: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def cls(self) -> type[Network]:
+        """Its class."""
+        if self.shapes.order > 3:
+            raise ValueError(
+                f'{OWNER}: the first convolution has {self.shapes.order} spatial axes; networks have 1, 2 or 3.'
+            )
+        return NAMED[f'{self.name}{self.shapes.order}d']
+
+    @cached_property
+    def options(self) -> dict[str, _options.Option]:
+        """Its options."""
+        return _options.record(_options.of(self.cls.__init__) or _options.Options)
+
+    def plan(self, **more: Any) -> Plan:
+        """The plan of the arguments."""
+        try:
+            return _pretrained.planned(self.cls, {**self.arguments, **more})[0]
+        except ValueError as error:
+            raise ValueError(f'{OWNER}: the state dict is of no network that can be built: {error}') from error
+
+    def misfit(self, **more: Any) -> float:
+        """How far the tensors of the plan are from those of the state dict."""
+        try:
+            wanted = self.plan(**more).tensors
+        except ValueError:
+            return float('inf')
+        given = self.shapes.shapes
+        alike = [(shape, given[key]) for key, shape in wanted.items() if key in given]
+        apart = sum((one != other) + (len(one) != len(other)) for one, other in alike)
+        return apart + 2 * len(wanted.keys() ^ given.keys())
+
+    def values(self, name: str) -> list[Any]:
+        """Values that an argument may have by the shapes."""
+        read = [self.read[name]] if name in self.read else []
+        return [*read, *self.maybe.get(name, []), *(self.options[name].legal if name in self.options else ())]
+
+    def settle(self, known: dict[str, Any]) -> None:
+        """Give the options that aren't known the values whose plan fits best."""
+        self.read, self.arguments = self.arguments, {**self.arguments, **known}
+        if 'out_size' in self.read and self.read['in_length'] is not None:
+            smallest = self.shapes.conv('conv_in.weight')[2:]
+            reduction = self.plan().reduction
+            self.arguments['out_size'] = tuple(map(mul, smallest, reduction))
+        tried = [[{name: value} for value in self.values(name)] for name in (*self.maybe, *self.options)]
+        # Where layers stand depends on both.
+        words = itertools.product(*(self.options[name].legal for name in ('normalizer', 'layer_order')))
+        tried.insert(0, [{'normalizer': normalizer, 'layer_order': order} for normalizer, order in words])
+        before = float('inf')
+        while 0 < (now := self.misfit()) < before:
+            before = now
+            for choices in tried:
+                free = [{}, *({k: v for k, v in choice.items() if k not in known} for choice in choices)]
+                self.arguments |= min(free, key=lambda choice: self.misfit(**choice))
+
+    def refuse_silence(self, known: dict[str, Any]) -> None:
+        """Ask for options that the shapes don't tell: where the documented value does not fit, and, where others show
+        that the network is none of the documented, for all of `SILENT`."""
+        defaults = {name: option.default for name, option in self.options.items()}
+        shown = [name for name, value in defaults.items() if self.arguments.get(name, value) != value]
+        asked = []
+        for name in (each for each in SILENT if each not in known):
+            fit = [value for value in self.options[name].legal if not self.misfit(**{name: value})]
+            if (len(fit) > 1 and (shown or defaults[name] not in fit)) or (name == 'strides' and shown):
+                asked.append(f'{name} ({" or ".join(map(repr, fit or ["None"]))})')
+        if asked:
+            raise ValueError(
+                f'{OWNER}: shapes do not tell everything of this {self.cls.__name__}: give {", ".join(asked)}, as in '
+                f'rebuild(state_dict, {asked[0].partition(" ")[0]}=…).'
+            )
 
 
 def rebuild(state_dict: Mapping[str, Tensor], *, prefix: str | None = None, **known: Any) -> Network:
     """Build the network that a bare state dict is of, reading its arguments from names and shapes.
 
-    Family, order, ``channel``, ``layers``, ``block``, ``kernel_size``, planes and lengths are all read; only a
-    decoder's ``out_size`` is not in the shapes. Marks of ``torch.compile``, FSDP and DDP and any common prefix are
-    stripped.
+    All documented arguments are read but a decoder's ``out_size``, and those options that shapes tell: channels and
+    kernels of each stage, the norm as far as its tensors differ, PReLU or none, the order of layers, ratio, groups,
+    gates, tail, a pool ``'gem'``, blocks on the way up, and so on. What leaves no trace is taken as documented
+    (``'group'`` and ``'layer'`` norm look like ``'pinst'``, all strides alike), or asked for by name where the
+    documented value does not fit or the network is otherwise none of the documented. Marks of ``torch.compile``, FSDP
+    and DDP and any common prefix are stripped.
 
     Args:
         state_dict: Tensors by name, also those of mdnc 0.1.6.
         prefix: What the network's keys begin with where there are others too, for example ``'network.'``.
-        **known: Arguments of the network that are known: needed where the shapes don't tell, compared where they do.
+        **known: Arguments and options of the network that are known, as in ``normalizer='group', norm_groups=4``:
+            needed where the shapes don't tell, compared where they do.
 
     Returns:
         The network with a copy of these weights, on their device and in eval mode.
@@ -99,73 +214,122 @@ def rebuild(state_dict: Mapping[str, Tensor], *, prefix: str | None = None, **kn
     """
     weights = bare(OWNER, state_dict, prefix)
     shapes = Shapes({key: tuple(value.shape) for key, value in weights.items()})
-    family, arguments = _read(shapes)
-    order = len(arguments['kernel_size'])
-    if order not in FAMILIES[family]:
-        raise ValueError(f'{OWNER}: the first convolution has {order} spatial axes; networks have 1, 2 or 3.')
-    cls = FAMILIES[family][order]
-    if family == 'decoder':
-        arguments['out_size'] = _out_size(shapes, arguments, known)
-    _refuse_contradiction(cls, arguments, known, weights)
+    readings = READERS[anatomy(shapes.shapes)](shapes)
+    _pretrained.refuse_unheld(known, weights, f'{OWNER}: the state dict')
+    legal = inspect.signature(readings[0].cls).parameters.keys() - UNTOLD
+    for reading in readings:
+        reading.settle({name: known[name] for name in legal & known.keys() - {'out_size'}})
+    best = min(readings, key=lambda each: each.misfit())
+    if unknown := sorted(known.keys() - legal):
+        name = best.cls.__name__
+        raise TypeError(f'{OWNER}: {unknown} say nothing of the weights of a {name}; {sorted(legal)} do.')
+    if 'out_size' in best.arguments:
+        best.arguments['out_size'] = _out_size(best, known)
+    _refuse_contradiction(best, known)
+    if not best.misfit():
+        best.refuse_silence(known)
     copies = {key: value.detach().clone() for key, value in weights.items()}
-    return _pretrained.built(cls, arguments, copies, f'{OWNER}: the state dict')
+    return _pretrained.built(best.cls, best.arguments, copies, f'{OWNER}: the state dict')
 
 
-def _read(shapes: Shapes) -> tuple[str, dict[str, Any]]:
-    build = anatomy(shapes.shapes)
-    if build == 'downup':
-        return _read_downup(shapes)
-    return build, _read_decoder(shapes) if build == 'decoder' else _read_encoder(shapes)
-
-
-def _read_encoder(shapes: Shapes) -> dict[str, Any]:
+def _read_encoder(shapes: Shapes) -> list[Reading]:
     channel, in_planes = shapes.conv('netbody.0.weight')[:2]
-    return {
+    stages = shapes.stages('netbody', 1)
+    arguments = {
         'channel': channel,
-        'layers': shapes.depths('netbody', 1),
-        'block': shapes.block('netbody.1'),
-        'kernel_size': shapes.outer('netbody.0.weight'),
         'in_planes': in_planes,
         'out_length': shapes['fc.weight'][0] if shapes.has('fc.') else None,
     }
+    return [_reading('EncoderNet', shapes, stages, arguments, [[shapes.gives(stage) for stage in stages]])]
 
 
-def _read_decoder(shapes: Shapes) -> dict[str, Any]:
+def _read_decoder(shapes: Shapes) -> list[Reading]:
     out_planes, channel = shapes.conv('conv_last.weight')[:2]
-    return {
+    stages, wide = shapes.stages('netbody'), shapes.conv('conv_first.weight')[0]
+    arguments = {
         'channel': channel,
-        'layers': shapes.depths('netbody'),
-        'block': shapes.block('netbody.0'),
-        'kernel_size': shapes.conv('conv_first.weight')[2:],
         'in_length': shapes.conv('conv_in.weight')[1] if shapes.has('conv_in.') else None,
         'out_planes': out_planes,
     }
+    channels = [[wide, *(shapes.gives(stage, axis) for stage in stages[:-1])] for axis in (0, 1)]
+    found = _reading('DecoderNet', shapes, stages, arguments, channels)
+    found.arguments['out_size'] = (2**20,) * shapes.order
+    return [found]
 
 
-def _read_downup(shapes: Shapes) -> tuple[str, dict[str, Any]]:
+def _read_downup(shapes: Shapes) -> list[Reading]:
     channel, in_planes = shapes.conv('conv_first.weight')[:2]
-    arguments: dict[str, Any] = {
+    down, middle, up = shapes.stages('conv_down_list'), 'conv_middle_up', shapes.stages('conv_up_list')
+    arguments = {
         'channel': channel,
-        'layers': (*shapes.depths('conv_down_list'), shapes.depth('conv_middle_up')),
-        'block': shapes.block('conv_middle_up'),
-        'kernel_size': shapes.outer('conv_first.weight'),
         'in_planes': in_planes,
         'out_planes': shapes.conv('conv_final.weight')[0],
     }
-    # The first norm of the way up sees what the middle gives, and in a U-Net the skip too.
-    block = 'conv_list.0' if shapes.depth('conv_up_list.0') > 1 else 'conv_scale'
-    seen = shapes[f'conv_up_list.0.{block}.conv1.0.weight'][0]
-    wide = channel * 2 ** max(len(arguments['layers']) - 2, 0)
-    return ('unet' if seen > wide else 'autoencoder'), arguments
+    widest = shapes.gives(middle, block='conv_list.0' if shapes.depth(middle) > 1 else 'conv_scale')
+    channels = [[*(shapes.gives(stage) for stage in down), widest]]
+    found = [
+        _reading(name, shapes, [*down, middle], dict(arguments), channels, [down, [*down[1:], middle]])
+        for name in ('AE', 'UNet')
+    ]
+    for each in found:
+        each.maybe['up_layers'] = [[shapes.depth(stage) for stage in reversed(up)]]
+        each.maybe['deep_supervision'] = [shapes.count('heads') + 1] if shapes.has('heads.') else []
+    return found
 
 
-def _out_size(shapes: Shapes, arguments: dict[str, Any], known: dict[str, Any]) -> Size:
-    kernel = arguments['kernel_size']
-    possible = _possible_sizes(shapes, kernel, len(arguments['layers'])) if arguments['in_length'] else None
+READERS: dict[str, Callable[[Shapes], list[Reading]]] = {
+    'encoder': _read_encoder,
+    'decoder': _read_decoder,
+    'downup': _read_downup,
+}
+
+
+def _reading(
+    name: str,
+    shapes: Shapes,
+    levels: list[str],
+    arguments: dict[str, Any],
+    channels: list[list[int]],
+    steps: list[list[str]] | None = None,
+) -> Reading:
+    """What all networks have.
+
+    Args:
+        name: See `Reading`.
+        shapes: See `Reading`.
+        levels: Path of the stage of each level.
+        arguments: What else was read.
+        channels: What its option `channels` may be.
+        steps: Path of the stage that may take each stride, ``None`` for those of the levels.
+    """
+    steps = steps or [levels]
+    kernels, units = [shapes.unit(stage)[2:] for stage in levels], [shapes.unit(stage) for stage in levels]
+    arguments |= {
+        'layers': tuple(max(1, shapes.depth(stage)) for stage in levels),
+        'block': shapes.block(levels[0]),
+        'kernel_size': kernels if len(set(kernels)) > 1 else kernels[0],
+    }
+    gates = [shape for key, shape in shapes.shapes.items() if key.endswith('.se.down.weight')]
+    maybe: dict[str, list[Any]] = {
+        'channels': channels,
+        'groups': [whole // part for whole, part, *_ in units if whole > part],
+        'ratio': [shapes.gives(stage) // unit[0] for stage, unit in zip(levels, units, strict=True)],
+        'se': [planes // hidden for hidden, planes in gates],
+        'strides': [[1 + shapes.has(f'{stage}.conv_scale.in_node.') for stage in each] for each in steps],
+    }
+    return Reading(name, shapes, arguments, maybe)
+
+
+def _out_size(reading: Reading, known: dict[str, Any]) -> Size:
+    shapes, order = reading.shapes, reading.shapes.order
+    possible = _possible_sizes(reading) if reading.arguments['in_length'] and known.get('small') != 'keep' else None
     if 'out_size' in known:
-        size = _checks.per_axis(OWNER, 'out_size', known['out_size'], len(kernel))
+        size = _checks.per_axis(OWNER, 'out_size', known['out_size'], order)
         if possible and any(side not in sides for side, sides in zip(size, possible, strict=True)):
-            raise ValueError(f'{OWNER}: out_size={size} is impossible: by conv_in it is within {_span(possible)}.')
+            hint = '' if 'strides' in known else ', or strides are not as documented: give them too'
+            raise ValueError(
+                f'{OWNER}: out_size={size} is impossible: by conv_in it is within {_span(possible)}{hint}.'
+            )
         return size
     if possible and all(len(sides) == 1 for sides in possible):
         return tuple(sides[0] for sides in possible)
@@ -180,10 +344,10 @@ def _out_size(shapes: Shapes, arguments: dict[str, Any], known: dict[str, Any]) 
     raise ValueError(f"{OWNER}: a decoder's out_size is not in its shapes. {hint}")
 
 
-def _possible_sizes(shapes: Shapes, kernel: Size, stages: int) -> list[range]:
-    # conv_in's kernel is the smallest map, ceil(out_size / stride^stages) on each axis.
-    factors = [step**stages for step in _sizes.stride(kernel)]
-    smallest = shapes.conv('conv_in.weight')[2:]
+def _possible_sizes(reading: Reading) -> list[range]:
+    # conv_in's kernel is the smallest map, what is left of out_size after all strides.
+    smallest = reading.shapes.conv('conv_in.weight')[2:]
+    factors = reading.plan().reduction
     return [range((side - 1) * by + 1, side * by + 1) for side, by in zip(smallest, factors, strict=True)]
 
 
@@ -191,17 +355,9 @@ def _span(possible: list[range]) -> str:
     return '(' + ', '.join(f'{sides[0]}…{sides[-1]}' for sides in possible) + ')'
 
 
-def _refuse_contradiction(
-    cls: type[Network], arguments: dict[str, Any], known: dict[str, Any], weights: dict[str, Tensor]
-) -> None:
-    unknown = sorted(known.keys() - arguments.keys())
-    if unknown:
-        raise TypeError(f'{OWNER}: {unknown} say nothing of the weights of a {cls.__name__}; {sorted(arguments)} do.')
-    if not known:
-        return
-    _pretrained.refuse_unheld(known, weights, f'{OWNER}: the state dict')
-    with torch.device('meta'):
-        config = cls(**{**arguments, **known}).config
-    for name in known:
-        if config[name] != arguments[name]:
-            raise ValueError(f'{OWNER}: {name}={known[name]!r} is not what the shapes say: {arguments[name]!r}.')
+def _refuse_contradiction(reading: Reading, known: dict[str, Any]) -> None:
+    for name, value in known.items():
+        read = reading.values(name)
+        better = min(read, key=lambda each: reading.misfit(**{name: each}), default=value)
+        if reading.misfit(**{name: better}) < reading.misfit():
+            raise ValueError(f'{OWNER}: {name}={value!r} is not what the shapes say: {better!r}.')

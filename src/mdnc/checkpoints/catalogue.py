@@ -1,4 +1,4 @@
-"""The networks by family and order, and by name."""
+"""The networks by name."""
 
 import os
 from collections.abc import Collection
@@ -10,13 +10,11 @@ from mdnc.modules import Network, _pretrained
 from mdnc.modules._foreign import allowed_class
 from mdnc.modules.resnet import presets
 
-FAMILIES: dict[str, dict[int, type[Network]]] = {
-    'encoder': {**presets.ENCODERS},
-    'decoder': {**presets.DECODERS},
-    'autoencoder': {**presets.AES},
-    'unet': {**presets.UNETS},
+NAMED: dict[str, type[Network]] = {
+    made.__name__: made
+    for orders in (presets.ENCODERS, presets.DECODERS, presets.AES, presets.UNETS)
+    for made in orders.values()
 }
-NAMED = {made.__name__: made for orders in FAMILIES.values() for made in orders.values()}
 
 
 def load(source: str | os.PathLike[str], *, allow: Collection[str] = ()) -> Any:

@@ -5,6 +5,7 @@ its check and its words, from which signatures, docstrings, the command line and
 its field here and its effect where plans are made (`_plan`, `_families`) or built.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,9 +44,20 @@ class Option:
     words: str
     kept: bool = True
 
+    @property
+    def legal(self) -> tuple[Any, ...]:
+        """All values that it may have, where they are few; empty where they are many."""
+        return (False, True) if self.check is _checks.flag else getattr(self.check, 'legal', ())
 
-def _word(*legal: str) -> Check:
-    return lambda owner, name, value: _checks.word(owner, name, value, legal)
+
+class _Word:
+    """Checks that a value is one of some words."""
+
+    def __init__(self, *legal: str) -> None:
+        self.legal = legal
+
+    def __call__(self, owner: str, name: str, value: Any) -> str:
+        return _checks.word(owner, name, value, self.legal)
 
 
 def _int(minimum: int) -> Check:
@@ -87,7 +99,7 @@ def _as_given(owner: str, name: str, value: Any) -> Any:
 
 _MEMORY = Option(
     'lean',
-    _word(*MEMORY_LEVELS),
+    _Word(*MEMORY_LEVELS),
     "What training keeps for backward, see `memory`: ``'plain'``, ``'fast'``, ``'lean'``, ``'leaner'`` or ``'least'``.",
     kept=False,
 )
@@ -124,7 +136,7 @@ class StyleOptions(TypedDict, total=False):
         str,
         Option(
             'conv',
-            _word('conv', 'pool'),
+            _Word('conv', 'pool'),
             "How a shortcut divides the size: ``'conv'`` by the stride of its convolution, ``'pool'`` by an average "
             'pool before it (ResNet-D, arXiv:1812.01187).',
         ),
@@ -133,7 +145,7 @@ class StyleOptions(TypedDict, total=False):
         str,
         Option(
             'linear',
-            _word('linear', 'nearest', 'transposed'),
+            _Word('linear', 'nearest', 'transposed'),
             "How the size is multiplied: ``'linear'`` (corners aligned) or ``'nearest'`` interpolation before a "
             "convolution, or a ``'transposed'`` convolution.",
         ),
@@ -142,7 +154,7 @@ class StyleOptions(TypedDict, total=False):
         str,
         Option(
             'zeros',
-            _word('zeros', 'reflect', 'replicate', 'circular'),
+            _Word('zeros', 'reflect', 'replicate', 'circular'),
             "What convolutions pad with: ``'zeros'``, ``'reflect'``, ``'replicate'`` or ``'circular'``.",
         ),
     ]
@@ -150,7 +162,7 @@ class StyleOptions(TypedDict, total=False):
         str,
         Option(
             'last',
-            _word('last', 'first'),
+            _Word('last', 'first'),
             'Which block of a stage, and which convolution of a plain block, changes size and channels: the '
             "``'last'``, or the ``'first'``, as in torchvision's and nnU-Net's. In an auto-encoder or U-Net, "
             "``'first'`` has each level begin with the stride that leads to it, the first with none, and on the way up "
@@ -176,7 +188,7 @@ class Options(StyleOptions, total=False):
         str,
         Option(
             'pinst',
-            _word(*NORMALIZERS),
+            _Word(*NORMALIZERS),
             "Norm of blocks and shortcuts: ``'batch'``, ``'inst'`` (instance norm without affine), ``'pinst'`` (with), "
             "``'group'`` (see `norm_groups`), ``'layer'`` (over all of a sample, one group) or ``'null'`` (none).",
         ),
@@ -185,7 +197,7 @@ class Options(StyleOptions, total=False):
         str,
         Option(
             'prelu',
-            _word(*ACTIVATORS),
+            _Word(*ACTIVATORS),
             "Activation: ``'prelu'`` (one slope for each channel), ``'relu'``, ``'leaky_relu'`` (slope 0.01), "
             "``'elu'``, ``'gelu'``, ``'silu'`` or ``'null'`` (none).",
         ),
@@ -194,7 +206,7 @@ class Options(StyleOptions, total=False):
         str,
         Option(
             'new',
-            _word(*LAYER_ORDERS),
+            _Word(*LAYER_ORDERS),
             "``'new'`` for norm, activation, convolution; ``'old'`` for convolution, norm, activation.",
         ),
     ]
@@ -235,7 +247,7 @@ class Options(StyleOptions, total=False):
         str,
         Option(
             'torch',
-            _word('torch', 'kaiming'),
+            _Word('torch', 'kaiming'),
             "How weights of convolutions begin: as ``'torch'`` has them, or ``'kaiming'``: normal, fan-in, with the "
             "gain of the activation (of PReLU's first slope), biases 0 (arXiv:1502.01852).",
         ),
@@ -250,7 +262,7 @@ class Options(StyleOptions, total=False):
         str,
         Option(
             'error',
-            _word('error', 'keep'),
+            _Word('error', 'keep'),
             "What becomes of small inputs: ``'error'``, or ``'keep'``: an axis that would fall to one value is not "
             'strided any more, with the same parameters.',
         ),
@@ -273,7 +285,7 @@ class EncoderOptions(Options, total=False):
         str,
         Option(
             'conv',
-            _word('conv', 'act', 'norm', 'null'),
+            _Word('conv', 'act', 'norm', 'null'),
             "What the last maps go through: a ``'conv'`` (documented; with mean and linear layer one affine map), an "
             "``'act'`` alone, a ``'norm'`` and activation, or ``'null'``, nothing.",
         ),
@@ -282,7 +294,7 @@ class EncoderOptions(Options, total=False):
         str,
         Option(
             'batch',
-            _word(*NORMALIZERS[:-1]),
+            _Word(*NORMALIZERS[:-1]),
             "Norm of a tail ``'norm'``, one of those of `normalizer`; an instance norm would take away the mean that "
             'the pool reads.',
         ),
@@ -291,7 +303,7 @@ class EncoderOptions(Options, total=False):
         str,
         Option(
             'avg',
-            _word('avg', 'max', 'avgmax', 'gem', 'std'),
+            _Word('avg', 'max', 'avgmax', 'gem', 'std'),
             "How each plane becomes a value: ``'avg'``, ``'max'``, their mean ``'avgmax'``, the generalised mean "
             "``'gem'`` with a learnt power (arXiv:1711.02512), or the standard deviation ``'std'``.",
         ),
@@ -331,6 +343,7 @@ class DownUpOptions(Options, total=False):
     ]
 
 
+@functools.cache
 def record(kind: type) -> dict[str, Option]:
     """The options of a typed dictionary by name, those of its bases first."""
     hints = get_type_hints(kind, include_extras=True)

@@ -1,5 +1,6 @@
 """Saving a network so that it rebuilds itself, and rebuilding it: by name, arguments, weights and a tiny example."""
 
+import contextvars
 import inspect
 import math
 import os
@@ -17,7 +18,7 @@ from mdnc._extras import require
 from mdnc._words import short_repr
 from mdnc.modules import _checks
 from mdnc.modules._answer import Answer
-from mdnc.modules._plan import Plan
+from mdnc.modules._plan import Plan, Tensors
 from mdnc.modules._sizes import Size
 from mdnc.ops import plain
 
@@ -27,9 +28,9 @@ GOLDEN_VALUES = 1000
 # The example is tiny, so deep norms see planes of 2 values, which blow rounding up a million times: hence fp64. A
 # decoder gives only its one size; where that is large the planes are too, and fp32 is near enough and much lighter.
 GOLDEN_FINE = 2**14
-# Constructor's arguments that are each a length of some weight.
-WIDTHS = ('channel', 'in_planes', 'out_planes', 'in_length', 'out_length')
-BLOCK_WEIGHTS = 2  # a block holds no fewer tensors
+# Arguments that count blocks, each of which has tensors of its own: a forged file might ask for a million.
+COUNTS = ('layers', 'up_layers')
+FEW = 100  # so many are planned at once, whatever a file holds
 # Of the largest output value; a changed rule makes 1e-2 and more, an epsilon of 1e-6 for 1e-5 about 1e-5.
 GOLDEN_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 
@@ -50,21 +51,53 @@ class Origin:
     difference: float | None
 
 
+class _Planned(BaseException):
+    """Ends the constructor of a network that is only to be planned."""
+
+    def __init__(self, plan: Plan, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.plan, self.config = plan, config
+
+
+_ONLY_PLANNED = contextvars.ContextVar('only planned', default=False)
+
+
+def planned(cls: type[nn.Module], arguments: dict[str, Any]) -> tuple[Plan, dict[str, Any]]:
+    """The plan and the configuration of a network, without building it."""
+    token = _ONLY_PLANNED.set(True)
+    try:
+        raise TypeError(f'{cls(**arguments)!r:.80} has no plan.')
+    except _Planned as found:
+        return found.plan, found.config
+    finally:
+        _ONLY_PLANNED.reset(token)
+
+
 class _Pretrained(nn.Module):
     """A module that can be saved, and built anew from what was saved."""
 
     #: Where the network was loaded from; ``None`` for one that was made here.
     origin: Origin | None = None
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values."""
-        raise NotImplementedError
+    def __init__(self, plan: Plan, config: dict[str, Any]) -> None:
+        if _ONLY_PLANNED.get():
+            raise _Planned(plan, config)
+        super().__init__()
+        self._plan, self._config = plan, config
 
     @property
     def plan(self) -> Plan:
-        """The network in integers."""
-        raise NotImplementedError
+        """The network in plain values, part by part."""
+        return self._plan
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain values: ``type(net)(**net.config)`` builds the network anew.
+
+        Options are left out where they are at their defaults, and always `memory`, `device` and `dtype`: how a network
+        is trained and where it lies is not part of what it is.
+        """
+        return dict(self._config)
 
     def save_pretrained(self, folder: str | os.PathLike[str], data: dict[str, Any] | None = None) -> None:
         """Save the network into a folder that `from_pretrained` rebuilds it from, whole or not at all.
@@ -187,13 +220,16 @@ def built(cls: type[Net], arguments: dict[str, Any], weights: dict[str, Tensor],
     _refuse_other_arguments(cls, arguments, source)
     refuse_unheld(arguments, weights, source)
     try:
-        with torch.device('meta'), _checks.buildable(cls.__name__):
-            net = cls(**arguments)
+        misfit = misfits(planned(cls, arguments)[0].tensors, weights)
+        if not misfit:
+            with torch.device('meta'), _checks.buildable(cls.__name__):
+                net = cls(**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f'{source} describes no network that can be built: {error}') from error
-    if misfit := misfits(net.state_dict(), weights):
+    if misfit:
         shown = '; '.join(misfit[:3]) + (f'; and {len(misfit) - 3} more' if len(misfit) > 3 else '')
-        raise ValueError(f'{source} does not hold the weights of {cls.__name__}(**{arguments}): {shown}.')
+        made = f'{cls.__name__}(**{short_repr(arguments)})'
+        raise ValueError(f'{source} does not hold the weights of {made}: {shown}.')
     net.load_state_dict(weights, assign=True)
     return net.eval()
 
@@ -216,17 +252,38 @@ def bundled(net: _Pretrained, data: dict[str, Any] | None) -> Bundle:
     return Bundle(name, arguments, weights, {'input': x, 'output': y}, data)
 
 
-def misfits(wanted: dict[str, Any], given: dict[str, Tensor]) -> list[str]:
+def refuse_unheld(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> None:
+    """Refuse arguments of a network with more stages or blocks than there are weights, before it is planned.
+
+    Raises:
+        ValueError: There are fewer tensors than an argument counts blocks.
+    """
+    for name, value in arguments.items():
+        if _count(name, value) > max(len(weights), FEW):
+            raise ValueError(
+                f'{source} does not hold the weights of {name}={short_repr(value)}: it has {len(weights)} tensors.'
+            )
+
+
+def _count(name: str, value: Any) -> int:
+    """How many stages or blocks, at least, there are by an argument."""
+    if not isinstance(value, (list, tuple)):
+        return value if name in COUNTS and isinstance(value, int) else 0
+    counted = sum(each for each in value if isinstance(each, int)) if name in COUNTS else 0
+    return max(counted, len(value) - 3)  # a list for three axes counts nothing
+
+
+def misfits(wanted: Tensors, given: dict[str, Tensor]) -> list[str]:
     """Say where a state dict differs from the one that a network has."""
     said = [f'{key} is missing' for key in wanted if key not in given]
     said += [f'{key} is unknown' for key in given if key not in wanted]
     for key in (key for key in wanted if key in given):
-        value, shape = given[key], tuple(wanted[key].shape)
+        value, shape = given[key], wanted[key]
         if fault := unusable(value):
             said.append(f'{key} {fault}')
         elif tuple(value.shape) != shape:
             said.append(f'{key} has shape {tuple(value.shape)} instead of {shape}')
-        elif not value.is_floating_point():
+        elif shape and not value.is_floating_point():  # a single number counts batches
             said.append(f'{key} has dtype {value.dtype}, which no weight has')
     return said
 
@@ -238,29 +295,6 @@ def unusable(value: Tensor) -> str:
     if not value.is_meta and value.numel() * value.element_size() > value.untyped_storage().nbytes():
         return f'is spread over its shape {tuple(value.shape)} from fewer values than that has'
     return ''
-
-
-def refuse_unheld(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> None:
-    """Refuse arguments of a larger network than these weights can be of, before anything is built.
-
-    A forged file of a few bytes could otherwise ask for more blocks, or wider ones, than a computer builds in a year.
-
-    Raises:
-        ValueError: There are fewer tensors than blocks need, or none is as wide as an argument says.
-    """
-    layers = arguments.get('layers')
-    depths = layers if isinstance(layers, (list, tuple)) and all(type(depth) is int for depth in layers) else ()
-    if BLOCK_WEIGHTS * max(sum(depths), len(depths)) > len(weights):
-        raise ValueError(
-            f'{source} does not hold the weights of layers={short_repr(layers)}: it has {len(weights)} tensors.'
-        )
-    longest = max((max(value.shape, default=0) for value in weights.values() if not unusable(value)), default=0)
-    for name in WIDTHS:
-        width = arguments.get(name)
-        if type(width) is int and width > longest:
-            raise ValueError(
-                f'{source} does not hold the weights of {name}={short_repr(width)}: no side of one is above {longest}.'
-            )
 
 
 def _refuse_other_arguments(cls: type, arguments: dict[str, Any], source: str) -> None:
@@ -294,7 +328,8 @@ def _golden_size(plan: Plan) -> Size:
 @torch.no_grad()
 def _golden_output(net: _Pretrained, x: Tensor) -> Tensor:
     if any(weight.dtype != x.dtype for weight in net.parameters()):
-        weights = {key: value.to(x.dtype) for key, value in net.state_dict().items()}
+        state = net.state_dict()
+        weights = {key: value.to(x.dtype) if value.is_floating_point() else value for key, value in state.items()}
         net = built(type(net), net.config, weights, '')
     with torch.autocast('cpu', enabled=False), plain():
         y: Tensor = net(x).flatten()

@@ -37,7 +37,7 @@ class Network(Featured):
     held: tuple[str, ...] = ()
 
     def __init__(self, plan: Plan, config: dict[str, Any], options: dict[str, Any] | None = None) -> None:
-        super().__init__()
+        super().__init__(plan, config)
         self.manner = Manner()
         self._take(plan, config)
         known = options or {}
@@ -135,20 +135,6 @@ class Network(Featured):
         """
         blocks = ((name, each) for name, each in self.named_modules() if isinstance(each, Block))
         return [unit for name, each in blocks for unit in each.paths(f'{name}.')]
-
-    @property
-    def plan(self) -> Plan:
-        """The network in plain values, part by part."""
-        return self._plan
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values: ``type(net)(**net.config)`` builds the network anew.
-
-        Options are left out where they are at their defaults, and always `memory`, `device` and `dtype`: how a network
-        is trained and where it lies is not part of what it is.
-        """
-        return dict(self._config)
 
     @property
     def nlayers(self) -> int:

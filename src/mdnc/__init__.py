@@ -4,10 +4,14 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from mdnc import checkpoints, contribs, modules, ops
-from mdnc._version import __version__
-from mdnc.checkpoints import load_into, rebuild
-from mdnc.ops import optimize, restore
+from mdnc._start import outlive_wishes
+
+outlive_wishes()  # before torch is imported
+
+from mdnc import checkpoints, contribs, modules, ops  # noqa: E402
+from mdnc._version import __version__  # noqa: E402
+from mdnc.checkpoints import load_into, rebuild  # noqa: E402
+from mdnc.ops import optimize, restore  # noqa: E402
 
 if TYPE_CHECKING:
     from mdnc import analysis, export, training

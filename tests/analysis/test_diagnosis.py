@@ -48,6 +48,17 @@ def test_values_of_every_norm_are_counted(norm, values):
     assert diagnosis.parts[1].values == values
 
 
+def test_the_fewest_values_of_a_part_count():
+    # On the way up the first norm of a stage sees the small map, on the way down the last.
+    parts = {part.name: part.values for part in diagnose(UNet2d(4, [1, 1]), noise(2, 1, 12, 12)).parts}
+    assert parts['conv_middle_up'] == 36
+    parts = {
+        part.name: part.values
+        for part in diagnose(DecoderNet2d(4, [1, 1], out_size=12, in_length=3), noise(2, 3)).parts
+    }
+    assert parts['netbody.0'] == 9
+
+
 def test_batch_norm_with_kept_statistics_takes_none():
     assert diagnose(plain(nn.Conv1d(1, 4, 1), nn.BatchNorm1d(4)).eval(), noise(2, 1, 3)).parts[1].values is None
 
@@ -101,7 +112,10 @@ class Weak(nn.Module):
         return x * self.factor - (x * (self.factor - 1)).detach()
 
 
-@pytest.mark.parametrize(('factor', 'expected'), [(1e-6, [('gradient', '0')]), (1e-1, []), (0.0, [('gradient', '0')])])
+@pytest.mark.parametrize(
+    ('factor', 'expected'),
+    [(1e-6, [('gradient', '0')]), (1e6, [('gradient', '0')]), (1e-1, []), (0.0, [('gradient', '0')])],
+)
 def test_gradients_that_vanish(factor, expected):
     net = plain(nn.Linear(8, 8), Weak(factor), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
     diagnosis = diagnose(net, noise(9, 8))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import nn
 
@@ -47,6 +48,23 @@ def test_a_unet_has_its_skips_and_an_auto_encoder_none():
     assert drawn.skips == (Skip(1, 5, 4), Skip(2, 4, 8))
     assert [column.role for column in drawn.columns[1:-1]] == ['down', 'down', 'middle', 'up', 'keep']
     assert not sketch(AE2d(4, [1, 2, 1]), (16, 16)).skips
+
+
+@pytest.mark.parametrize('layers', [[2, 1, 1], [1, 2, 1], [1, 1, 3, 2], [3, 1, 2, 1]])
+def test_skips_of_an_uneven_unet_say_what_is_concatenated(layers):
+    net = UNet2d(4, layers)
+    joined = []  # channels that come from the way down, the innermost level first
+
+    def see(stage, inputs):
+        joined.append(inputs[1].shape[1])
+
+    for stage in net.conv_up_list:
+        stage.register_forward_pre_hook(see)
+    net(torch.zeros(1, 1, 32, 32))
+    drawn = sketch(net, (32, 32))
+    assert [skip.planes for skip in drawn.skips] == joined[::-1]
+    words = [text.get_text() for text in figure(net, 32).axes[0].texts]
+    assert [word for word in words if word.startswith('skip of')] == [f'skip of {planes}' for planes in joined]
 
 
 def test_without_a_size_sizes_are_relative():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mdnc.analysis import receptive_field
-from mdnc.modules._fields import POINT
+from mdnc.modules._fields import POINT, AxisField
 from mdnc.modules.resnet import AE1d, AE2d, DecoderNet1d, EncoderNet1d, EncoderNet2d, UNet1d, UNet2d, UNet3d
 from tests import catalogue
 from tests.catalogue import identity
@@ -132,3 +132,9 @@ def test_wrong_arguments_are_refused_by_name():
     with pytest.raises(KeyError, match="'conv' is not one of conv_first, "):
         receptive_field(AE2d(2, [1, 1]))['conv']
     assert receptive_field(UNet3d(2, [1, 1])).name == 'UNet3d'
+
+
+def test_merged_fields_reach_as_far_as_either():
+    one, other = AxisField(2, (-3,), (1,)), AxisField(1, (-1,), (4,))
+    assert one.merged(other) == other.merged(one).__class__(2, (-3,), (4,))
+    assert AxisField(2, (0, 1), (5, 6)).merged(AxisField(1, (0,), (5,))) == AxisField(2, (0, 1), (5, 6))

@@ -26,7 +26,12 @@ ROOT = Path(__file__).parents[2]
 def _start(run_dir, settings=None, **environment):
     run_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, '-W', 'ignore', '-m', points.__name__, str(run_dir), json.dumps(settings or {})]
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT), **environment}
+    environment = {
+        **os.environ,
+        'OMP_NUM_THREADS': '1',
+        'PYTHONPATH': f'{ROOT / "src"}{os.pathsep}{ROOT}',
+        **environment,
+    }
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -101,6 +106,35 @@ def test_a_signal_to_the_whole_group_saves_and_ends_with_its_code(tmp_path, numb
     path, _ = newest(tmp_path)
     step = int(path.stem.removeprefix('step-'))
     assert torch.load(path, weights_only=True)['global_step'] == step >= 14
+
+
+def _children(process):
+    return [int(word) for word in Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ('settings', 'numbers', 'code'),
+    [
+        ({'data': {'workers': 1}}, [signal.SIGTERM], 143),
+        ({'data': {'workers': 1}}, [signal.SIGINT, signal.SIGINT], 130),
+        ({'devices': 2, 'strategy': 'ddp'}, [signal.SIGTERM], 143),
+        ({'devices': 2, 'strategy': 'ddp'}, [signal.SIGINT, signal.SIGINT], 130),
+    ],
+    ids=['reader, SIGTERM', 'reader, twice Ctrl-C', 'neighbour, SIGTERM', 'neighbour, twice Ctrl-C'],
+)
+def test_a_stopped_reader_or_neighbour_does_not_hold_the_run(tmp_path, settings, numbers, code):
+    process = _start(tmp_path, {'max_epochs': 100_000, **settings})
+    _alive(process, lambda: len(read_history(tmp_path)) > 1)
+    stopped = _children(process)[-1]
+    os.kill(stopped, signal.SIGSTOP)
+    time.sleep(1)
+    for number in numbers:
+        os.kill(process.pid, number)
+        time.sleep(1)
+    done, text = _finish(process, 90)
+    assert done == code, text
+    state = Path(f'/proc/{stopped}/stat')
+    assert not state.exists() or state.read_text().split()[2] in 'ZXR', 'it was killed, as far as anybody collects it'
 
 
 def test_two_processes_train_as_one_whatever_the_last_batch(tmp_path):

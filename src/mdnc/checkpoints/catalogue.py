@@ -8,11 +8,11 @@ from mdnc import _bundle
 from mdnc._bundle import Bundle
 from mdnc.modules import Network, _pretrained
 from mdnc.modules._foreign import allowed_class
-from mdnc.modules.resnet import presets
+from mdnc.modules.resnet import encoder, presets
 
 NAMED: dict[str, type[Network]] = {
     made.__name__: made
-    for orders in (presets.ENCODERS, presets.DECODERS, presets.AES, presets.UNETS)
+    for orders in (encoder.ENCODERS, presets.DECODERS, presets.AES, presets.UNETS)
     for made in orders.values()
 }
 

@@ -1,11 +1,12 @@
 """``mdnc export``: a trained network as a file for other programs."""
 
-from argparse import Namespace
+from argparse import BooleanOptionalAction, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mdnc import checkpoints, export
+from mdnc.checkpoints import Answer
 from mdnc.cli.networks import Parser, refusals, value
 from mdnc.export import Compared, Exported
 from mdnc.export.contract import given_shape
@@ -31,12 +32,15 @@ def run(argv: Sequence[str] | None = None) -> int:
     if arguments.opset is not None and arguments.format != 'onnx':
         parser.error(f'--opset is of --format onnx, not {arguments.format}')
     with refusals(but=export.DiffersError):
-        net = checkpoints.load(arguments.source)
+        net = checkpoints.load(arguments.source, allow=arguments.allow)
         for size in arguments.check or ():
             given_shape(net, size)  # what is refused later must not leave a file
         options: dict[str, Any] = {} if arguments.opset is None else {'opset': arguments.opset}
-        if arguments.normalise:
-            options |= _scales(net.origin.data if net.origin else None, arguments)
+        data = net.origin.data or {}
+        if arguments.normalise is not False and data.get('answer'):
+            net = Answer(net)
+        elif arguments.normalise:
+            options |= _scales(data, arguments)
         made = FORMATS[arguments.format](net, arguments.output, **options)
         rows = made.compared
         if arguments.check is not None:
@@ -52,8 +56,20 @@ def _parser() -> Parser:
     )
     parser.add_argument('--format', choices=FORMATS, default='onnx', help='kind of file (default: onnx)')
     parser.add_argument('--output', type=Path, required=True, help='the file: .onnx, or .pt2 for torch and aoti')
-    parser.add_argument('--normalise', action='store_true', help="make the scales of the run's data part of the graph")
+    parser.add_argument(
+        '--normalise',
+        action=BooleanOptionalAction,
+        help="the graph takes and gives the data's own units, as mdnc predict does (default for what mdnc fit wrote); "
+        '--no-normalise: the network alone, in standard units and logits',
+    )
     parser.add_argument('--opset', type=int, help="version of ONNX's operators (default: the exporter's)")
+    parser.add_argument(
+        '--allow',
+        nargs='+',
+        default=[],
+        metavar='CLASS',
+        help="full names of networks' classes that are not mdnc's and may be imported: their code runs",
+    )
     parser.add_argument(
         '--check',
         nargs='*',
@@ -64,19 +80,22 @@ def _parser() -> Parser:
     return parser
 
 
-def _scales(data: dict[str, Any] | None, arguments: Namespace) -> dict[str, Any]:
-    scales = {name: data[name] for name in SCALES if data and data.get(name)}
+def _scales(data: dict[str, Any], arguments: Namespace) -> dict[str, Any]:
+    scales = {name: data[name] for name in SCALES if data.get(name)}
     if not scales:
         raise ValueError(f'--normalise: {arguments.source} holds no normalisation')
     return scales
 
 
 def _report(made: Exported, rows: Sequence[Compared]) -> str:
+    facts = made.facts
     lines = [
         f'file     {made.path}, {made.path.stat().st_size / 2**20:.1f} MiB',
-        f'network  {made.facts["network"]["name"]}, input {made.facts["input"]}',
-        f'sizes    {made.facts["sizes"]}',
-        *(f'scales   {name} is part of the graph' for name in SCALES if made.facts[name]),
+        f'network  {facts["network"]["name"]}, input {facts["input"]}',
+        f'sizes    {facts["sizes"]}',
+        *(f'scales   {name} is part of the graph' for name in SCALES if facts[name]),
+        f'gives    {facts["gives"]}',
+        *([f'tiles    {facts["tiles"]}'] if facts['tiles'] else []),
         'compared with the network, differences relative to the largest output value:',
     ]
     for row in rows:

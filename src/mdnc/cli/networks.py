@@ -142,7 +142,7 @@ def build(arguments: Namespace) -> nn.Module:
         ValueError: An argument has the wrong value.
     """
     make = getattr(resnet, arguments.network)
-    given = {name: getattr(arguments, name) for name in inspect.signature(make).parameters}
+    given = {name: getattr(arguments, name) for name in _parameters(make)}
     with _checks.buildable(arguments.network):
         network: nn.Module = make(**given)
     return network
@@ -151,7 +151,7 @@ def build(arguments: Namespace) -> nn.Module:
 def _add_arguments(parser: ArgumentParser, make: Callable[..., nn.Module]) -> None:
     group = parser.add_argument_group('arguments of the network')
     words = _words(make)
-    for name, parameter in inspect.signature(make).parameters.items():
+    for name, parameter in _parameters(make).items():
         required = parameter.default is inspect.Parameter.empty
         note = '(required)' if required else f'(default: {json.dumps(parameter.default)})'
         group.add_argument(
@@ -162,6 +162,12 @@ def _add_arguments(parser: ArgumentParser, make: Callable[..., nn.Module]) -> No
             metavar='VALUE',
             help=f'{words.get(name, "")} {note}'.replace('%', '%%'),
         )
+
+
+def _parameters(make: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:
+    # Where and as what a network is built is for each command to say.
+    known = inspect.signature(make).parameters
+    return {name: parameter for name, parameter in known.items() if name not in ('device', 'dtype')}
 
 
 def _words(make: Callable[..., nn.Module]) -> dict[str, str]:

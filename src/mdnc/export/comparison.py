@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mdnc import _bundle
 from mdnc._files import as_path
-from mdnc.export.contract import Shape, given_shape, refuse_others, trial_shapes
+from mdnc.export.contract import Shape, given_shape, identity, ports, refuse_others
 from mdnc.export.formats import Opened, opened
 from mdnc.export.graph import Scaled
-from mdnc.modules import Network
+from mdnc.modules._answer import Answer
 from mdnc.ops import plain
 
 # Of the largest output value.
@@ -31,8 +30,8 @@ class Compared:
 
     Args:
         shape: Shape of the input.
-        difference: Largest difference of their answers, relative to the largest value of the network's; infinite where
-            the shapes differ.
+        difference: Largest difference of their answers, relative to the largest value of the network's; of class
+            numbers the share that differs; infinite where the shapes differ.
         allowed: How large it may be: rounding. Where planes of few values blow that up, it is ten times what the
             network's own answer is off its answer in double precision.
     """
@@ -48,13 +47,13 @@ class Compared:
 
 
 def check(
-    path: str | os.PathLike[str], net: Network, sizes: Sequence[int | Sequence[int]] | None = None
+    path: str | os.PathLike[str], net: nn.Module, sizes: Sequence[int | Sequence[int]] | None = None
 ) -> tuple[Compared, ...]:
     """Compare an exported file with the network that it was made of.
 
     Args:
         path: A file of `to_onnx`, `to_torch_export` or `to_aotinductor`.
-        net: The network.
+        net: The network, or the `mdnc.checkpoints.Answer` with it.
         sizes: Spatial sizes of inputs, each one int or one for each axis; by default two that the network chooses.
             A decoder takes only its own.
 
@@ -73,22 +72,23 @@ def check(
     if not path.is_file():
         raise FileNotFoundError(f'{path} does not exist.')
     file = opened(path)
-    said = file.facts['network']
-    if said != {'name': type(net).__name__, 'arguments': _bundle.plain(net.config, 'config')}:
-        name = f'{said.get("name")}'
+    net = net.network if isinstance(net, Answer) else net
+    said = file.facts
+    if said['network'] != identity(net):
+        name = f'{said["network"].get("name")}'
         raise ValueError(f'{path} is of a {name:.80} with other arguments or of another class than the network.')
-    shapes = trial_shapes(net) if sizes is None else tuple(given_shape(net, size) for size in sizes)
-    graph = Scaled(net, file.facts['normalisation'], file.facts['target_normalisation'], file.device)
+    shapes = ports(net, said['data'] or {}).trials if sizes is None else tuple(given_shape(net, size) for size in sizes)
+    graph = Scaled(net, said['normalisation'], said['target_normalisation'], file.device, said.get('answer'))
     return compare(file, graph, shapes)
 
 
 def compare(file: Opened, graph: Scaled, shapes: Sequence[Shape]) -> tuple[Compared, ...]:
-    """Compare the answers of a file and of a network at inputs of these shapes."""
+    """Compare the answers of a file and of a network at inputs of these shapes, in the units that they take."""
     like = next(graph.parameters())
     generator = torch.Generator().manual_seed(0)
     found = []
     for shape in shapes:
-        x = torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)
+        x = graph.steps.before.own(torch.randn(shape, generator=generator, dtype=like.dtype)).to(like.device)
         with torch.no_grad(), plain():
             y = graph(x)
             answer = file.run(x)
@@ -102,6 +102,8 @@ def compare(file: Opened, graph: Scaled, shapes: Sequence[Shape]) -> tuple[Compa
 def _off(answer: Tensor, y: Tensor) -> float:
     if answer.shape != y.shape:
         return float('inf')
+    if not y.is_floating_point():  # class numbers are right or wrong
+        return float((answer != y).double().mean())
     return float((answer - y).abs().max() / y.abs().max().clamp(min=1e-12))
 
 

@@ -1,14 +1,17 @@
 """What an exported file promises, and at which sizes it is tried: read off the plan."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from mdnc import _bundle
 from mdnc._version import __version__
 from mdnc.modules import Network, _checks, _sizes
+from mdnc.modules._answer import Answer
 from mdnc.modules._plan import Plan
 
 Shape = tuple[int, ...]
@@ -20,7 +23,9 @@ PLANE = {1: 16, 2: 4, 3: 2}
 
 def refuse_others(owner: str, net: object, dtypes: tuple[torch.dtype, ...]) -> None:
     """Refuse what is no network with values, or one of other dtypes than a format takes."""
-    if not isinstance(net, Network):
+    if isinstance(net, Answer):
+        net = net.network
+    if not isinstance(net, Network) and not (isinstance(net, nn.Module) and (known(net) or {}).get('input')):
         raise TypeError(f'{owner}: net must be a network of mdnc, not a {type(net).__name__}.')
     have = {weight.dtype for weight in net.parameters()}
     if len(have) > 1 or not have <= set(dtypes):
@@ -47,38 +52,147 @@ def trial_shapes(net: Network) -> tuple[Shape, ...]:
     return _shape(net, 3, _side(net.plan, 0)), _shape(net, 1, _side(net.plan, 0.5), step=-1)
 
 
-def given_shape(net: Network, size: int | Sequence[int]) -> Shape:
+def given_shape(net: nn.Module, size: int | Sequence[int]) -> Shape:
     """The input of a spatial size.
 
     Raises:
-        ValueError: The network refuses the size.
+        ValueError: The network refuses the size, or is of a class that has only the size of its training.
     """
+    if not isinstance(net, Network):
+        raise ValueError(f'{type(net).__name__}: only the size of its training can be checked, so give none.')
     net.stage_sizes(size)
     if net.plan.in_size is not None:
         return (3, *net.input_size)
     return (3, net.plan.in_planes, *_checks.per_axis('size', 'size', size, net.plan.order))
 
 
-def facts(net: Network, scales: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Ports:
+    """What goes into a graph.
+
+    Args:
+        axes: Names of the free axes of the input.
+        sample: The input that it is traced with.
+        trials: Inputs that it is compared at.
+        shape: The input in words.
+        sizes: Which sizes it takes, in words.
+        smallest: The smallest equal-sided one, None where sizes are fixed.
+    """
+
+    axes: tuple[str, ...]
+    sample: Shape
+    trials: tuple[Shape, ...]
+    shape: str
+    sizes: str
+    smallest: Shape | None
+
+
+def ports(net: nn.Module, data: Mapping[str, Any]) -> Ports:
+    """What goes into a network's graph: read off its plan, or, of a class of others, off its training.
+
+    Raises:
+        TypeError: It is of another class, and it is not known what it was trained on.
+    """
+    if isinstance(net, Network):
+        shape = ('batch', *net.input_size) if net.plan.in_size is not None else _named(net)
+        tile = (1, net.plan.in_planes, *data['patch']) if patches(data) else None
+        return Ports(
+            axes(net),
+            sample_shape(net),
+            trial_shapes(net) + (() if tile is None else (tile,)),
+            f'({", ".join(map(str, shape))})',
+            _sizes_text(net.plan),
+            None if net.plan.in_size is not None else net.min_size,
+        )
+    trained = tuple(data.get('input') or ())
+    if not trained:
+        raise TypeError(f'net must be a network of mdnc, or one trained by mdnc fit, not a {type(net).__name__}.')
+    return Ports(
+        ('batch',),
+        (2, *trained),
+        ((3, *trained), (1, *trained)),
+        f'({", ".join(map(str, ("batch", *trained)))})',
+        f'any batch; of a {type(net).__name__} only the size that it was trained on, {_sizes.text(trained[1:])}',
+        None,
+    )
+
+
+def patches(data: Mapping[str, Any]) -> bool:
+    """Whether `mdnc predict` runs the network over tiles."""
+    return bool(data.get('patch') and (data.get('answer') or {}).get('dense'))
+
+
+def last_step(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer of a graph, which sees one tile: what is made of classes afterwards needs the blended scores."""
+    answer = dict(data['answer'])
+    if patches(data) and answer['output'] != 'values':
+        answer['output'] = 'scores'
+    return answer
+
+
+def given_words(answer: Mapping[str, Any] | None, data: Mapping[str, Any]) -> str:
+    """What comes out of a graph, in words."""
+    if answer is None:
+        return "the network's own output: standard units or logits, unless a scale says more"
+    classes = f': {", ".join(data["classes"])}' if data.get('classes') else ''
+    words = {
+        'values': "values in the targets' own units" + (', the input added' if answer.get('residual') else ''),
+        'probabilities': f'probabilities of the classes{classes}',
+        'classes': f'the number of the most probable class{classes}',
+        'scores': f'scores of the classes (logits), of which softmax makes probabilities{classes}',
+    }
+    return words[answer['output']]
+
+
+def tile_words(data: Mapping[str, Any]) -> str | None:
+    """What a graph leaves to its caller, in words."""
+    if not patches(data):
+        return None
+    patch, overlap = list(data['patch']), data.get('overlap', 0.25)
+    return (
+        f'mdnc predict runs the network over tiles of {_sizes.text(tuple(patch))} that have {overlap:.0%} in common '
+        'and blends what they give. This file answers one tile and blends nothing: a larger sample as a whole gets '
+        f'another answer. Over tiles: mdnc.training.tiling.run_tiled(file, x, {patch}, {overlap})'
+    )
+
+
+def facts(net: nn.Module, scales: dict[str, Any], data: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What an exported file says of itself, JSON-able.
 
     Args:
         net: The network.
-        scales: ``normalisation`` and ``target_normalisation`` that are part of the graph, or None.
+        scales: ``normalisation``, ``target_normalisation`` and ``answer`` that are part of the graph, or None.
+        data: What is known of the data that it was trained on; by default what it was loaded with.
     """
-    fixed = net.plan.in_size is not None
-    shape = ('batch', *net.input_size) if fixed else _named(net)
+    data = (known(net) if data is None else data) or {}
+    door = ports(net, data)
     said = {
         'mdnc': __version__,
         'torch': str(torch.__version__),
-        'network': {'name': type(net).__name__, 'arguments': net.config},
-        'data': None if net.origin is None else net.origin.data,
-        'input': f'({", ".join(map(str, shape))})',
-        'sizes': _sizes_text(net.plan),
-        'smallest_equal_sided': None if fixed else net.min_size,
+        'network': identity(net),
+        'data': dict(data) or None,
+        'input': door.shape,
+        'sizes': door.sizes,
+        'smallest_equal_sided': door.smallest,
+        'answer': None,
         **scales,
+        'gives': given_words(scales.get('answer'), data),
+        'tiles': tile_words(data) if scales.get('answer') else None,
     }
     return dict(_bundle.plain(said, 'facts'))
+
+
+def known(net: nn.Module) -> dict[str, Any] | None:
+    """What a network was loaded with."""
+    data: dict[str, Any] | None = getattr(getattr(net, 'origin', None), 'data', None)
+    return data
+
+
+def identity(net: nn.Module) -> dict[str, Any]:
+    """Name and, of mdnc's networks, arguments."""
+    if isinstance(net, Network):
+        return {'name': type(net).__name__, 'arguments': _bundle.plain(net.config, 'config')}
+    return {'name': f'{type(net).__module__}.{type(net).__qualname__}', 'arguments': None}
 
 
 def _named(net: Network) -> tuple[str | int, ...]:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mdnc._files import as_path, whole_file
 from mdnc.export.comparison import Compared, DiffersError, compare
-from mdnc.export.contract import axes, facts, refuse_others, trial_shapes
+from mdnc.export.contract import facts, known, last_step, ports, refuse_others
 from mdnc.export.formats import AotInductor, Format, Onnx, TorchExport
 from mdnc.export.graph import Scaled, captured
-from mdnc.modules import Network, _checks
+from mdnc.modules import _checks
+from mdnc.modules._answer import Answer
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,34 @@ class Exported:
 @dataclass(frozen=True)
 class _Request:
     owner: str
-    net: Network
+    net: nn.Module
     path: str | os.PathLike[str]
     normalisation: dict[str, Any] | None
     target_normalisation: dict[str, Any] | None
     device: torch.device | str = 'cpu'
 
+    @property
+    def network(self) -> nn.Module:
+        return self.net.network if isinstance(self.net, Answer) else self.net
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.net.data if isinstance(self.net, Answer) else known(self.net) or {}
+
+    @property
+    def scales(self) -> dict[str, Any]:
+        """What becomes part of the graph."""
+        given = {'normalisation': self.normalisation, 'target_normalisation': self.target_normalisation}
+        if not isinstance(self.net, Answer):
+            return {**given, 'answer': None}
+        twice = [name for name, scale in given.items() if scale is not None]
+        if twice:
+            raise ValueError(f'{self.owner}: {twice[0]} is known to the Answer that was given; leave it out.')
+        return {**{name: self.data.get(name) for name in given}, 'answer': last_step(self.data)}
+
 
 def to_onnx(
-    net: Network,
+    net: nn.Module,
     path: str | os.PathLike[str],
     *,
     normalisation: dict[str, Any] | None = None,
@@ -61,7 +82,9 @@ def to_onnx(
     is and which sizes it takes. The network itself is not changed; a copy on the CPU is exported, in eval mode.
 
     Args:
-        net: A network in float32.
+        net: A network in float32; or an `mdnc.checkpoints.Answer`, whose graph answers as ``mdnc predict`` does: in the
+            data's own units, with the input added where the network was trained so, as probabilities or classes. It
+            does not cut samples into tiles: what ``tiles`` of the facts says then is left to the caller.
         path: The file, ``….onnx``, written whole or not at all.
         normalisation: ``{'mean': […], 'std': […]}`` of the input's channels to make part of the graph, which then takes
             values in the data's own units, for example ``net.origin.data['normalisation']``.
@@ -83,7 +106,7 @@ def to_onnx(
 
 
 def to_torch_export(
-    net: Network,
+    net: nn.Module,
     path: str | os.PathLike[str],
     *,
     normalisation: dict[str, Any] | None = None,
@@ -92,7 +115,7 @@ def to_torch_export(
     """Write a network for ``torch.export.load``, with a free batch and free lengths; it then runs without mdnc.
 
     Args:
-        net: A network in float32 or float64.
+        net: A network in float32 or float64, or an `mdnc.checkpoints.Answer`; as in `to_onnx`.
         path: As in `to_onnx`, but ``….pt2``.
         normalisation: As in `to_onnx`.
         target_normalisation: As in `to_onnx`.
@@ -111,7 +134,7 @@ def to_torch_export(
 
 
 def to_aotinductor(
-    net: Network,
+    net: nn.Module,
     path: str | os.PathLike[str],
     *,
     normalisation: dict[str, Any] | None = None,
@@ -123,7 +146,7 @@ def to_aotinductor(
     minute to several.
 
     Args:
-        net: A network in float32 or float64.
+        net: A network in float32 or float64, or an `mdnc.checkpoints.Answer`; as in `to_onnx`.
         path: As in `to_onnx`, but ``….pt2``.
         normalisation: As in `to_onnx`.
         target_normalisation: As in `to_onnx`.
@@ -143,21 +166,21 @@ def to_aotinductor(
 
 
 def _export(request: _Request, kind: Format) -> Exported:
-    owner, net = request.owner, request.net
+    owner, net = request.owner, request.network
     path = as_path(owner, 'path', request.path)
-    refuse_others(owner, net, kind.dtypes)
+    refuse_others(owner, request.net, kind.dtypes)
     if not path.parent.is_dir() or path.is_dir():
         raise FileNotFoundError(f'{owner}: path={path} must be a file in a folder that is there.')
     if path.suffix != kind.suffix:
         raise ValueError(f'{owner}: path={path} must end in {kind.suffix}: other programs know it by that.')
     kind.prepare()
-    graph = Scaled(net, request.normalisation, request.target_normalisation, request.device)
-    scales = {'normalisation': request.normalisation, 'target_normalisation': request.target_normalisation}
-    said = facts(net, scales)
+    scales = request.scales
+    graph = Scaled(net, scales['normalisation'], scales['target_normalisation'], request.device, scales['answer'])
+    door, said = ports(net, request.data), facts(net, scales, request.data)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / f'draft{kind.suffix}'
-        kind.write(captured(graph), axes(net), said, draft)
-        compared = compare(kind.open(draft), graph, trial_shapes(net))
+        kind.write(captured(graph, door), door.axes, said, draft)
+        compared = compare(kind.open(draft), graph, door.trials)
         for row in compared:
             if not row.agrees:
                 raise DiffersError(

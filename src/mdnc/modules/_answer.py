@@ -45,6 +45,11 @@ class Steps:
         self.patch = data.get('patch') if answer.get('dense', False) else None
         self.overlap = data.get('overlap', 0.25)
 
+    def ready(self, device: torch.device | str) -> None:
+        """Bring the numbers to a device, before a trace that must find them there."""
+        for scale in (self.before, self.after):
+            scale.ready(device)
+
     def scores(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """What the network gives for inputs in the data's own units: logits, or values in standard units."""
         y = single(network(_suited(network, self.before.standard(x))))
@@ -76,11 +81,9 @@ class Steps:
 
 
 def _suited(network: object, x: Tensor) -> Tensor:
-    # A network that was moved to half precision as a whole; autocast looks after itself.
+    # A network may have been moved to half precision as a whole.
     weight = next(network.parameters(), None) if isinstance(network, nn.Module) else None
-    if weight is None or not weight.is_floating_point() or torch.is_autocast_enabled(x.device.type):
-        return x
-    return x.to(weight.dtype)
+    return x if weight is None or not weight.is_floating_point() else x.to(weight.dtype)
 
 
 class Answer(nn.Module):

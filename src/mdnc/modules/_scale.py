@@ -66,6 +66,12 @@ class Scale:
             return x
         return x * self._shaped(self._std, x) + self._shaped(self._mean, x)
 
+    def ready(self, device: torch.device | str) -> None:
+        """Bring the figures to a device."""
+        for values in (self._mean, self._std):
+            if values is not None:
+                values.beside(torch.empty(0, device=device))
+
     def _shaped(self, values: Constants, x: Tensor) -> Tensor:
         # Without this a single channel would be taken for as many as there are means.
         if len(values) > 1 and x.shape[1] != len(values):

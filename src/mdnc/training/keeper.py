@@ -14,7 +14,7 @@ from mdnc.training.chance import metric_sums, take_up_metrics
 from mdnc.training.checkpoint import BEST, FOLDER, check_saves, keep_as, numbered, sweep, sweep_run
 from mdnc.training.claim import claim, release
 from mdnc.training.history import History
-from mdnc.training.signals import Wish, Wishes
+from mdnc.training.signals import WATCH, Wish, Wishes
 
 _LOST = re.compile('peer|gloo|NCCL', re.IGNORECASE)
 _METRICS = 'mdnc_train_metrics'
@@ -77,7 +77,7 @@ class Keeper(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         check_saves(trainer)
-        self._wishes.start()
+        self._wishes.start(getattr(trainer.strategy.launcher, 'procs', ()))
         self.history.start()
         self._saved = time.monotonic()
 
@@ -183,6 +183,7 @@ class Keeper(Checkpoint):
 
     def _save(self, trainer: L.Trainer) -> Path:
         path = self._folder / f'step-{trainer.global_step:09d}.ckpt'
+        WATCH.save()
         trainer.save_checkpoint(path)
         self._saved = time.monotonic()
         if trainer.is_global_zero:

@@ -12,8 +12,10 @@ import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 
 from mdnc._files import whole_file
+from mdnc.training.averages import Averages
 from mdnc.training.chance import Repeatable
 from mdnc.training.checkpoint import BEST, FOLDER, WholeFileIO, newest
+from mdnc.training.finders import Finders, tame
 from mdnc.training.guard import Guard
 from mdnc.training.history import read_history
 from mdnc.training.keeper import Keeper
@@ -32,6 +34,8 @@ DEFAULTS: dict[str, Any] = {
 }
 _CALLBACKS: tuple[tuple[type | tuple[type, ...], Callable[[], L.Callback]], ...] = (
     (Place, Place),
+    (Averages, Averages),
+    (Finders, Finders),
     (Settings, Settings),
     (Repeatable, Repeatable),
     (Sanity, Sanity),
@@ -46,6 +50,8 @@ def quieten() -> None:
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings('ignore', message='.*LeafSpec', module='lightning')
+    # Said at every test of a run with averaged weights, where the checkpoint's weights are the averages.
+    warnings.filterwarnings('ignore', message="You're using the WeightAveraging callback, but loading a checkpoint")
     # A part that was left empty on purpose: split.val=0, say.
     warnings.filterwarnings('ignore', message='Total length of .* across ranks is zero')
 
@@ -74,6 +80,7 @@ def make_trainer(
         >>> trainer = make_trainer(tempfile.mkdtemp(), max_epochs=3, accelerator='cpu')
     """
     made = [*callbacks]
+    tame(made)
     made += [make() for kind, make in _CALLBACKS if not any(isinstance(given, kind) for given in made)]
     if options.get('enable_progress_bar') is False or isinstance(made[-1], Lines):
         made = [callback for callback in made if not isinstance(callback, ProgressBar)]

@@ -84,29 +84,27 @@ def _finite(value: Tensor) -> bool:
     return not value.is_floating_point() or bool(torch.isfinite(value).all())
 
 
-def _form(item: dict[str, Any]) -> dict[str, str]:
-    return {
-        name: f'{str(value.dtype).removeprefix("torch.")} {tuple(value.shape)}'
-        for name, value in item.items()
-        if isinstance(value, Tensor)
-    }
+def _form(item: dict[str, Any]) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    return {name: (value.dtype, value.shape) for name, value in item.items() if isinstance(value, Tensor)}
 
 
 def _difference(item: dict[str, Any], first: dict[str, Any]) -> str:
     own, other = _form(item), _form(first)
     name = next(name for name in {**own, **other} if own.get(name) != other.get(name))
-    return (
-        f'does not go into one batch with {first["name"]}: its {name} is {own.get(name, "not there")}, the other '
-        f'{other.get(name, "not there")}'
-    )
+    told = [
+        f'{str(form[name][0]).removeprefix("torch.")} {tuple(form[name][1])}' if name in form else 'not there'
+        for form in (own, other)
+    ]
+    return f'does not go into one batch with {first["name"]}: its {name} is {told[0]}, the other {told[1]}'
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     """Stack samples to a batch, or hand on the first error among them."""
+    form = _form(items[0])
     for item in items:
         if 'error' in item:
             return item
-        if _form(item) != _form(items[0]):
+        if _form(item) != form:
             return {'error': f'sample {item["index"]} ({item["name"]}) {_difference(item, items[0])}'}
     batch: dict[str, Any] = default_collate(items)
     batch['weight'] = batch['weight'].float()

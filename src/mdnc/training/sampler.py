@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import distributed
 from torch.utils.data import DataLoader
 
@@ -84,6 +85,10 @@ class Batches:
         return Key(index, (self.seed, self.epoch, index) if self.shuffle else None, weight)
 
 
+_DEAD = 'DataLoader worker'
+_latest: 'Loader | None' = None  # the one that is read from: torch tells of a death wherever the program then is
+
+
 class Loader:
     """A data loader that knows how far its epoch has come.
 
@@ -116,6 +121,8 @@ class Loader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         # A generator starts at its first `next`, when Lightning has set the epoch; workers read ahead, so the
         # position is counted here and not in the sampler.
+        global _latest
+        _latest = self
         state, self._taken_up = self._taken_up, {}
         self.seen = self.batch_sampler.start = (
             state.get('seen', 0) if state.get('epoch') == self.batch_sampler.epoch else 0
@@ -127,12 +134,16 @@ class Loader:
                 self.seen += 1
                 yield batch
         except RuntimeError as error:
-            if 'DataLoader worker' not in str(error):
+            if _DEAD not in str(error):
                 raise
-            raise WorkerError(
-                f'a reading process died (out of memory, or killed) before batch {self.seen} of epoch '
-                f'{self.batch_sampler.epoch} was read: {error}'
-            ) from error
+            raise WorkerError(self.obituary(error)) from error
+
+    def obituary(self, error: Exception) -> str:
+        """What to say of the death of a process that read for this loader."""
+        return (
+            f'a reading process died (out of memory, or killed) before batch {self.seen} of epoch '
+            f'{self.batch_sampler.epoch} was read: {error}'
+        )
 
     def first_batch(self) -> dict[str, Any]:
         """Read the first batch of the epoch, in this process, as a probe of what is to come."""
@@ -197,21 +208,52 @@ class Place(L.Callback):
     def __init__(self) -> None:
         self._loader: Loader | None = None
         self._state: dict[str, int] = {}
+        self._now: dict[str, int] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._loader = trainer.train_dataloader if isinstance(trainer.train_dataloader, Loader) else None
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GradientAccumulationScheduler):  # it looks at the start of epochs only
+                trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
+        self._loader = None
+        self._look(trainer)
         if self._loader is not None:
+            self._refuse_others(self._state)
             # Lightning does so only for loaders that are made after the checkpoint was read.
             self._loader.load_state_dict(self._state)
-            self._loader.batch_sampler.limit = int(trainer.num_training_batches)
-            self._loader.batch_sampler.accumulate = trainer.accumulate_grad_batches
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._loader is not None:
-            self._loader.batch_sampler.accumulate = trainer.accumulate_grad_batches  # a scheduler may change it
+        self._look(trainer)
+
+    def _refuse_others(self, state: dict[str, int]) -> None:
+        within = 0 < state.get('seen', 0) < state.get('batches', 0)
+        changed = [f'{name}={value}' for name, value in self._now.items() if state.get(name, value) != value]
+        if within and changed:
+            raise ValueError(
+                f'the run stopped within epoch {state["epoch"]}, after {state["seen"]} of {state["batches"]} batches '
+                f'of {state["batch_size"]} samples, and goes on there as it was only, not with {", ".join(changed)}: '
+                "change that at an epoch's end, or start from the checkpoint of one"
+            )
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if type(exception) is RuntimeError and _DEAD in str(exception) and _latest is not None:
+            exception.args = (_latest.obituary(exception),)
+
+    def _look(self, trainer: L.Trainer) -> None:
+        # A scheduler may change the number of accumulated batches, and a trainer may make its loaders anew.
+        if isinstance(trainer.train_dataloader, Loader):
+            self._loader = trainer.train_dataloader
+            batches = self._loader.batch_sampler
+            batches.limit = int(trainer.num_training_batches)
+            batches.accumulate = trainer.accumulate_grad_batches
+            self._now = {
+                'batch_size': batches.batch_size,
+                'samples': batches.samples,
+                'batches': batches.limit,
+                'accumulate_grad_batches': batches.accumulate,
+            }
 
     def state_dict(self) -> dict[str, int]:
-        return self._loader.state_dict() if self._loader is not None else {}
+        return {**self._loader.state_dict(), **self._now} if self._loader is not None else {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self._state = state

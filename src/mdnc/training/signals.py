@@ -1,8 +1,14 @@
 """What a scheduler or a keyboard asks of a run, and how all its processes agree on it."""
 
+import multiprocessing
 import os
+import select
 import signal
+import socket
+import subprocess
 import threading
+import time
+from collections.abc import Sequence
 from enum import IntEnum
 from types import FrameType
 from typing import Any
@@ -38,8 +44,115 @@ def _install(handler: Any) -> dict[int, Any]:
     return {number: signal.signal(number, handler) for number in _wishes()}
 
 
+class Watch:
+    """Ends this process when it was told to end and does not, since something else holds it in a call for ever.
+
+    A reader or a neighbour that was stopped (SIGSTOP, a machine out of reach) does so: Python's handlers wait for the
+    call's end. What Python writes at each signal to a file does not wait, nor does the thread that reads it.
+    """
+
+    leaving = 10.0  # seconds for the way out
+    again = 5.0  # after a second Ctrl-C
+    least = 30.0  # seconds for a step, or ten times what the longest has taken
+    saving = 600.0
+
+    def __init__(self) -> None:
+        self.kin: Sequence[subprocess.Popen[bytes]] = ()  # further processes of the run that this one has started
+        self._ends: tuple[socket.socket, socket.socket] | None = None
+        self._before = -1
+        self._mark, self._longest = time.monotonic(), 0.0
+        self._allowed: float | None = self.leaving  # seconds from the mark on; None: as steps take
+
+    @property
+    def running(self) -> bool:
+        """Whether anybody looks."""
+        return self._ends is not None
+
+    def start(self) -> None:
+        """Begin to look, in the main thread; elsewhere nobody gets signals."""
+        if self.running or threading.current_thread() is not threading.main_thread():
+            return
+        self._ends = socket.socketpair()
+        for end in self._ends:
+            end.setblocking(False)
+        self._before = signal.set_wakeup_fd(self._ends[1].fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._look, args=(self._ends[0],), daemon=True).start()
+
+    def stop(self) -> None:
+        """Look no longer."""
+        if self._ends is not None and threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self._before)
+            self._ends[1].close()
+            self._ends = None
+
+    def forget(self) -> None:
+        """In a process that was forked off: its signals are none of the other's."""
+        if self._ends is not None:
+            signal.set_wakeup_fd(-1)
+            self._ends = None
+
+    def step(self) -> None:
+        """A step of the training is done, and another begins."""
+        now = time.monotonic()
+        if self._allowed is None:
+            self._longest = max(self._longest, now - self._mark)
+        self._mark, self._allowed = now, None
+
+    def save(self) -> None:
+        """A checkpoint is being written, which may take longer than any step."""
+        self._mark, self._allowed = time.monotonic(), self.saving
+
+    def leave(self) -> None:
+        """Nothing is left to be saved."""
+        self._mark, self._allowed = time.monotonic(), self.leaving
+
+    def _look(self, signals: socket.socket) -> None:
+        told, latest, code = None, float('inf'), 0
+        while True:
+            if select.select([signals], [], [], 1.0)[0]:
+                numbers = signals.recv(4096)
+                if not numbers:
+                    signals.close()
+                    return
+                for wish in (_wishes().get(number, Wish.NOTHING) for number in numbers):
+                    if wish > Wish.SAVE:
+                        if wish is Wish.INTERRUPT and code == wish.exit_code:
+                            latest = time.monotonic() + self.again
+                        told, code = told or time.monotonic(), max(code, wish.exit_code)
+            allowed = max(self.least, 10 * self._longest) if self._allowed is None else self._allowed
+            if told and time.monotonic() > min(latest, max(told, self._mark) + allowed):
+                self._end(code)
+
+    def kill(self, stopped: bool) -> None:
+        """End the readers and further processes of the run, all of them or those that were stopped."""
+        kin: list[Any] = [*multiprocessing.active_children(), *self.kin]
+        for process in kin:
+            if not stopped or _is_stopped(process.pid):
+                process.kill()  # a stopped process takes nothing else, and whoever waits for its end waits for ever
+
+    def _end(self, code: int) -> None:
+        text = 'ended without saving: something held this process in a call, a stopped reader or neighbour perhaps\n'
+        os.write(2, text.encode())
+        self.kill(stopped=False)
+        os._exit(code)
+
+
+def _is_stopped(process: int) -> bool:
+    try:
+        with open(f'/proc/{process}/stat') as file:
+            return file.read().rpartition(')')[2].split()[0] in 'Tt'
+    except OSError:  # it has ended, or this is no Linux
+        return False
+
+
+WATCH = Watch()
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=WATCH.forget)
+
+
 def leave_at_once() -> None:
     """Outside of training there is nothing to save: SIGTERM and SIGINT end the process with 143 and 130."""
+    WATCH.start()
 
     def handler(number: int, frame: FrameType | None) -> None:
         if _wishes()[number] > Wish.SAVE:
@@ -64,15 +177,24 @@ class Wishes:
     """
 
     def __init__(self) -> None:
-        self._own = Wish.NOTHING
+        self._own = self._told = Wish.NOTHING
         self._before: dict[int, Any] = {}
         self._group: Any = None
         self._flag = torch.zeros(1, dtype=torch.int64)
         self._work: Any = None
+        self._watches = False
 
-    def start(self) -> None:
-        """Take over the signals."""
+    def start(self, kin: Sequence[subprocess.Popen[bytes]] = ()) -> None:
+        """Take over the signals.
+
+        Args:
+            kin: Processes of the run that this one has started, beside its readers.
+        """
         self._before = _install(self._note)
+        self._watches = not WATCH.running
+        WATCH.start()
+        WATCH.kin = kin
+        WATCH.step()
         if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() != 'gloo':
             self._group = distributed.new_group(backend='gloo')  # a flag on the host must not wait for the device
 
@@ -81,9 +203,15 @@ class Wishes:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        if self._told > Wish.SAVE:
+            WATCH.kill(stopped=True)
+        WATCH.leave()
+        if self._watches:
+            WATCH.stop()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         wish = _wishes()[number]
+        self._told = max(self._told, wish)
         if wish is Wish.INTERRUPT and self._own is Wish.INTERRUPT:
             raise SystemExit(wish.exit_code)  # a second Ctrl-C will not wait for the save
         self.add(wish)
@@ -98,6 +226,7 @@ class Wishes:
         Args:
             now: Wait for the other processes instead of taking what they said a step ago.
         """
+        WATCH.step()
         if not (distributed.is_available() and distributed.is_initialized()):
             return self._take()
         decided = self._finish()

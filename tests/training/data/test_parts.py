@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from mdnc.training.data.memory import memory_rows
 from mdnc.training.data.normalisation import channel_statistics, windows
 from mdnc.training.data.samples import Samples, View
 from mdnc.training.data.split import split_samples
-from mdnc.training.sample import SampleError
+from mdnc.training.sample import SampleError, collate
 
 
 @given(total=st.integers(3, 60), val=st.floats(0, 0.4), test=st.floats(0, 0.4), seed=st.integers(0, 3))
@@ -326,3 +327,165 @@ def test_the_words_of_a_recipe_do_as_well_from_python():
     for name, wrong in (('split', {'vol': 0.1}), ('split', 3), ('augmentation', 'noise')):
         with pytest.raises(TypeError, match=f'ArrayData: {name}=.* must be a'):
             ArrayData(x, **{name: wrong})
+
+
+# Samples that are not like the others.
+
+
+@pytest.mark.parametrize('part', ['val', 'test'])
+def test_parts_have_the_channels_and_axes_of_the_training(part):
+    x = np.zeros((4, 3, 8))
+    for other in (np.zeros((4, 1, 8)), np.zeros((4, 3, 8, 8))):
+        with pytest.raises(DataError, match='but others of these data have 3 channels and 1 spatial axes'):
+            ArrayData({'train': x, part: other}, patch=[4]).setup()
+    with pytest.raises(DataError, match=rf'{part}: inputs: there is no sample'):
+        ArrayData({'train': x, part: x[:0]}).setup()
+
+
+def test_new_inputs_have_the_channels_of_the_training():
+    data = ArrayData(np.zeros((4, 3, 8)), predict=np.zeros((2, 1, 8)))
+    with pytest.raises(DataError, match=r'array\[0\]: its shape is \(1, 8\), but others of these data have 3 channels'):
+        data.setup('fit')
+
+
+def test_whole_samples_of_other_channels_are_named():
+    samples = make([np.zeros((3, 9)), np.zeros((1, 12))], patch=(4,), training=False)
+    with pytest.raises(DataError, match=r'its shape is \(1, 12\), but others of these data have 3 channels'):
+        samples.item(1, None)
+
+
+def test_empty_samples_are_named():
+    for shape in ((4, 1, 0), (4, 0, 8)):
+        with pytest.raises(DataError, match=r'array\[0\]: its shape is .*, which is empty'):
+            make(np.zeros(shape))
+
+
+def masks(tmp_path, *sizes):
+    for folder in 'im':
+        (tmp_path / folder).mkdir()
+    for number, size in enumerate(sizes):
+        np.save(tmp_path / f'i/{number}.npy', np.zeros((1, 8, 8), np.float32))
+        np.save(tmp_path / f'm/{number}.npy', np.zeros(size, np.int64))
+    return tmp_path / 'i', tmp_path / 'm'
+
+
+def test_a_mask_of_another_size_than_its_image_is_named(tmp_path):
+    samples = make(*masks(tmp_path, (8, 8), (8, 8), (7, 8)), training=False)
+    samples.item(1, None)
+    with pytest.raises(DataError, match=r'its target 2\.npy is of shape \(7, 8\), beside an input of the sizes \(8'):
+        samples.item(2, None)
+
+
+@pytest.mark.parametrize(
+    'view',
+    [{'crop': (4, 4)}, {'patch': (4, 4)}, {'augmentation': Augmentation(flip=[0])}],
+    ids=['crop', 'patch', 'flip'],
+)
+def test_masks_that_cannot_be_cut_or_flipped_with_their_images_are_refused(view, tmp_path):
+    where = masks(tmp_path, (4, 4), (4, 4))
+    assert make(*where).item(0, None)['target'].shape == (4, 4)
+    with pytest.raises(DataError, match=r'0\.npy: its target 0\.npy is of shape \(4, 4\), .* cannot be cut or'):
+        make(*where, **view)
+
+
+def test_a_vector_beside_a_signal_is_no_map():
+    item = make(np.zeros((2, 1, 8)), np.ones((2, 5)), crop=(4,)).item(0, None)
+    assert (item['input'].shape, item['target'].shape) == ((1, 4), (5,))
+
+
+def test_targets_that_do_not_go_into_one_batch_are_named():
+    items = [
+        {'input': torch.zeros(1, 8), 'target': target, 'index': number, 'name': f'x[{number}]', 'weight': 1.0}
+        for number, target in enumerate((torch.tensor(1), torch.tensor(2.0)))
+    ]
+    assert collate(items)['error'] == (
+        'sample 1 (x[1]) does not go into one batch with x[0]: its target is float32 (), the other int64 ()'
+    )
+    del items[1]['target']
+    assert 'its target is not there, the other int64 ()' in collate(items)['error']
+
+
+def test_infinity_is_not_taken_for_missing():
+    x, target = np.zeros((3, 1, 8)), np.array([1, np.inf, np.nan])
+    data = ArrayData(x, target, missing=True, split=Split(0, 0), normalise=False, batch_size=1)
+    data.setup()
+    with pytest.raises(SampleError, match=r'\(array\[1\]\): its target holds NaN or Inf'):
+        list(data.train_dataloader())
+
+
+def test_a_mixture_of_names_and_numbers_is_named():
+    names, numbers = np.array(['a', 'b']), np.array([0, 1])
+    x = np.zeros((2, 1, 8))
+    with pytest.raises(DataError, match='the targets of train are names of classes, those of test are numbers'):
+        ArrayData({'train': x, 'test': x}, {'train': names, 'test': numbers}).setup()
+    with pytest.raises(DataError, match=r"array\[0\]: its class 'a' is none of \['b', 'c'\]"):
+        ArrayData(x, names, classes=['b', 'c']).setup()
+
+
+def test_names_that_stand_only_in_one_part_are_classes_too():
+    x = np.zeros((2, 1, 8))
+    data = ArrayData(
+        {'train': x, 'test': x}, {'train': np.array(['b', 'c']), 'test': np.array(['a', 'b'])}, split=Split(0, 0)
+    )
+    data.setup()
+    assert data.classes == ['a', 'b', 'c']
+    assert [int(data.test.item(number, None)['target']) for number in range(2)] == [0, 1]
+
+
+# What the statistics count.
+
+
+def test_samples_that_are_skipped_do_not_count_in_the_normalisation():
+    x, y = np.zeros((4, 1, 8)), np.array([1.0, 3.0, 100.0, np.nan])
+    x[1:] += np.array([2.0, 50.0, 70.0])[:, None, None]
+    x[2, 0, 0] = np.nan
+    data = ArrayData(x, y, nonfinite='skip', split=Split(0, 0))
+    data.setup()
+    assert data.facts['normalisation'] == {'mean': [1.0], 'std': [1.0]}
+    assert data.target_normalisation == {'mean': [2.0], 'std': [1.0]}
+    # What is not known of a target makes no sample skipped.
+    data = ArrayData(x, y, nonfinite='skip', missing=True, split=Split(0, 0))
+    data.setup()
+    assert data.facts['normalisation']['mean'] == [pytest.approx(24)]
+    assert data.target_normalisation['mean'] == [2.0]
+    data = ArrayData(np.full((4, 1, 8), np.nan), nonfinite='skip', split=Split(0, 0))
+    data.setup()
+    with pytest.raises(DataError, match='each sample of the training part holds NaN or Inf'):
+        _ = data.facts
+
+
+def test_samples_without_a_class_do_not_count_in_the_normalisation():
+    x = np.array([1.0, 3.0, 500.0])[:, None, None] * np.ones((1, 1, 8))
+    data = ArrayData(x, np.array(['a', 'b', '']), missing=True, split=Split(0, 0))
+    data.setup()
+    assert data.facts['normalisation'] == {'mean': [2.0], 'std': [1.0]}
+
+
+def test_a_constant_channel_is_constant_in_any_precision():
+    x = np.full((3, 1, 1000), 0.1, np.float32) * np.float32([[[1]], [[1]], [[1 + 2e-7]]])
+    assert channel_statistics(x)['std'] == [1.0]
+
+
+def test_samples_with_and_without_a_channel_axis_count_alike():
+    samples = [np.full((1, 4, 4), 1.0), np.full((4, 4), 3.0)]
+    for order in (samples, samples[::-1]):
+        data = ArrayData(order, order=2, split=Split(0, 0))
+        data.setup()
+        assert data.facts['normalisation'] == {'mean': [2.0], 'std': [1.0]}
+        assert data.train.item(1, None)['input'].shape == (1, 4, 4)
+
+
+def test_the_training_part_is_read_once_for_its_facts(monkeypatch):
+    data = ArrayData(np.random.default_rng(0).normal(size=(20, 1, 8)), np.arange(20.0))
+    data.setup()
+    first = data.facts, data.target_normalisation
+    monkeypatch.setattr('mdnc.training.data.datamodule.read_pieces', None)
+    assert (data.facts, data.target_normalisation) == first
+
+
+def test_facts_may_be_asked_of_data_that_only_predict():
+    x = np.random.default_rng(0).normal(3, 2, (10, 1, 8))
+    data = ArrayData(x, predict=np.zeros((2, 1, 8)), split=Split(0, 0))
+    data.setup('predict')
+    assert data.facts['normalisation']['mean'] == [pytest.approx(x.mean())]
+    assert len(data.predict) == 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.training.data.folders import opened, text
 
-from mdnc.training import ArrayData, Regression
+from mdnc.training import ArrayData, Regression, Split
 from mdnc.training.data import DataError
 from mdnc.training.data.location import open_pair, open_reader
 from mdnc.training.data.table import Table
@@ -187,10 +187,39 @@ def test_a_table_of_both_needs_a_name():
         open_pair('t.csv', 't.csv')
 
 
-@pytest.mark.parametrize(('inputs', 'targets'), [('t.csv', 't.csv::kind'), ('t.csv::b,a', 't.csv::kind')])
-def test_new_rows_are_read_as_those_of_the_training(inputs, targets):
+@pytest.mark.parametrize(
+    ('inputs', 'expected'), [('t.csv', [[7, 8]]), ('t.csv::b,a', [[8, 7]]), ({'train': 't.csv::a,b'}, [[7, 8]])]
+)
+def test_new_rows_are_read_as_those_of_the_training(inputs, expected):
     text('t.csv', *TABLE)
-    text('new.csv', 'kind,b,a', 'x,8,7', 'y,10,9')
-    data = ArrayData(inputs, targets, order=1, predict='new.csv')
-    data.setup('predict')
-    assert data.predict.item(0, None)['input'].tolist() == [[8, 7]]
+    text('new.csv', 'kind,b,other,a', 'x,8,0,7', 'y,10,0,9')
+    targets = {'train': 't.csv::kind'} if isinstance(inputs, dict) else 't.csv::kind'
+    for stages in (['predict'], ['fit', 'predict']):
+        data = ArrayData(inputs, targets, order=1, predict='new.csv', split=Split(0, 0))
+        for stage in stages:
+            data.setup(stage)
+        assert data.predict.item(0, None)['input'].tolist() == expected
+    text('new.csv', 'kind,b', 'x,8')
+    with pytest.raises(DataError, match=r"new\.csv: no column \['a'\]; its columns are \['kind', 'b'\]"):
+        data.setup('predict')
+
+
+def test_new_rows_without_the_training_data_are_read_as_was_written():
+    text('new.csv', 'kind,b,a', 'x,8,7')
+    for inputs, expected in (('gone.csv', [[8, 7]]), ('gone.csv::a,b', [[7, 8]])):
+        data = ArrayData(inputs, 'gone.csv::kind', order=1, predict='new.csv')
+        data.setup('predict')
+        assert data.predict.item(0, None)['input'].tolist() == expected
+
+
+def test_columns_in_another_order_are_the_same_columns():
+    text('a.csv', 'p,q,y,z', '1,2,3,4')
+    text('b.csv', 'z,y,q,p', '40,30,20,10')
+    data = opened({'train': 'a.csv::p,q', 'test': 'b.csv'}, {'train': 'a.csv::y,z', 'test': 'b.csv'}, order=1)
+    assert data.test.item(0, None)['input'].tolist() == [[10, 20]]
+    assert data.test.item(0, None)['target'].tolist() == [30, 40]
+    samples = opened(['a.csv', 'b.csv'], order=1).train
+    assert samples.item(1, None)['input'].tolist() == [[10, 20, 30, 40]]
+    text('b.csv', 'z,y', '1,2')
+    with pytest.raises(DataError, match=r"b\.csv: no column \['p', 'q'\]"):
+        open_reader(['a.csv', 'b.csv'])

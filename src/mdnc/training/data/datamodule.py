@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from mdnc.modules._checks import flag, integer, integers, number, spatial_order, word
 from mdnc.training.data.augmentation import Augmentation, share
 from mdnc.training.data.labels import check_names, find_classes, labelled, read_names, refuse_holes
-from mdnc.training.data.location import Pair, Role, open_pair, open_reader, written_columns
+from mdnc.training.data.location import Pair, Role, input_columns, open_pair, open_reader, written_columns
 from mdnc.training.data.normalisation import channel_statistics, read_pieces, whole_samples
 from mdnc.training.data.reader import DataError
 from mdnc.training.data.samples import Samples, View
@@ -288,12 +288,15 @@ class ArrayData(SampleData):
     def pairs(self) -> Mapping[str, Pair]:
         if not isinstance(self._inputs, Mapping):
             return {'train': open_pair(self._inputs, self._targets)}
-        targets = self._targets or {}
-        return {part: self._open_part(part, where, targets.get(part)) for part, where in self._inputs.items()}
+        parts = sorted(self._inputs, key=PARTS.index)  # the training part says which columns of tables are read
+        pairs: dict[str, Pair] = {}
+        for part in parts:
+            pairs[part] = self._open_part(part, pairs.get('train'))
+        return pairs
 
-    def _open_part(self, part: str, inputs: Any, targets: Any) -> Pair:
+    def _open_part(self, part: str, like: Pair | None) -> Pair:
         try:
-            return open_pair(inputs, targets)
+            return open_pair(self._inputs[part], (self._targets or {}).get(part), like)
         except (DataError, TypeError, FileNotFoundError) as error:
             raise type(error)(f'{part}: {error}') from error
 
@@ -307,12 +310,10 @@ class ArrayData(SampleData):
             self.predict = Samples(Pair(reader), np.arange(len(reader)), view)
 
     def _role(self) -> Role:
-        # Of a table of new inputs, the columns that were inputs in training.
         inputs, targets = (
-            written_columns(where['train'] if isinstance(where, Mapping) else where)
-            for where in (self._inputs, self._targets)
+            where.get('train') if isinstance(where, Mapping) else where for where in (self._inputs, self._targets)
         )
-        return Role('predict', columns=','.join(inputs), without=targets)
+        return Role('predict', columns=input_columns(inputs, targets), without=written_columns(targets))
 
 
 def _check_parts(inputs: Any, targets: Any, predict: Any) -> None:

@@ -90,7 +90,9 @@ def folder_files(folder: str, suffixes: Collection[str]) -> list[File]:
     names.sort(key=natural_key)
     deeper = [name for name in names if '/' in name]
     if not names:
-        raise DataError(f'{folder} holds no file of the kinds {", ".join(suffixes)}')
+        others = sorted((name for name in _below(folder) if not is_hidden(name)), key=natural_key)[:3]
+        held = f', but {", ".join(others)}: name such files by a pattern' if others else ''
+        raise DataError(f'{folder} holds no file of the kinds {", ".join(suffixes)}{held}')
     if deeper and len(deeper) < len(names):
         top = next(name for name in names if '/' not in name)
         raise DataError(

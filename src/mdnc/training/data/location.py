@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from reprlib import repr as short_repr
@@ -58,13 +58,13 @@ class Role:
     Args:
         name: Name of the argument, for errors.
         maps: Whether images are maps of class numbers: of a palette then the indices count, not the colours.
-        columns: Columns of tables where the location names none, as behind ``::``.
+        columns: Columns of tables where the location names none.
         without: Columns of tables that are left out where the location names none.
     """
 
     name: str = 'data'
     maps: bool = False
-    columns: str = ''
+    columns: Sequence[str] = ()
     without: Sequence[str] = ()
 
 
@@ -112,12 +112,19 @@ def _listed(texts: list[str], role: Role) -> list[File]:
 def _open_files(files: list[File], role: Role) -> Reader:
     if all(file.sample for file in files):
         return Folder(files, palette=not role.maps)
-    readers = [Folder([file], palette=not role.maps) if file.sample else _open_file(file, role) for file in files]
+    readers: list[Reader] = []
+    for file in files:
+        readers.append(Folder([file], palette=not role.maps) if file.sample else _open_file(file, role))
+        # The columns of further tables may be in another order.
+        role = replace(role, columns=role.columns or table_columns(readers[0]))
     _settle([reader for reader in readers if isinstance(reader, Table)])
     return readers[0] if len(readers) == 1 else Joined(readers, files)
 
 
 def _settle(tables: Sequence[Table]) -> None:
+    other = next((table for table in tables if table.columns != tables[0].columns), None)
+    if other is not None:
+        raise DataError(f'{tables[0].path} has the columns {tables[0].columns}, but {other.path} has {other.columns}')
     # Whole numbers in one file and fractions in the next are one quantity.
     kinds = {table.values.dtype.kind for table in tables}
     if len(kinds) > 1 and 'U' in kinds:
@@ -141,9 +148,10 @@ def _open_file(file: File, role: Role) -> Reader:
         raise DataError(f'{file.path} cannot be read: {reason}') from error
 
 
-def _tables(reader: Reader) -> list[Table]:
-    parts = reader.readers if isinstance(reader, Joined) else (reader,)
-    return [part for part in parts if isinstance(part, Table)]
+def table_columns(reader: Reader | None) -> list[str]:
+    """The columns that were read, where a reader is of tables."""
+    first = reader.readers[0] if isinstance(reader, Joined) else reader
+    return first.columns if isinstance(first, Table) else []
 
 
 def _texts(location: Any) -> list[str]:
@@ -164,33 +172,43 @@ def written_columns(location: Any) -> list[str]:
     ]
 
 
-def open_pair(inputs: Location, targets: Location | None) -> Pair:
+def _table_paths(location: Any, role: str) -> set[str]:
+    paths = [text.partition('::')[0] for text in _texts(location)]
+    found = [file.path for path in paths if _may_be_table(path) for file in find_files(path, role, KINDS).files]
+    return {os.path.realpath(path) for path in found if Path(path).suffix.lower() in KINDS.tables}
+
+
+def open_pair(inputs: Location, targets: Location | None, like: Pair | None = None) -> Pair:
     """Open inputs and targets, and bring those that have names of their own into one order.
 
     Files are paired by their path below what was named, without suffix; where these differ, by what the wildcards
     stand for or by their place in a list. Columns of a table that holds both are one or the other.
+
+    Args:
+        inputs: See `open_reader`.
+        targets: The same; None where there are none.
+        like: A pair whose tables say which columns are read where the location names none.
     """
-    if targets is None:
-        source = open_reader(inputs, Role('inputs'))
-        refuse_repeated(source)
-        return Pair(source)
-    shared = _one_table(inputs, targets)
-    source = open_reader(inputs, Role('inputs', without=written_columns(targets) if shared else ()))
-    wanted = open_reader(targets, Role('targets', maps=True, without=written_columns(inputs) if shared else ()))
-    refuse_repeated(source)
-    return Pair(*in_one_order(source, wanted))
-
-
-def _table_paths(location: Any) -> set[str]:
-    paths = [text.partition('::')[0] for text in _texts(location)]
-    found = [file.path for path in paths if _may_be_table(path) for file in find_files(path, 'data', KINDS).files]
-    return {os.path.realpath(path) for path in found if Path(path).suffix.lower() in KINDS.tables}
-
-
-def _one_table(inputs: Any, targets: Any) -> bool:
-    shared = _table_paths(inputs) & _table_paths(targets)
-    if shared and not written_columns(inputs) and not written_columns(targets):
+    known = [table_columns(reader) for reader in ((like.inputs, like.targets) if like else ())] or [[], []]
+    given, left = (written_columns(location) for location in (inputs, targets))
+    shared = _table_paths(inputs, 'inputs') & _table_paths(targets, 'targets')
+    if shared and not any((given, left, *known)):
         raise DataError(
             f'{min(shared)} holds inputs and targets: name the columns of one of them, as {targets}::COLUMN'
         )
-    return bool(shared)
+    source = open_reader(inputs, Role('inputs', columns=known[0], without=left if shared else ()))
+    refuse_repeated(source)
+    if targets is None:
+        return Pair(source)
+    role = Role('targets', maps=True, columns=known[1], without=given if shared else ())
+    return Pair(*in_one_order(source, open_reader(targets, role)))
+
+
+def input_columns(inputs: Any, targets: Any) -> list[str]:
+    """The columns of tables that are inputs in training, for new inputs: as far as these tables are still there."""
+    try:
+        if _table_paths(inputs, 'inputs'):
+            return table_columns(open_pair(inputs, targets).inputs)
+    except (DataError, OSError):
+        pass
+    return written_columns(inputs)

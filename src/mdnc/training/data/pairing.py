@@ -3,7 +3,6 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from mdnc.training.data.files import File, plain_name
@@ -78,33 +77,36 @@ def _compare_lengths(source: Joined, wanted: Joined) -> None:
             )
 
 
+def _parts(name: str) -> tuple[str, ...]:
+    # Windows writes backslashes, cameras write .JPG.
+    *folders, base = os.path.normpath(plain_name(name).replace('\\', '/')).split(os.sep)
+    stem, dot, suffix = base.rpartition('.')
+    return (*folders, f'{stem}.{suffix.lower()}' if dot else base)
+
+
 class _Names:
     """The input files by what a row of a table may call them: the end of their path, with or without suffix."""
 
     def __init__(self, files: Sequence[File]) -> None:
-        self._files = files
-        self._by_base: dict[str, list[int]] = defaultdict(list)
-        for place, file in enumerate(files):
-            for base in {self._parts(file.name)[-1], self._parts(file.stem)[-1]}:
-                self._by_base[base].append(place)
+        self._near = self._index([_parts(file.name) for file in files])
+        self._whole = [_parts(os.path.abspath(file.path)) for file in files]
+        self._ends: dict[int, dict[tuple[str, ...], list[int]]] = {}
 
     @staticmethod
-    def _parts(name: str) -> list[str]:
-        # Windows writes backslashes, cameras write .JPG.
-        path = Path(os.path.normpath(plain_name(name).replace('\\', '/')))
-        return [*path.parts[:-1], path.stem + path.suffix.lower()] if path.parts else ['']
+    def _index(names: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], list[int]]:
+        index = defaultdict(list)
+        for place, name in enumerate(names):
+            for form in {name, (*name[:-1], name[-1].rpartition('.')[0])}:
+                index[form].append(place)
+        return index
 
     def find(self, row: str) -> list[int]:
         """The files that a row may mean; those that are called so from where they were named come before others."""
-        parts = self._parts(row)
-        near = self._by_base.get(parts[-1], [])
-        exact = [p for p in near if parts in (self._parts(self._files[p].name), self._parts(self._files[p].stem))]
-        return exact or [place for place in near if self._ends(self._files[place], parts)]
-
-    def _ends(self, file: File, parts: list[str]) -> bool:
-        *folders, _ = self._parts(os.path.abspath(file.path))
-        count = len(parts) - 1
-        return count == 0 or folders[-count:] == parts[:-1]
+        parts = _parts(row)
+        count = len(parts)
+        if count not in self._ends:
+            self._ends[count] = self._index(name[-count:] for name in self._whole)
+        return self._near.get(parts) or self._ends[count].get(parts, [])
 
 
 def _by_rows(folder: Folder, tables: Sequence[Table]) -> Folder:

@@ -93,7 +93,8 @@ class Samples:
             if self._view.patch and len(self._view.patch) != len(size):
                 raise DataError(f'patch={list(self._view.patch)} does not fit a sample of spatial size {tuple(size)}')
         except Exception as error:  # each format's library has errors of its own
-            raise DataError(f'{self.name(0)}: {error}') from error
+            reason = ' '.join(str(error).split()) or type(error).__name__
+            raise DataError(f'{self.name(0)}: {reason}') from error
         return (channels, *(self._window_size or size))
 
     def __len__(self) -> int:
@@ -146,8 +147,8 @@ class Samples:
             raise DataError(f'its shape is {shape}, which is empty')
         if self.form not in (None, (shape[0], len(shape) - 1)):
             raise DataError(
-                f'its shape is {shape}, but the first sample has {self.form[0]} channels and {self.form[1]} spatial '
-                'axes'
+                f'its shape is {shape}, but others of these data have {self.form[0]} channels and {self.form[1]} '
+                'spatial axes'
             )
         return shape
 

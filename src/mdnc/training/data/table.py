@@ -144,7 +144,7 @@ class Table:
     Args:
         path: The file. A column called ``file`` names the file of the sample that a row belongs to; without it the
             rows are in the order of the samples.
-        columns: The columns to read, separated by commas; empty means all that have a name, but ``file``.
+        columns: The columns to read, a list or separated by commas; empty means all that have a name, but ``file``.
         name: What errors call the table; None means ``path``.
         without: Columns that are left out where ``columns`` is empty.
 
@@ -153,22 +153,28 @@ class Table:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], columns: str = '', name: str | None = None, without: Sequence[str] = ()
+        self,
+        path: str | os.PathLike[str],
+        columns: str | Sequence[str] = '',
+        name: str | None = None,
+        without: Sequence[str] = (),
     ) -> None:
-        self.path, self.chosen, self._name = os.fspath(path), bool(columns), name or os.path.basename(path)
+        self.path, self._name = os.fspath(path), name or os.path.basename(path)
         text = _read_text(self.path)
         delimiter = max(_DELIMITERS, key=lambda mark: _fit(text, mark))
         self._decimal_comma = delimiter != ','
         self.header, self.rows = _trimmed(_parse(text, delimiter), self.path)
         self._check_header()
-        if columns:
-            # A column's name may hold a comma itself.
-            self.columns = [columns] if columns in self.header else [name.strip() for name in columns.split(',')]
-        else:
-            self.columns = [
-                each for each in self.header if each and each.lower() != FILE_COLUMN and each not in without
-            ]
+        self.columns = self._chosen(columns, without)
         self._check_columns()
+
+    def _chosen(self, columns: str | Sequence[str], without: Sequence[str]) -> list[str]:
+        if not columns:
+            return [name for name in self.header if name and name.lower() != FILE_COLUMN and name not in without]
+        # A column's name may hold a comma itself.
+        if not isinstance(columns, str) or columns in self.header:
+            return [columns] if isinstance(columns, str) else list(columns)
+        return [name.strip() for name in columns.split(',')]
 
     def _check_header(self) -> None:
         named = [name for name in self.header if name]

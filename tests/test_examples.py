@@ -1,0 +1,33 @@
+"""The examples in docstrings run and print what they show."""
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+
+SOURCES = Path(__file__).parents[1] / 'src'
+MODULES = sorted(
+    '.'.join(path.relative_to(SOURCES).with_suffix('').parts).removesuffix('.__init__')
+    for path in SOURCES.glob('mdnc/**/*.py')
+    if '>>>' in path.read_text(encoding='utf-8')
+)
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    found = [test for test in doctest.DocTestFinder().find(importlib.import_module(name)) if test.examples]
+    assert found
+    runner, told = doctest.DocTestRunner(verbose=False), []
+    for test in found:
+        runner.run(test, out=told.append)
+    assert not told, ''.join(told)
+
+
+def test_examples_are_found_in_every_room():
+    # A folder that is renamed must not take its examples along without a word.
+    rooms = {name.split('.')[1] for name in MODULES}
+    assert {'modules', 'contribs', 'analysis', 'checkpoints', 'cli', 'ops', 'training'} <= rooms

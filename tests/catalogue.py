@@ -81,6 +81,14 @@ PRESETS = [
         for family in ('ae', 'unet')
         for n in (16, 32, 44, 65, 83)
     ),
+    *(Entry(f'resnet{n}', {'order': 1, 'out_length': 3}, (1, 40), (3,)) for n in (18, 34, 50)),
+    *(
+        Entry(f'resenc_{size}', {'order': 1, 'in_planes': 2}, (2, length), (1, length))
+        for size, length in (('m', 37), ('l', 37), ('xl', 67))
+    ),
+    Entry('encnet_signals', {'out_length': 3}, (1, 40), (3,)),
+    Entry('encnet_images', {'order': 1, 'out_length': 3}, (1, 40), (3,)),
+    Entry('encnet_volumes', {'order': 1, 'out_length': 3}, (1, 40), (3,)),
 ]
 
 ENTRIES = [*CLASSES, *VARIANTS, *PRESETS]

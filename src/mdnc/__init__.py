@@ -11,6 +11,7 @@ outlive_wishes()  # before torch is imported
 from mdnc import checkpoints, contribs, modules, ops  # noqa: E402
 from mdnc._version import __version__  # noqa: E402
 from mdnc.checkpoints import load_into, rebuild  # noqa: E402
+from mdnc.modules import create_model, list_models  # noqa: E402
 from mdnc.ops import optimize, restore  # noqa: E402
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ __all__ = [
     'analysis',
     'checkpoints',
     'contribs',
+    'create_model',
     'export',
+    'list_models',
     'load_into',
     'modules',
     'ops',

@@ -29,6 +29,13 @@ DOCUMENTED = {
     'decnet': 'out_size order=2 kernel_size=3 in_length=2 out_planes=1',
     'ae': 'order=2 kernel_size=3 in_planes=1 out_planes=1',
     'unet': 'order=2 kernel_size=3 in_planes=1 out_planes=1',
+    'resnet': 'order=2 kernel_size=3 in_planes=1 out_length=2',
+    'resenc_m': 'order=3 kernel_size=3 in_planes=1 out_planes=1',
+    'resenc_l': 'order=3 kernel_size=3 in_planes=1 out_planes=1',
+    'resenc_xl': 'order=3 kernel_size=3 in_planes=1 out_planes=1',
+    'encnet_signals': 'order=1 kernel_size=9 in_planes=1 out_length=2',
+    'encnet_images': 'order=2 kernel_size=3 in_planes=1 out_length=2',
+    'encnet_volumes': 'order=3 kernel_size=3 in_planes=1 out_length=2',
 }
 
 

@@ -1,5 +1,6 @@
 """Networks of well-known sizes: rows of data, each of which makes a network when it is called."""
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +23,13 @@ AES: dict[int, type[AE]] = {1: AE1d, 2: AE2d, 3: AE3d}
 UNETS: dict[int, type[UNet]] = {1: UNet1d, 2: UNet2d, 3: UNet3d}
 
 
+# In the place of a default: the preset's own, which its signature shows.
+OWN: Any = inspect.Parameter.empty
+
+
 @dataclass
 class Preset:
-    """A network but for its planes, kernels and number of axes.
+    """A network but for its planes.
 
     Args:
         name: Its name.
@@ -32,6 +37,9 @@ class Preset:
         block: See the network.
         channel: See the network.
         options: Options at other values than their defaults; they may be given anew when it is called.
+        order: Number of spatial axes where none is given.
+        kernel_size: See the network; where none is given.
+        words: What it is, in place of the words on presets of its class.
     """
 
     name: str
@@ -39,16 +47,26 @@ class Preset:
     block: str
     channel: int = 64
     options: dict[str, Any] = field(default_factory=dict)
+    order: int = 2
+    kernel_size: int = 3
+    words: str = ''
 
     def __post_init__(self) -> None:
         kind, words = _options.of(type(self).__call__), type(self).__doc__ or ''
+        if self.words:
+            words = f'{self.words}; {words.partition("; ")[2]}'
         digits = ''.join(filter(str.isdigit, self.name))
         self.__name__, self.__doc__ = self.name, words.format(nlayers=digits, block=self.block)
         whole = _options.signature(type(self).__call__, kind or _options.Options)
-        self.__signature__ = whole.replace(parameters=list(whole.parameters.values())[1:])
+        own = {'order': self.order, 'kernel_size': self.kernel_size, **self.options}
+        shown = [each.replace(default=own.get(name, each.default)) for name, each in whole.parameters.items()]
+        self.__signature__ = whole.replace(parameters=shown[1:])
 
     def _order(self, order: int) -> int:
-        return _checks.spatial_order(self.name, order)
+        return _checks.spatial_order(self.name, self.order if order is OWN else order)
+
+    def _kernel(self, kernel_size: PerStage) -> PerStage:
+        return self.kernel_size if kernel_size is OWN else kernel_size
 
 
 class EncoderPreset(Preset):
@@ -56,14 +74,15 @@ class EncoderPreset(Preset):
 
     def __call__(
         self,
-        order: int = 2,
-        kernel_size: PerStage = 3,
+        order: int = OWN,
+        kernel_size: PerStage = OWN,
         in_planes: int = 1,
         out_length: int | None = 2,
         **options: Unpack[EncoderOptions],
     ) -> Encoder:
         """Make the network."""
-        shape, more = (self.channel, self.layers, self.block, kernel_size), {**self.options, **options}
+        shape = (self.channel, self.layers, self.block, self._kernel(kernel_size))
+        more: Any = {**self.options, **options}
         return ENCODERS[self._order(order)](*shape, in_planes, out_length, **more)
 
 
@@ -73,14 +92,17 @@ class DecoderPreset(Preset):
     def __call__(
         self,
         out_size: PerAxis,
-        order: int = 2,
-        kernel_size: PerStage = 3,
+        order: int = OWN,
+        kernel_size: PerStage = OWN,
         in_length: int | None = 2,
         out_planes: int = 1,
         **options: Unpack[DecoderOptions],
     ) -> Decoder:
         """Make the network."""
-        shape, more = (self.channel, self.layers, out_size, self.block, kernel_size), {**self.options, **options}
+        shape, more = (
+            (self.channel, self.layers, out_size, self.block, self._kernel(kernel_size)),
+            {**self.options, **options},
+        )
         return DECODERS[self._order(order)](*shape, in_length, out_planes, **more)
 
 
@@ -89,14 +111,15 @@ class AEPreset(Preset):
 
     def __call__(
         self,
-        order: int = 2,
-        kernel_size: PerStage = 3,
+        order: int = OWN,
+        kernel_size: PerStage = OWN,
         in_planes: int = 1,
         out_planes: int = 1,
         **options: Unpack[DownUpOptions],
     ) -> AE:
         """Make the network."""
-        shape, more = (self.channel, self.layers, self.block, kernel_size), {**self.options, **options}
+        shape = (self.channel, self.layers, self.block, self._kernel(kernel_size))
+        more: Any = {**self.options, **options}
         return AES[self._order(order)](*shape, in_planes, out_planes, **more)
 
 
@@ -105,14 +128,15 @@ class UNetPreset(Preset):
 
     def __call__(
         self,
-        order: int = 2,
-        kernel_size: PerStage = 3,
+        order: int = OWN,
+        kernel_size: PerStage = OWN,
         in_planes: int = 1,
         out_planes: int = 1,
         **options: Unpack[DownUpOptions],
     ) -> UNet:
         """Make the network."""
-        shape, more = (self.channel, self.layers, self.block, kernel_size), {**self.options, **options}
+        shape = (self.channel, self.layers, self.block, self._kernel(kernel_size))
+        more: Any = {**self.options, **options}
         return UNETS[self._order(order)](*shape, in_planes, out_planes, **more)
 
 
@@ -134,3 +158,84 @@ encnet12, encnet32, encnet47, encnet62 = (EncoderPreset(f'encnet{n}', *row) for 
 decnet13, decnet33, decnet48, decnet63 = (DecoderPreset(f'decnet{n + 1}', *row) for n, row in _ENCODERS.items())
 ae16, ae32, ae44, ae65, ae83 = (AEPreset(f'ae{n}', *row) for n, row in _DOWNUPS.items())
 unet16, unet32, unet44, unet65, unet83 = (UNetPreset(f'unet{n}', *row) for n, row in _DOWNUPS.items())
+
+# He et al., arXiv:1512.03385, with the blocks of torchvision in pre-activation order (arXiv:1603.05027).
+_RESNET: dict[str, Any] = {
+    'normalizer': 'batch',
+    'activator': 'relu',
+    'tail': 'norm',
+    'resize_at': 'first',
+    'strides': (1, 2, 2, 2),
+    'init': 'kaiming',
+}
+_PLAIN, _BOTTLENECK = (64, 128, 256, 512), (256, 512, 1024, 2048)
+_RESNETS = {
+    18: ((2, 2, 2, 2), 'plain', 64, {**_RESNET, 'channels': _PLAIN}),
+    34: ((3, 4, 6, 3), 'plain', 64, {**_RESNET, 'channels': _PLAIN}),
+    50: ((3, 4, 6, 3), 'bottleneck', 64, {**_RESNET, 'channels': _BOTTLENECK, 'ratio': 4}),
+}
+
+resnet18, resnet34, resnet50 = (
+    EncoderPreset(
+        f'resnet{n}',
+        *row,
+        words=f'ResNet-{n} in pre-activation order with a closing norm and no strided first convolution, so that it '
+        'divides small images by 8; larger ones want strides=[4, 2, 2, 2]',
+    )
+    for n, row in _RESNETS.items()
+)
+
+# Isensee et al., arXiv:2404.09556. There m and l have the same levels, and l is trained on larger patches; patches of
+# more than 256 values on an axis give xl a level more.
+_RESENC: dict[str, Any] = {
+    'activator': 'leaky_relu',
+    'max_channel': 320,
+    'resize_at': 'first',
+    'shortcut': 'pool',
+    'init': 'kaiming',
+}
+_RESENCS = {'m': (1, 3, 4, 6, 6, 6), 'l': (1, 3, 4, 6, 6, 6), 'xl': (1, 3, 4, 6, 6, 6, 6)}
+
+# One convolution grows to each level; where the last would be linear in the finest maps, a block stands before it.
+resenc_m, resenc_l, resenc_xl = (
+    UNetPreset(
+        f'resenc_{size}',
+        layers,
+        'plain',
+        32,
+        {**_RESENC, 'up_layers': (1, *(0,) * (len(layers) - 2))},
+        3,
+        words=f"U-Net with the {len(layers)} levels of nnU-Net's residual encoder preset {size.upper()}, in "
+        'pre-activation order, and a light way up',
+    )
+    for size, layers in _RESENCS.items()
+)
+
+encnet_signals = EncoderPreset(
+    'encnet_signals',
+    (1, 1, 1, 1),
+    'plain',
+    32,
+    {'normalizer': 'batch', 'max_channel': 64, 'strides': (1, 1, 2, 2), 'resize_at': 'first', 'tail': 'norm'},
+    1,
+    9,
+    'Residual encoder advised for signals: plain blocks with batch norm and kernels of 9, late strides, a closing norm',
+)
+encnet_images = EncoderPreset(
+    'encnet_images',
+    (2, 2, 2, 2),
+    'plain',
+    32,
+    {'normalizer': 'batch', 'max_channel': 256, 'strides': (1, 2, 2, 2), 'resize_at': 'first', 'tail': 'norm'},
+    words='Residual encoder advised for images: plain blocks with batch norm, at first at full size, a closing norm',
+)
+encnet_volumes = EncoderPreset(
+    'encnet_volumes',
+    (1, 2, 2, 2),
+    'plain',
+    16,
+    {'normalizer': 'group', 'max_channel': 128, 'resize_at': 'first', 'tail': 'norm'},
+    3,
+    words='Residual encoder advised for volumes: plain blocks with group norm, which small batches leave as it is, a '
+    'closing norm',
+)

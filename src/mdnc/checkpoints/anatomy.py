@@ -148,8 +148,9 @@ class Reading:
         self.read, self.arguments = self.arguments, {**self.arguments, **known}
         if 'out_size' in self.read and self.read['in_length'] is not None:
             smallest = self.shapes.conv('conv_in.weight')[2:]
-            reduction = self.plan().reduction
-            self.arguments['out_size'] = tuple(map(mul, smallest, reduction))
+            fitting = tuple(map(mul, smallest, self.plan().reduction))
+            if self.misfit(out_size=fitting) < float('inf'):
+                self.arguments['out_size'] = fitting
         tried = [[{name: value} for value in self.values(name)] for name in (*self.maybe, *self.options)]
         # Where layers stand depends on both.
         words = itertools.product(*(self.options[name].legal for name in ('normalizer', 'layer_order')))
@@ -315,7 +316,9 @@ def _reading(
         'groups': [whole // part for whole, part, *_ in units if whole > part],
         'ratio': [shapes.gives(stage) // unit[0] for stage, unit in zip(levels, units, strict=True)],
         'se': [planes // hidden for hidden, planes in gates],
-        'strides': [[1 + shapes.has(f'{stage}.conv_scale.in_node.') for stage in each] for each in steps],
+        'strides': [
+            [(1 + shapes.has(f'{stage}.conv_scale.in_node.'),) * shapes.order for stage in each] for each in steps
+        ],
     }
     return Reading(name, shapes, arguments, maybe)
 
@@ -347,7 +350,7 @@ def _out_size(reading: Reading, known: dict[str, Any]) -> Size:
 def _possible_sizes(reading: Reading) -> list[range]:
     # conv_in's kernel is the smallest map, what is left of out_size after all strides.
     smallest = reading.shapes.conv('conv_in.weight')[2:]
-    factors = reading.plan().reduction
+    factors = reading.plan(out_size=(2**20,) * reading.shapes.order).reduction
     return [range((side - 1) * by + 1, side * by + 1) for side, by in zip(smallest, factors, strict=True)]
 
 

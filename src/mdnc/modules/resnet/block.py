@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -114,7 +115,17 @@ class _BlockNd(nn.Module):
         for unit in units:
             y = path.call(unit, y, self.manner)
         # Out of place: in 'old' order ReLU keeps the output that an in-place sum would overwrite.
-        return y + (x if self.in_node is None else self.in_node(x))
+        return y + (x if self.in_node is None else path.plainly(self.in_node, x))
+
+    @property
+    def memory(self) -> str:
+        """What training keeps for backward, as of networks; may be set at any time, and changes no result."""
+        return self.manner.memory
+
+    @memory.setter
+    def memory(self, level: str) -> None:
+        _checks.word(type(self).__name__, 'memory', level, path.MEMORY_LEVELS)
+        self.manner = replace(self.manner, memory=level)
 
     def paths(self, prefix: str = '') -> list[path.Taken]:
         """Which path each unit takes as things stand; only the input may still overrule it."""

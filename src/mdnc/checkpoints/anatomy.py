@@ -1,7 +1,9 @@
 """What the names and shapes of a state dict say about the network that it is of."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -38,9 +40,14 @@ class Shapes:
             return shape
         raise ValueError(f'{OWNER}: {key} has the shape {shape}, which is no convolution in a network of one order.')
 
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self.shapes)
+
     def has(self, start: str) -> bool:
         """Whether any key begins so."""
-        return any(key.startswith(start) for key in self.shapes)
+        place = bisect_left(self._sorted, start)
+        return place < len(self._sorted) and self._sorted[place].startswith(start)
 
     def depths(self, stem: str, first: int = 0) -> tuple[int, ...]:
         """Number of blocks of each stage ``stem.first``, ``stem.(first + 1)``, …"""

@@ -64,7 +64,7 @@ def with_kernels(**exchanged: Any) -> Callable[[Any, Tensor], Setup]:
     """Optimize, with some of the kernels exchanged for others."""
 
     def step(net: nn.Module, x: Tensor) -> Setup:
-        optimization._set(mdnc.optimize(net), COMPILED_KERNELS._replace(**exchanged))
+        optimization._set('with_kernels', mdnc.optimize(net), COMPILED_KERNELS._replace(**exchanged))
         return net, x
 
     return step

@@ -293,6 +293,15 @@ def test_state_dicts_of_others():
     assert 'on the meta device' in str(report)
 
 
+def test_many_names_are_read_once():
+    # By looking through all names for each block, these would take a quarter of an hour.
+    state = resnet.EncoderNet1d(2, [1, 1]).state_dict()
+    one = torch.zeros(1)
+    state |= {f'netbody.1.conv_list.{number}.conv1.0.weight': one for number in range(30000)}
+    with pytest.raises(ValueError, match=r'layers=\(30001, 1\): it has 30035 tensors'):
+        mdnc.rebuild(state)
+
+
 def test_batches_and_descriptions_of_others(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     np.save('objects.npy', np.array([Run()]), allow_pickle=True)

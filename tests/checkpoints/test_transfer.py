@@ -39,6 +39,9 @@ def test_ways_up_are_aligned_at_the_output():
     pairs = {row.here: row.there for row in report.rows if row.fate == 'loaded'}
     assert pairs['conv_up_list.2.conv_scale'] == 'conv_up_list.1.conv_scale'
     assert pairs['conv_final'] == 'conv_final'
+    stages = {row.here: row.stage for row in report.rows}
+    ups = [stages[f'conv_up_list.{level}.conv_scale'] for level in range(3)]
+    assert [stages['conv_middle_up.conv_scale'], *ups] == ['middle', 'up 3', 'up 2', 'up 1']
     assert torch.equal(net.conv_final.weight, source.conv_final.weight)
 
 

@@ -55,6 +55,34 @@ def test_what_a_budget_holds(capsys):
     assert 'largest batch of this size: none; max_batch: a batch of 1 needs' in capsys.readouterr().out
 
 
+def test_batches_that_are_none_are_refused(capsys, tmp_path):
+    batches = {
+        'empty.npy': np.zeros((0, 1, 16, 16)),
+        'words.npy': np.array([['1', '2']]),
+        'complex.npy': np.ones((2, 1, 16, 16), complex),
+        'fields.npy': np.zeros(3, [('a', float)]),
+    }
+    for name, array in batches.items():
+        np.save(tmp_path / name, array)
+    (tmp_path / 'cut.npy').write_bytes((tmp_path / 'complex.npy').read_bytes()[:-5])
+    (tmp_path / 'nothing.npy').touch()
+    torch.save({'x': torch.zeros(2, 1, 16, 16)}, tmp_path / 'dictionary.pt')
+    torch.save(torch.zeros(0, 1, 16, 16), tmp_path / 'empty.pt')
+    for path in sorted(tmp_path.iterdir()):
+        error = refused(capsys, 'diagnose', *UNET, '--batch', str(path))
+        assert error.count('\n') == 1
+        assert path.name in error or 'diagnose: x' in error
+    for kind in ('>f8', '<i2', '?', '<u2'):  # the order of another machine, whole numbers, masks
+        np.save(tmp_path / 'fine.npy', np.random.default_rng(0).normal(size=(2, 1, 64, 64)).astype(kind))
+        assert main(['diagnose', *UNET, '--batch', str(tmp_path / 'fine.npy')]) in (0, 1)
+
+
+def test_a_network_goes_before_a_folder_of_its_name(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'unet16').mkdir()
+    assert main(['forecast', 'unet16', '--input_size', '[40,40]', '--dtype', 'bfloat16']) == 0
+
+
 @pytest.mark.parametrize(
     ('text', 'count'), [('80GB', 80 * 10**9), ('24 GiB', 24 * 2**30), ('1e3', 1000), ('.5kb', 500), ('7', 7)]
 )
@@ -110,7 +138,37 @@ def test_a_summary_beside_another(capsys, tmp_path):
     ('argv', 'text'),
     [
         (['forecast', *UNET], '--input_size is needed'),
-        (['forecast', *UNET, *SIZE, '--budget', 'much'], "budget='much' must be a number of bytes"),
+        *(
+            (['forecast', *UNET, *SIZE, f'--budget={amount}'], f'budget={amount!r} must be a number of bytes')
+            for amount in (
+                'much',
+                '1e999',
+                '1e400GB',
+                '0',
+                '0.2',
+                '.',
+                '1.2.3',
+                '',
+                '-1',
+                'nan',
+                'inf',
+                '1ZB',
+                '9' * 30,
+            )
+        ),
+        (['forecast', *UNET, *SIZE, '--budgt', '1GB'], 'unrecognized arguments: --budgt: is it --budget?'),
+        (['forecast', *UNET, '--input_size', '[]'], 'input_size=[] must be an int'),
+        (['summary', *UNET, '--input_size', '[]'], 'UNet2d is to take 0 inputs'),
+        (['summary', *UNET, '--input_size', '[1,100000000000000000000,8]'], 'has more than 2^50 values'),
+        (['summary', *UNET, *SIZE, '--dtypes', 'quint8'], 'dtypes holds torch.quint8, of which no input can be made'),
+        (['summary', *UNET, *SIZE, '--against', 'none.json'], 'none.json: No such file or directory'),
+        (['summary', *UNET, *SIZE, '--against', ''], '.: Is a directory'),
+        (['diagnose', *UNET, '--batch', 'none.npy'], 'none.npy: No such file or directory'),
+        (['diagnose', *UNET, '--batch', 'none.pt'], 'none.pt: No such file or directory'),
+        (['diagnose', *UNET, '--batch', 'batch.csv'], '--batch batch.csv: it must be .npy, or .pt with one tensor'),
+        (['draw', *UNET, '--output', 'none/net.svg'], 'none/net.svg cannot be written: there is no folder none'),
+        (['draw', 'none/last.ckpt', '--output', 'net.svg'], 'none/last.ckpt does not exist'),
+        (['draw', '.', '--output', 'net.svg'], '. holds no config.json of save_pretrained'),
         (['forecast', *UNET, *SIZE, '--dtype', 'int4'], 'dtype=torch.int4 must be one of torch.float32, '),
         (['forecast', *UNET, *SIZE, '--optimizer', 'lion'], "optimizer='lion'"),
         (['draw', *UNET, '--output', 'net.gif'], "suffix='gif'"),

@@ -1,10 +1,18 @@
 """The fused block equals its definition: outputs and every gradient, in every dtype, layout and memory level."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mdnc.ops import compiled, convolution, definition, fused, products
+import mdnc
+from mdnc.modules import resnet
+from mdnc.ops import compiled, convolution, definition, fused, path, products
 from mdnc.ops.convolution import Geometry
 from mdnc.ops.definition import Block, Unit
 from mdnc.ops.fused import Manner
@@ -94,6 +102,45 @@ def test_autocast_as_the_definition_under_it(case: Case, kind: torch.dtype, kern
         assert (got - want).norm() <= 0.15 * want.norm() + 0.05
 
 
+AUTOCASTS = {
+    'bfloat16': lambda: torch.autocast('cpu', torch.bfloat16),
+    'float16': lambda: torch.autocast('cpu', torch.float16),
+    'of another device': lambda: torch.autocast('cuda', torch.bfloat16),
+    'off within': lambda: torch.autocast('cpu', torch.bfloat16, enabled=False),
+}
+WITHOUT = {'no_grad': torch.no_grad, 'inference_mode': torch.inference_mode}
+NETS: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
+    'UNet2d': lambda: resnet.UNet2d(4, [1, 1]),
+    'UNet2d, plain': lambda: resnet.UNet2d(4, [1, 1], memory='plain'),
+    'UNet2d, optimized': lambda: mdnc.optimize(resnet.UNet2d(4, [1, 1])),
+    'EncoderNet2d, optimized': lambda: mdnc.optimize(resnet.EncoderNet2d(4, [1, 1], block='plain')),
+    'a block': lambda: resnet.BlockPlain2d(1, 4, stride=2),
+    'a convolution': lambda: functools.partial(path.call, nn.Conv2d(1, 4, 3), manner=LEAN),
+    'norm_act_conv': lambda: functools.partial(
+        mdnc.ops.norm_act_conv, kernel=nn.Conv2d(1, 4, 3).weight, activator='relu'
+    ),
+}
+
+
+@pytest.mark.filterwarnings('ignore:(User provided|CUDA is not available)')  # torch's own, where there is no CUDA
+@pytest.mark.parametrize('autocast', AUTOCASTS)
+@pytest.mark.parametrize('without', WITHOUT)
+@pytest.mark.parametrize('name', NETS)
+def test_autocast_is_the_same_without_gradients(name: str, without: str, autocast: str):
+    run, x = NETS[name](), torch.randn(2, 1, 12, 9)
+    with torch.autocast('cpu', torch.float16), AUTOCASTS[autocast]():
+        want = run(x)
+        with WITHOUT[without]():
+            assert_same_bits(run(x), want)
+        if isinstance(run, nn.Module):
+            assert_same_bits(run.requires_grad_(False)(x), want)
+
+
+def assert_same_bits(got: Tensor, want: Tensor) -> None:
+    assert got.dtype == want.dtype
+    assert torch.equal(got, want)
+
+
 def test_double_backward_under_autocast():
     case = CASES[0]
     x, weights = case.input(torch.float32), case.weights(torch.float32)
@@ -140,23 +187,62 @@ def kept_bytes(run, *leave_out: Tensor) -> int:
     return sum(seen.values())
 
 
-def test_keeps_one_tensor_a_unit_beside_the_moments():
-    order, planes, length = 1, 8, 1000
-    case = next(each for each in CASES if each.name == 'identity1d')
-    x = torch.randn(2, planes, length)
+def three_units(planes: int = 8, length: int = 1000) -> tuple[Block, Tensor, list[definition.Weights]]:
+    """A block of 1 × 1, 3 × 3 and 1 × 1 convolutions with an input beside which its weights are small."""
+    how = next(each for each in CASES if each.name == 'identity1d').how
     weights = [
         definition.Weights(
             *(torch.ones(planes, requires_grad=True) for _ in range(3)),
-            torch.randn(planes, planes, *(2 * unit.padding[0] + 1,) * order, requires_grad=True),
+            torch.randn(planes, planes, 2 * unit.padding[0] + 1, requires_grad=True),
             None,
         )
-        for unit in case.how.units
+        for unit in how.units
     ]
-    tensor, moments = x.nbytes, 2 * 2 * planes * 4
+    return how, torch.randn(2, planes, length), weights
+
+
+def test_keeps_one_tensor_a_unit_beside_the_moments():
+    how, x, weights = three_units()
+    tensor, moments = x.nbytes, 2 * 2 * x.shape[1] * 4
     counts = {'fast': 5, 'lean': 2, 'leaner': 1, 'least': 0}  # beside the block's own input
     for level, count in counts.items():
-        kept = kept_bytes(lambda: fused.block(x, weights, case.how, Manner(level)), x, *flat(weights))  # noqa: B023
+        kept = kept_bytes(lambda: fused.block(x, weights, how, Manner(level)), x, *flat(weights))  # noqa: B023
         assert kept == count * tensor + 3 * moments, level
+
+
+class Alive(TorchDispatchMode):
+    """Counts the bytes of tensors that are alive, at most, beside those that were there before."""
+
+    def __init__(self) -> None:
+        self.storages: dict[StorageWeakRef, int] = {}
+        self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = func(*args, **(kwargs or {}))
+        for each in torch.utils._pytree.tree_leaves(given):
+            if isinstance(each, Tensor):
+                storage = each.untyped_storage()
+                self.storages.setdefault(StorageWeakRef(storage), storage.nbytes())
+        self.storages = {each: size for each, size in self.storages.items() if not each.expired()}
+        self.most = max(self.most, sum(self.storages.values()))
+        return given
+
+
+# Tensors of a unit's size that are alive at once in backward; what was kept is brought back from elsewhere.
+MOST_ALIVE = {'eager': (11, 8), 'compiled': (9, 7)}  # of 'fast', and of any other level
+
+
+@pytest.mark.parametrize('kernels', KERNELS)
+@pytest.mark.parametrize('level', LEVELS)
+def test_backward_frees_what_it_is_done_with(level: str, kernels: str):
+    how, x, weights = three_units()
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: each, lambda each: each.clone()):
+        y = fused.block(x.requires_grad_(), weights, how, Manner(level, KERNELS[kernels]))
+    g = torch.ones_like(y)
+    alive = Alive()
+    with alive:
+        torch.autograd.grad(y, [x, *flat(weights)], g)
+    assert alive.most < (MOST_ALIVE[kernels][level != 'fast'] + 0.5) * x.nbytes
 
 
 def test_all_that_is_kept_can_be_moved():

@@ -174,6 +174,18 @@ def test_fake_tensors_take_the_fused_path(fused_calls):
     assert all(each.grad is not None for each in net.parameters())
 
 
+def test_a_block_alone_has_a_level_too():
+    block = BlockPlain1d(3, 5)
+    assert block.memory == 'lean'
+    block.memory = 'plain'
+    assert {each.reason for each in block.paths()} == {'the plain path was asked for'}
+    with pytest.raises(ValueError, match="BlockPlain1d: memory='slim' must be one of 'plain', 'fast', 'lean'"):
+        block.memory = 'slim'
+    with pytest.raises(TypeError, match='BlockPlain1d: memory=3 must be one of'):
+        block.memory = 3
+    assert block.memory == 'plain'
+
+
 def test_copies_and_pickles_keep_level_and_result():
     net = EncoderNet2d(4, [1, 1], memory='leaner')
     x = torch.randn(2, 1, 9, 9)

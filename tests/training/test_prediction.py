@@ -122,3 +122,16 @@ def test_a_prediction_that_fails_leaves_no_part(tmp_path):
     with pytest.raises(RuntimeError):
         predict(tmp_path / 'p.h5', Classification(nn.Sequential(nn.Flatten(), nn.Linear(8, 2))), data)
     assert list(tmp_path.glob('.p*')) == []
+
+
+@pytest.mark.parametrize('suffix', ['.h5', '.npz'])
+def test_samples_of_folders_are_told_apart(suffix, tmp_path):
+    for kind in ('cat', 'dog'):
+        (tmp_path / 'new' / kind).mkdir(parents=True)
+        for number in (10, 9):
+            np.save(tmp_path / f'new/{kind}/{number}.npy', np.full((1, 8), number, np.float32))
+    data = ArrayData(np.zeros((9, 1, 8), np.float32), predict=tmp_path / 'new', normalise=False)
+    predict(tmp_path / f'p{suffix}', DenseRegression(Double()), data)
+    found = read(tmp_path / f'p{suffix}')
+    assert found['name'].tolist() == ['cat/9.npy', 'cat/10.npy', 'dog/9.npy', 'dog/10.npy']
+    assert found['prediction'][:, 0, 0].tolist() == [18, 20, 18, 20]

@@ -1,6 +1,8 @@
 """Every sample once an epoch, weighted as one of all, whatever the processes, batches and steps."""
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.training.points import Points
@@ -108,10 +110,26 @@ def test_a_dead_worker_ends_the_loading():
         list(make_loader(Points(9, 0, {5: 'deadly'}), batch_size=4, workers=1))
 
 
-@pytest.mark.parametrize('options', [{'batch_size': 0}, {'batch_size': 2, 'workers': -1}])
-def test_numbers_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match='batch_size must be at least 1 and workers at least 0'):
-        make_loader(Points(4, 0), **options)
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        *(('batch_size', value) for value in (0, -1, 2.0, True, '2', None, float('nan'))),
+        *(('workers', value) for value in (-1, 1.5, True, None)),
+        *(('seed', value) for value in (-1, 0.5, None)),
+        *(('shuffle', value) for value in (1, 'no', None)),
+        *(('nonfinite', value) for value in ('Stop', '', None)),
+    ],
+)
+def test_arguments_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises((ValueError, TypeError), match=f'^make_loader: {name}='):
+        make_loader(Points(4, 0), **{'batch_size': 2, name: value})
+
+
+def test_a_sample_without_an_input_is_named():
+    points = Points(4, 0)
+    points.item = lambda index, rng: {'image': torch.zeros(3)}
+    with pytest.raises(SampleError, match=r'sample 0 \(points\.npy\[0\]\): it has no input, only image'):
+        list(make_loader(points, batch_size=np.int64(2)))
 
 
 def test_an_empty_set_is_refused():

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,9 +54,14 @@ class Shapes:
         keys = (key for key, shape in self.shapes.items() if key.startswith(f'{path}.') and len(shape) > 2)
         return self.conv(next(keys, f'{path}.0.weight'))
 
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self.shapes)
+
     def has(self, start: str) -> bool:
         """Whether any key begins so."""
-        return any(key.startswith(start) for key in self.shapes)
+        place = bisect_left(self._sorted, start)
+        return place < len(self._sorted) and self._sorted[place].startswith(start)
 
     def count(self, stem: str, end: str = '', first: int = 0) -> int:
         """How many of ``stem.first``, ``stem.(first + 1)``, … there are."""

@@ -79,7 +79,7 @@ def _add_options(parser: ArgumentParser) -> None:
 def _figures(net: nn.Module, size: Any, arguments: Namespace) -> Iterator[tuple[str, Any]]:
     batch, dtype, optimizer = arguments.batch_size, _dtype(arguments.dtype), arguments.optimizer
     yield 'memory', analysis.memory_forecast(net, size, batch, dtype, optimizer)
-    if arguments.budget:
+    if arguments.budget is not None:
         yield 'fits', '\n'.join(_fits(net, size, arguments))
     if arguments.cost or arguments.measure:
         cost = analysis.cost(net, size, batch, dtype, training=True)

@@ -45,7 +45,7 @@ def run(argv: Sequence[str] | None = None) -> int:
             raise ValueError(
                 f"{arguments.network}: --input_size is needed, channels first, as in --input_size '[3,64,63]'"
             )
-        if arguments.rich or arguments.json or arguments.against:
+        if arguments.rich or arguments.json or arguments.against is not None:
             _describe(net, input_size, arguments)
         else:
             summary(net, input_size, arguments.batch_size, device, dtypes)
@@ -59,7 +59,7 @@ def _describe(net: nn.Module, input_size: Any, arguments: Namespace) -> None:
     batch = 1 if arguments.batch_size == -1 else arguments.batch_size
     dtype = (_dtypes(arguments.dtypes) or [None])[0]
     tree = describe(net, input_size, batch, dtype, depth=arguments.depth, columns=arguments.columns.split(','))
-    if arguments.against:
+    if arguments.against is not None:
         print(compare(_before(Path(arguments.against)), tree))
     else:
         print(json.dumps(tree.to_dict(), indent=1) if arguments.json else tree)

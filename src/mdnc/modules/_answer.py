@@ -26,9 +26,9 @@ class Steps:
         data: ``answer`` says the last step, ``{'output': …, 'residual': …, 'dense': …}``: whether the output is given
             as ``'values'`` in the targets' units, ``'probabilities'``, the most probable ``'classes'`` or, for who goes
             on from there, ``'scores'`` (logits, standard units); whether the network says what to add to its input;
-            whether it answers at each position. ``normalisation`` and ``target_normalisation`` are the scales, and
-            where ``patch`` says on which windows a dense network was trained, it answers in tiles of this size that
-            have ``overlap`` in common.
+            whether it answers at each position. ``normalisation`` and ``target_normalisation`` are the scales,
+            ``input`` is the shape of a sample in training, and where ``patch`` says on which windows a dense network
+            was trained, it answers in tiles of this size that have ``overlap`` in common.
 
     Raises:
         ValueError: ``answer`` is none of these.
@@ -44,6 +44,7 @@ class Steps:
         self.after = Scale(data.get('target_normalisation'), 'the output')
         self.patch = data.get('patch') if answer.get('dense', False) else None
         self.overlap = data.get('overlap', 0.25)
+        self.input = tuple(data.get('input') or ())
 
     def ready(self, device: torch.device | str) -> None:
         """Bring the numbers to a device, before a trace that must find them there."""
@@ -52,8 +53,18 @@ class Steps:
 
     def scores(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """What the network gives for inputs in the data's own units: logits, or values in standard units."""
+        self._admit(x)
         y = single(network(_suited(network, self.before.standard(x))))
         return y + self._added(x, y) if self.residual else y
+
+    def _admit(self, x: Tensor) -> None:
+        # Where scales or a network would make do with another number of channels, the answer would be another's.
+        if self.input and (x.ndim != len(self.input) + 1 or x.shape[1] != self.input[0]):
+            lengths = ', '.join(f'L{axis}' for axis in range(1, len(self.input)))
+            raise ValueError(
+                f'the input has the shape {tuple(x.shape)}, but samples like those of the training are (B, '
+                f'{self.input[0]}, {lengths}): {self.input[0]} channel{"s" * (self.input[0] > 1)}'
+            )
 
     def whole(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """`scores`, in overlapping tiles where the network was trained on patches of such samples."""

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -24,26 +25,44 @@ FAILURES = (OSError, subprocess.SubprocessError)
 def library(source: Path, options: Sequence[str] = ()) -> Path:
     """The shared library of a source, from the cache or built now.
 
+    A file of the cache carries the digest of its bytes in its name, and only one whose bytes are those is used: loading
+    a damaged one would stop the process. The cache holds code, so that a folder that others may write to is refused.
+
     Args:
         source: A C++ file of this package.
         options: The compiler's options beside those that all sources share.
 
     Raises:
-        OSError: There is no compiler, or the cache can't be written to.
+        OSError: There is no compiler, or the cache can't be written to, or others may write to it.
         subprocess.SubprocessError: The compiler fails, or takes longer than `SECONDS_TO_BUILD`.
     """
     command = [_compiler(), *_FLAGS, str(source)]
     made_for = (source.read_text(), *command, *options, _machine())
-    name = hashlib.sha256('\n'.join(made_for).encode()).hexdigest()[:24]
-    kept = _cache() / f'{source.stem}-{name}.so'
-    if not kept.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / kept.name
-            words = [*command, *options, '-o', str(made)]
-            subprocess.run(words, check=True, capture_output=True, text=True, timeout=SECONDS_TO_BUILD)
-            with whole_file(kept) as file:
-                file.write(made.read_bytes())
+    name = f'{source.stem}-{_digest(chr(10).join(made_for).encode())}'
+    folder = _cache()
+    kept = next((each for each in sorted(folder.glob(f'{name}-*.so')) if _whole(each)), None)
+    return _built(folder, name, [*command, *options]) if kept is None else kept
+
+
+def _built(folder: Path, name: str, command: list[str]) -> Path:
+    with tempfile.TemporaryDirectory() as work:
+        made = Path(work) / f'{name}.so'
+        words = [*command, '-o', str(made)]
+        subprocess.run(words, check=True, capture_output=True, text=True, timeout=SECONDS_TO_BUILD)
+        content = made.read_bytes()
+    kept = folder / f'{name}-{_digest(content)}.so'
+    with whole_file(kept) as file:
+        file.write(content)
     return kept
+
+
+def _whole(kept: Path) -> bool:
+    """Whether a file holds the bytes that its name says; one that doesn't gives way to what is built anew."""
+    return not kept.is_symlink() and kept.is_file() and kept.stem.endswith(f'-{_digest(kept.read_bytes())}')
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:24]
 
 
 def warn(source: Path, error: BaseException) -> None:
@@ -82,5 +101,20 @@ def _machine() -> str:
 def _cache() -> Path:
     chosen = os.environ.get(CACHE_VARIABLE)
     folder = Path(chosen) if chosen else Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mdnc'
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_strangers(folder)
     return folder
+
+
+def _refuse_strangers(folder: Path) -> None:
+    # Code is loaded from here: the folder, and a link that leads to it, must be the user's own, or the system's.
+    if not hasattr(os, 'geteuid'):
+        return
+    if _owners(folder) - {os.geteuid(), 0} or folder.stat().st_mode & stat.S_IWOTH:
+        raise PermissionError(
+            f'{folder} is of another user, or all may write to it: name a folder of your own in {CACHE_VARIABLE}'
+        )
+
+
+def _owners(folder: Path) -> set[int]:
+    return {folder.stat().st_uid, folder.lstat().st_uid}

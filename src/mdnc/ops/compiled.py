@@ -8,7 +8,7 @@ from types import ModuleType
 
 from torch import Tensor
 
-from mdnc.ops import fused, inductor, native, pages, winograd
+from mdnc.ops import copies, fused, inductor, native, pages, winograd
 from mdnc.ops.planes import Affine, Gradients, Moments, Step
 
 
@@ -31,4 +31,6 @@ def _for(x: Tensor) -> ModuleType:
     return native if x.device.type == 'cpu' else inductor
 
 
-KERNELS = fused.Kernels(forward, rebuild, backward, winograd.CONVOLUTION, pages.pooled)
+KERNELS = fused.Kernels(
+    forward, rebuild, backward, winograd.CONVOLUTION, pages.pooled, last=True, dense=copies.contiguous
+)

@@ -3,8 +3,7 @@
 On a CPU torch lays the weights anew at each call, which costs more than the arithmetic where they are many and the
 maps small; and 1 × … × 1 convolutions are matrix products, which need no laying at all on channels-last maps.
 Everywhere else torch's convolution is the quickest, and the only one on other devices; signals with the channels
-innermost go through that of images, since torch knows no such layout of signals. Rates behind the limits:
-docs/performance.md.
+innermost go through that of images, since torch knows no such layout of signals.
 """
 
 import itertools
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mdnc.ops.layout import is_last
+from mdnc.ops.layout import Dense, contiguous, is_last, laid
 from mdnc.ops.products import product, suits
 
 _aten = torch.ops.aten
@@ -65,26 +64,67 @@ def _pointwise_route(z: Tensor, kernel: Tensor) -> str:
     return 'samples' if length >= LONG else 'torch'
 
 
-def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    """``z (N, C, L1, …)``, ``kernel (O, C, K1, …)`` → ``(N, O, M1, …)``."""
+def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, dense: Dense = contiguous) -> Tensor:
+    """``z (N, C, L1, …)``, ``kernel (O, C, K1, …)`` → ``(N, O, M1, …)``; ``dense`` lays what has to be laid anew."""
+    if _skips(kernel, geometry):
+        return forward(read(z, geometry.stride, dense), kernel, bias, _still(geometry), dense)
     way = route(z, kernel, geometry)
     if way == 'torch':
-        if _signal_in_rows(z, kernel):
-            return forward(z.unsqueeze(2), kernel.unsqueeze(2), bias, _of_images(geometry)).squeeze(2)
-        return _aten.convolution(z, kernel, bias, *_arguments(geometry))  # type: ignore[no-any-return]
-    return biased(_FORWARD[way](z, kernel, geometry), bias)
+        maps, weights = _fitted(z, kernel, dense)
+        y = _torch_forward(maps, weights, bias, geometry)
+        return y if maps is z else laid(y, True, dense)
+    return biased(_FORWARD[way](z, kernel, geometry, dense), bias)
 
 
 def backward(
-    g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool]
+    g: Tensor,
+    z: Tensor,
+    kernel: Tensor,
+    geometry: Geometry,
+    needs: tuple[bool, bool, bool],
+    dense: Dense = contiguous,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """∂z, ∂kernel and ∂bias, each only if needed, from g = ∂L/∂y."""
+    """∂z, ∂kernel and ∂bias, each only if needed, from g = ∂L/∂y; ∂kernel lies as the kernel."""
+    if _skips(kernel, geometry):
+        return _skipping_backward(g, z, kernel, geometry, needs, dense)
     way = route(z, kernel, geometry)
     if way == 'torch':
-        return _torch_backward(g, z, kernel, geometry, needs)
+        return _fitted_backward(g, z, kernel, geometry, needs, dense)
     inputs, weights = _BACKWARD[way]
-    gz = inputs(g, z, kernel, geometry) if needs[0] else None
-    return gz, weights(g, z, kernel, geometry) if needs[1] else None, bias_gradient(g) if needs[2] else None
+    gz = inputs(g, z, kernel, geometry, dense) if needs[0] else None
+    return gz, weights(g, z, kernel, geometry, dense) if needs[1] else None, bias_gradient(g) if needs[2] else None
+
+
+def read(z: Tensor, stride: tuple[int, ...], dense: Dense = contiguous) -> Tensor:
+    """The positions of ``z`` that a stride leaves, in the layout of z."""
+    return laid(z[_left(stride)], is_last(z), dense)
+
+
+# A 1 × … × 1 convolution reads no more than the positions that its stride leaves. Told of the stride, oneDNN of torch
+# 2.13 writes out of bounds in its gradient of the weights, where the channels lie innermost (docs/performance.md).
+
+
+def _skips(kernel: Tensor, geometry: Geometry) -> bool:
+    return max(geometry.stride) > 1 and not any(geometry.padding) and kernel[0, 0].numel() == 1
+
+
+def _left(stride: tuple[int, ...]) -> Any:
+    return (..., *(slice(None, None, step) for step in stride))
+
+
+def _still(geometry: Geometry) -> Geometry:
+    return Geometry((1,) * len(geometry.stride), geometry.padding)
+
+
+def _skipping_backward(
+    g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool], dense: Dense
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    gread, *rest = backward(g, read(z, geometry.stride, dense), kernel, _still(geometry), needs, dense)
+    if gread is None:
+        return None, rest[0], rest[1]
+    gz = torch.zeros_like(z)
+    gz[_left(geometry.stride)] = gread
+    return gz, rest[0], rest[1]
 
 
 def biased(y: Tensor, bias: Tensor | None) -> Tensor:
@@ -95,6 +135,32 @@ def biased(y: Tensor, bias: Tensor | None) -> Tensor:
 def bias_gradient(g: Tensor) -> Tensor:
     """∂bias ``(O,)`` from g = ∂L/∂y."""
     return g.sum((0, *range(2, g.dim())))
+
+
+def _torch_forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+    if _signal_in_rows(z, kernel):
+        return _torch_forward(z.unsqueeze(2), kernel.unsqueeze(2), bias, _of_images(geometry)).squeeze(2)
+    return _aten.convolution(z, kernel, bias, *_arguments(geometry))  # type: ignore[no-any-return]
+
+
+# Maps and kernel must lie alike, or torch lays the kernel anew, value by value; the smaller of the two is brought into
+# the other's layout.
+
+
+def _fitted(z: Tensor, kernel: Tensor, dense: Dense) -> tuple[Tensor, Tensor]:
+    if z.device.type != 'cpu' or not is_last(z) or is_last(kernel):
+        return z, kernel
+    return (laid(z, False, dense), kernel) if z.numel() < kernel.numel() else (z, laid(kernel, True, dense))
+
+
+def _fitted_backward(
+    g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool], dense: Dense
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    maps, weights = _fitted(z, kernel, dense)
+    g = g if maps is z else laid(g, False, dense)
+    gz, gkernel, gbias = _torch_backward(g, maps, weights, geometry, needs)
+    gz = gz if gz is None or maps is z else laid(gz, True, dense)
+    return gz, None if gkernel is None else laid(gkernel, is_last(kernel), dense), gbias
 
 
 def _torch_backward(
@@ -114,8 +180,8 @@ def _arguments(geometry: Geometry) -> tuple[object, ...]:
 
 
 def _signal_in_rows(z: Tensor, kernel: Tensor) -> bool:
-    contiguous = z.is_contiguous() and kernel.is_contiguous() and not is_last(kernel)
-    return z.dim() == 3 and z.device.type == 'cpu' and not contiguous
+    in_order = all(each.is_contiguous() and not is_last(each) for each in (z, kernel))
+    return z.dim() == 3 and z.device.type == 'cpu' and not in_order
 
 
 def _of_images(geometry: Geometry) -> Geometry:
@@ -132,15 +198,15 @@ BY_SHAPE = Convolution(forward, backward)
 # ---- 1 × … × 1 convolutions ----
 
 
-def _rows_forward(z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+def _rows_forward(z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
     return _maps(product(_rows(z), kernel.flatten(1)), z, z.shape[2:])
 
 
-def _rows_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+def _rows_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
     return _maps(product(_rows(g), kernel.flatten(1).t()), z, z.shape[2:])
 
 
-def _rows_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+def _rows_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
     positions = len(g) * g[0, 0].numel()
     # Sums over many rows are spread over the threads by oneDNN's convolution alone, which torch leaves to several.
     if positions >= max(kernel.shape[:2]) and suits(z) and torch.get_num_threads() > 1:
@@ -150,11 +216,11 @@ def _rows_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> T
     return product(_rows(g).t(), _rows(z).t()).view_as(kernel)
 
 
-def _samples_forward(z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+def _samples_forward(z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
     return _by_sample(kernel.flatten(1), z)
 
 
-def _samples_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+def _samples_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
     return _by_sample(kernel.flatten(1).t(), g)
 
 
@@ -169,7 +235,7 @@ def _by_sample(matrix: Tensor, maps: Tensor) -> Tensor:
     return y.view(len(flat), -1, *maps.shape[2:])
 
 
-def _samples_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+def _samples_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
     pairs = zip(g.flatten(2), z.flatten(2), strict=True)
     gkernel = product(*next(pairs))
     for pair in pairs:
@@ -188,24 +254,30 @@ def _maps(rows: Tensor, like: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def _like(x: Tensor, like: Tensor) -> Tensor:
-    return x.contiguous() if like.is_contiguous() else x
+    return x.contiguous() if like.is_contiguous() and not is_last(like) else x
 
 
 # ---- Convolutions with many weights over small maps ----
 
 
-def _columns_forward(z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
-    rows = product(_columns(z, kernel, geometry), _matrix(kernel))
+# Columns hold the values under the kernel at each position. They are made with the channels innermost, (N·M1·…, K·C),
+# in long runs, and then brought into the order of a contiguous kernel, (N·M1·…, C·K), as their gradient is out of it.
+
+
+def _columns_forward(z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
+    rows = product(_columns(z, kernel, geometry, dense), _matrix(kernel))
     return _maps(rows, z, _output_size(z, kernel, geometry))
 
 
-def _columns_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
-    return _gathered(product(_rows(g), _matrix(kernel).t()), z, kernel, geometry)
+def _columns_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
+    return _gathered(product(_rows(g), _matrix(kernel).t()), z, kernel, geometry, dense)
 
 
-def _columns_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
-    flat = product(_rows(g).t(), _columns(z, kernel, geometry).t())  # (O, C·K) or (O, K·C)
-    return flat.view_as(kernel) if kernel.is_contiguous() else _channels_first(flat, kernel)
+def _columns_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
+    flat = product(_rows(g).t(), _columns(z, kernel, geometry, dense).t())  # (O, C·K) or (O, K·C)
+    if kernel.is_contiguous():
+        return flat.view_as(kernel)
+    return flat.view(kernel.shape[0], *kernel.shape[2:], -1).movedim(-1, 1)
 
 
 def _matrix(kernel: Tensor) -> Tensor:
@@ -213,28 +285,23 @@ def _matrix(kernel: Tensor) -> Tensor:
     return kernel.flatten(1) if kernel.is_contiguous() else kernel.movedim(1, -1).flatten(1)
 
 
-def _channels_first(flat: Tensor, kernel: Tensor) -> Tensor:
-    return flat.view(kernel.shape[0], *kernel.shape[2:], -1).movedim(-1, 1)
-
-
-def _columns(z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
-    """The values under the kernel at each position: ``(N·M1·…, C·K)``, in the kernel's own order."""
+def _columns(z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
+    """``(N·M1·…, C·K)``, in the kernel's own order."""
     axes = range(2, z.dim())
     windows = F.pad(z, [pad for pad in reversed(geometry.padding) for _ in (0, 1)])
     for axis, width, step in zip(axes, kernel.shape[2:], geometry.stride, strict=True):
         windows = windows.unfold(axis, width, step)  # (N, C, M1, …, K1, …)
     taps = [axis + len(axes) for axis in axes]
-    order = (1, *taps) if kernel.is_contiguous() else (*taps, 1)
-    return windows.permute(0, *axes, *order).reshape(-1, kernel[0].numel())
+    rows = windows.permute(0, *axes, *taps, 1).reshape(-1, kernel[0, 0].numel(), z.shape[1])
+    return (dense(rows.transpose(1, 2)) if kernel.is_contiguous() else rows).flatten(1)
 
 
-def _gathered(rows: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+def _gathered(rows: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
     """∂z from the gradient of its columns: every tap adds its part where it had read."""
     size = _output_size(z, kernel, geometry)
     if kernel.is_contiguous():
-        parts = rows.view(z.shape[0], *size, z.shape[1], *kernel.shape[2:]).movedim(1 + len(size), -1)
-    else:
-        parts = rows.view(z.shape[0], *size, *kernel.shape[2:], z.shape[1])  # (N, M1, …, K1, …, C)
+        rows = dense(rows.view(len(rows), z.shape[1], -1).transpose(1, 2))
+    parts = rows.view(z.shape[0], *size, *kernel.shape[2:], z.shape[1])  # (N, M1, …, K1, …, C)
     sides = list(zip(z.shape[2:], geometry.padding, strict=True))
     total = rows.new_zeros(z.shape[0], *(length + 2 * pad for length, pad in sides), z.shape[1])
     for tap, place in _placed(kernel, size, geometry):

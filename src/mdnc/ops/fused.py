@@ -17,7 +17,7 @@ from torch import Tensor
 from mdnc.ops import convolution, definition, planes
 from mdnc.ops.convolution import Convolution, Geometry
 from mdnc.ops.definition import Block, Resize, Shortcut, Unit, Weights
-from mdnc.ops.layout import is_last, laid
+from mdnc.ops.layout import Dense, contiguous, is_last, laid, relaid
 from mdnc.ops.planes import Affine, Moments, Step
 
 _aten = torch.ops.aten
@@ -42,6 +42,8 @@ class Kernels(NamedTuple):
         backward: See ``planes.backward``.
         convolution: See ``convolution``.
         memory: For a tensor like the block's input, in which context the block is to run.
+        last: Whether the block's tensors are to lie with their channels innermost, whatever its input does.
+        dense: Who lays tensors anew.
     """
 
     forward: Callable[..., tuple[Tensor, Moments]] = planes.forward
@@ -49,6 +51,8 @@ class Kernels(NamedTuple):
     backward: Callable[..., planes.Gradients] = planes.backward
     convolution: Convolution = convolution.BY_SHAPE
     memory: Callable[[Tensor], AbstractContextManager[None]] = anywhere
+    last: bool = False
+    dense: Dense = contiguous
 
 
 EAGER = Kernels()
@@ -71,10 +75,14 @@ class Manner:
 def block(x: Tensor, weights: Sequence[Weights], how: Block, manner: Manner) -> Tensor:
     """What ``definition.block`` computes, keeping less for backward."""
     flat = [each for own in weights for each in own]
+    if manner.kernels.last and not is_last(x):
+        with manner.kernels.memory(x):
+            x = relaid(x, True, False, manner.kernels.dense)
     if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (x, *flat)):
         return _FusedBlock.apply(x, how, manner, *flat)  # type: ignore[no-any-return, no-untyped-call]
+    dtype = definition.low_precision(x)  # before autocast is off
     with torch.autocast(x.device.type, enabled=False), manner.kernels.memory(x):
-        return _Run(weights, how, manner, definition.low_precision(x)).forward(x)
+        return _Run(weights, how, manner, dtype).forward(x)
 
 
 @dataclass
@@ -134,15 +142,15 @@ class _UnitRun:
             z = planes.activated(flat, self.affine.slope, self.step)
         else:
             z, at = self.kernels.forward(flat, self.affine, self.step)
-        return self._resized(z.view(x.shape)), at
+        return self._resized(_maps(z, x)), at
 
     def reopen(self, x: Tensor, at: Moments | None) -> tuple[Tensor, Tensor | None]:
         """z once more, and h where it is at hand."""
         flat = x.flatten(2)
         if at is None:
-            return self._resized(planes.activated(flat, self.affine.slope, self.step).view(x.shape)), flat
+            return self._resized(_maps(planes.activated(flat, self.affine.slope, self.step), x)), flat
         z, h = self.kernels.rebuild(flat, at, self.affine, self.step)
-        return self._resized(z.view(x.shape)), h
+        return self._resized(_maps(z, x)), h
 
     def close(self, z: Tensor) -> Tensor:
         """The unit's output."""
@@ -226,7 +234,7 @@ class _Run:
     """A block with its parameters, forward and backward."""
 
     def __init__(self, weights: Sequence[Weights], how: Block, manner: Manner, dtype: torch.dtype) -> None:
-        self.how, self.memory = how, manner.memory
+        self.how, self.memory, self.kernels = how, manner.memory, manner.kernels
         pairs = zip(how.units, weights, strict=False)
         self.units = [_UnitRun(unit, own, dtype, manner.kernels) for unit, own in pairs]
         self.shortcut = None
@@ -270,7 +278,7 @@ class _Run:
 
     def dense(self, g: Tensor, x: Tensor) -> Tensor:
         """The output's gradient, laid as the output; it may come expanded, or as a part of another."""
-        return laid(g, is_last(x) or is_last(self.units[-1].kernel))
+        return laid(g, is_last(x) or is_last(self.units[-1].kernel), self.kernels.dense)
 
     def _keeps(self, index: int) -> bool:
         if index == 0 or self.memory in ('fast', 'lean'):
@@ -290,6 +298,12 @@ class _Run:
         if kept is not None:
             kept.append(_Kept(None, u if self.memory == 'fast' else None, *at))
         return _sum(y, own)
+
+
+def _maps(flat: Tensor, like: Tensor) -> Tensor:
+    """``(N, C, L)`` → ``(N, C, L1, …)``; a view of one channel would forget that it lies last."""
+    maps = flat.view(like.shape)
+    return laid(maps, True) if like.shape[1] == 1 and is_last(like) else maps
 
 
 def _planar(values: Tensor | None) -> Tensor | None:
@@ -333,15 +347,19 @@ class _FusedBlock(torch.autograd.Function):
             size = len(_Needs._fields)
             wanted = [_Needs(*needs[start : start + size]) for start in range(0, len(needs), size)]
             gx, grads = run.backward(run.dense(g, x), kept, wanted, needs_x)
+            if gx is not None and is_last(gx) != is_last(x):
+                gx = laid(gx, is_last(x), ctx.manner.kernels.dense)
         each = zip((each for own in grads for each in own), flat, needs, strict=True)
         return gx, None, None, *(_like_parameter(grad, own) if need else None for grad, own, need in each)
 
 
 def _differentiable(ctx: Any, g: Tensor, inputs: tuple[Tensor, ...], needs: tuple[bool, ...]) -> tuple[Any, ...]:
     # A gradient that is to be differentiated again is the definition's own.
-    x, *flat = inputs
+    # Torch's layers get everything contiguous, for which alone they are right (see path.plainly).
+    x, *flat = (each if each is None or each.dim() < 3 else relaid(each, False, is_last(each)) for each in inputs)
     with torch.autocast(x.device.type, ctx.dtype, enabled=ctx.autocast):
         y = definition.block(x, _grouped(flat), ctx.how)
+    g = relaid(g, False, False)
     wanted = [each for each, need in zip(inputs, needs, strict=True) if need]
     grads = iter(torch.autograd.grad(y, wanted, g, create_graph=True))
     gx, *rest = (next(grads) if need else None for need in needs)

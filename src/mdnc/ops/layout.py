@@ -1,5 +1,9 @@
 """Layouts of tensors ``(N, C, L1, …)``: contiguous, or channels last, of signals too, for which torch has no word."""
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor
 
 
@@ -10,9 +14,35 @@ def is_last(x: Tensor) -> bool:
     return not x.is_contiguous() or (x.shape[1] == 1 and x.stride(1) == 1 and x.numel() > len(x))
 
 
-def laid(x: Tensor, last: bool) -> Tensor:
+def contiguous(x: Tensor) -> Tensor:
+    """``x`` with its values in order, by torch."""
+    return x.contiguous()
+
+
+Dense = Callable[[Tensor], Tensor]  # what makes such copies
+
+
+def laid(x: Tensor, last: bool, dense: Dense = contiguous) -> Tensor:
     """``x`` itself, or its copy in that layout."""
+    # By views made anew, whose strides are those of the layout, of axes of length one too.
     if not last:
-        return x.contiguous()
+        return dense(x).view(-1).view(x.shape) if x.dim() > 2 and x.shape[1] == 1 else dense(x)
     inner = x.movedim(1, -1)
-    return inner.reshape(-1).view(inner.shape).movedim(-1, 1)  # a view anew, whose strides are those of the layout
+    return dense(inner).view(-1).view(inner.shape).movedim(-1, 1)
+
+
+def relaid(x: Tensor, last: bool, back: bool, dense: Dense = contiguous) -> Tensor:
+    """``x`` in that layout; its gradient comes in the layout ``back``, also where torch would give another."""
+    return _Relaid.apply(x, last, back, dense)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Relaid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, last: bool, back: bool, dense: Dense) -> Tensor:
+        ctx.layouts, ctx.dense = (back, last), dense
+        return laid(x, last, dense)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
+        last, back = ctx.layouts
+        return relaid(g, last, back, ctx.dense), None, None, None

@@ -50,7 +50,7 @@ def block(x: Tensor, weights: Sequence[Weights], how: Block, manner: Manner) -> 
     flat = [each for own in weights for each in own]
     given = [each for each in flat if each is not None]
     keeps = torch.is_grad_enabled() and any(each.requires_grad for each in (x, *given))
-    last = any(is_last(each) for each in (x, *(own.kernel for own in weights)))
+    last = manner.kernels.last or any(is_last(each) for each in (x, *(own.kernel for own in weights)))
     there = tuple(each is not None for each in flat)
     name = name_of(manner.kernels)
     if not name:
@@ -99,7 +99,7 @@ class _Plan:
 
     def laid(self, x: Tensor) -> Tensor:
         """``x`` as results lie in memory."""
-        return laid(x, self.last)
+        return laid(x, self.last, self.manner.kernels.dense)
 
 
 @cache
@@ -229,12 +229,12 @@ def _backward(
     below, *rest = needs
     wanted = [_Needs(*(bool(each) for each in many)) for many in _grouped(own.spread(rest))]
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False), own.manner.kernels.memory(x):
-        run, x = own.run(weights), own.laid(x)
+        run, at, x = own.run(weights), is_last(x), own.laid(x)
         gx, grads = run.backward(own.laid(g), _unflat(run, x, kept), wanted, below)
     flat = [each for grad in grads for each in grad]
     given = [each for each, there in zip(flat, own.given, strict=True) if there]
     found = [_like(grad, weight) for grad, weight, need in zip(given, weights, rest, strict=True) if need]
-    return _apart(found if gx is None else [own.laid(gx), *found])
+    return _apart(found if gx is None else [laid(gx, at), *found])
 
 
 @_backward.register_fake
@@ -245,7 +245,7 @@ def _(g: Tensor, x: Tensor, weights: list[Tensor], kept: list[Tensor], plan: str
         for weight, need in zip(weights, rest, strict=True)
         if need
     ]
-    return [_read(plan).laid(x.new_empty(x.shape)), *found] if below else found
+    return [laid(x.new_empty(x.shape), is_last(x)), *found] if below else found
 
 
 def _like(grad: Tensor | None, weight: Tensor) -> Tensor:

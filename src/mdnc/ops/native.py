@@ -1,7 +1,7 @@
 """Norm and activation on a CPU by a C++ kernel, ``planes.cpp``, built at first use for the machine that runs it.
 
-Inductor's kernels of the same definition took five times as long to build, and were slower on every shape that
-``python -m benchmarks --parts kernels`` times.
+Inductor's kernels of the same definition took five times as long to build. Of the shapes that ``python -m benchmarks
+--parts kernels`` times (docs/performance.md) they are slower on all but the smallest, contiguous.
 """
 
 import ctypes

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-import torch
 from torch import nn
 
 from mdnc.ops import compiled, fused, pages
 from mdnc.ops.fused import Manner
-from mdnc.ops.layout import laid
 
 Net = TypeVar('Net', bound=nn.Module)
 
@@ -19,9 +17,9 @@ def optimize(net: Net, *, keep_memory: bool = False) -> Net:
 
     Norm and activation are compiled at the first step (seconds; less from the cache on disk): C++ on a CPU, elsewhere
     by Inductor. On a CPU, 3 × 3 (× 3) convolutions of float32 are computed by minimal filtering where it is quicker.
-    The weights of convolutions are laid with the channels innermost. On Linux, large tensors that the blocks make on a
-    CPU lie in a pool, which keeps what is freed for the next step. Parameters, keys and results stay what they were, up
-    to rounding. Where nothing can be compiled, one warning says so and torch's own kernels run.
+    Tensors inside the network lie with the channels innermost. On Linux, large ones that the blocks make on a CPU come
+    from a pool, which keeps what is freed for the next step. Parameters and keys stay what they were, and results up to
+    rounding. Where nothing can be compiled, one warning says so and torch's own kernels run.
 
     Args:
         net: A network or blocks of this library, or a module that holds some.
@@ -32,6 +30,7 @@ def optimize(net: Net, *, keep_memory: bool = False) -> Net:
         ``net`` itself. `restore` undoes what was done.
 
     Raises:
+        TypeError: ``net`` is no module, or ``keep_memory`` no bool.
         ValueError: ``net`` holds no block of this library.
 
     References:
@@ -42,9 +41,9 @@ def optimize(net: Net, *, keep_memory: bool = False) -> Net:
         >>> net = mdnc.optimize(mdnc.modules.resnet.EncoderNet1d(8, [1, 1]))
         >>> net = mdnc.restore(net)
     """
-    _set(net, compiled.KERNELS)
-    for each in net.modules():
-        _lay(each, last=True)
+    if not isinstance(keep_memory, bool):
+        raise TypeError(f'optimize: keep_memory={keep_memory!r} must be True or False.')
+    _set('optimize', net, compiled.KERNELS)
     if keep_memory:
         pages.keep()
     return net
@@ -58,18 +57,22 @@ def restore(net: Net) -> Net:
 
     Returns:
         ``net`` itself.
+
+    Raises:
+        TypeError: ``net`` is no module.
+        ValueError: ``net`` holds no block of this library.
     """
-    _set(net, fused.EAGER)
-    for each in net.modules():
-        _lay(each, last=False)
+    _set('restore', net, fused.EAGER)
     pages.release()
     return net
 
 
-def _set(net: nn.Module, kernels: fused.Kernels) -> None:
+def _set(owner: str, net: nn.Module, kernels: fused.Kernels) -> None:
+    if not isinstance(net, nn.Module):
+        raise TypeError(f'{owner}: net={net!r} must be a module, such as a network of mdnc.')
     found = list(_ours(net))
     if not found:
-        raise ValueError(f'optimize: {type(net).__name__} holds no network and no block of mdnc.')
+        raise ValueError(f'{owner}: {type(net).__name__} holds no network and no block of mdnc.')
     for each, manner in found:
         each.manner = replace(manner, kernels=kernels)  # type: ignore[assignment]
 
@@ -79,12 +82,3 @@ def _ours(net: nn.Module) -> Iterator[tuple[nn.Module, Manner]]:
         manner = getattr(each, 'manner', None)
         if isinstance(manner, Manner):
             yield each, manner
-
-
-def _lay(module: nn.Module, *, last: bool) -> None:
-    if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return
-    for each in (module.weight, module.weight.grad):
-        if each is None:
-            continue
-        each.data = laid(each.data, last) if last else each.data.clone(memory_format=torch.contiguous_format)

@@ -16,6 +16,7 @@ from torch.nn.modules import module as module_hooks
 from mdnc.ops import fused, library
 from mdnc.ops.definition import INTERPOLATION, Block, Resize, Shortcut, Unit, Weights
 from mdnc.ops.fused import Manner
+from mdnc.ops.layout import is_last, laid, relaid
 
 MEMORY_LEVELS = ('plain', 'fast', 'lean', 'leaner', 'least')
 
@@ -99,7 +100,24 @@ def read(units: Sequence[nn.Module], adds: str = 'nothing', shortcut: nn.Module 
 def call(module: nn.Module, x: Tensor, manner: Manner) -> Tensor:
     """``module(x)``, for a unit or a convolution by the fused path where it may be taken."""
     y = run(x, [module], manner)
-    return module(x) if y is None else y
+    return plainly(module, x) if y is None else y
+
+
+def plainly(module: nn.Module, x: Tensor) -> Tensor:
+    """``module(x)``, torch's own layers kept from what torch 2.13 computes wrongly where channels lie last on a CPU.
+
+    The gradient of the weights of a strided 1 × … × 1 convolution is then written out of bounds, and the gradient of an
+    instance norm of a single sample is read as if it were contiguous (docs/performance.md).
+    """
+    if type(x) not in _TENSORS or x.device.type != 'cpu' or x.dim() < 3 or _traced(x):
+        return module(x)  # type: ignore[no-any-return]
+    layers = list(module) if isinstance(module, nn.Sequential) else [module]
+    if any(isinstance(each, _CONVS) and max(each.kernel_size) == 1 < max(each.stride) for each in layers):
+        x = laid(x, False)
+    y: Tensor = module(x)
+    # A compiler has no place for a function of autograd, and computes norms by itself.
+    alone = x.shape[0] == 1 and any(isinstance(each, _NORMS) for each in layers) and not torch.compiler.is_compiling()
+    return relaid(y, is_last(y), False) if alone and y.requires_grad else y
 
 
 def run(
@@ -220,12 +238,19 @@ _HOOKS_ON_ALL: list[dict[int, Any]] = [
 ]
 
 # What records or transforms the layers one by one needs them called one by one.
-_TRANSFORMS: tuple[tuple[str, Callable[[], bool]], ...] = (
+_TRACERS: tuple[tuple[str, Callable[[], bool]], ...] = (
     ('torch.jit.trace is tracing', lambda: torch._C._get_tracing_state() is not None),
     ('a torch.func transform is on', _transformed),
     ('forward-mode differentiation is on', lambda: forward_ad._current_level >= 0),
-    ('hooks on all modules are registered', lambda: any(_HOOKS_ON_ALL)),
 )
+_TRANSFORMS = (*_TRACERS, ('hooks on all modules are registered', lambda: any(_HOOKS_ON_ALL)))
+
+
+def _traced(x: Tensor) -> bool:
+    symbolic = torch.compiler.is_exporting() or not all(type(length) is int for length in x.shape)
+    return symbolic or any(holds() for _, holds in _TRACERS)
+
+
 # ---- Reading layers ----
 
 

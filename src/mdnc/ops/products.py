@@ -1,7 +1,8 @@
 """Products of matrices, by oneDNN where torch has it.
 
 ``torch.mm`` goes to BLAS, and the MKL of torch's wheels takes AVX2 on processors that are not Intel's: 240 GFLOP/s on
-two cores of an EPYC 9005 where oneDNN, which the same wheels carry for convolutions, gives 530 (docs/performance.md).
+two cores of an EPYC 9005 where oneDNN, which the same wheels carry for convolutions, gives 530. What that brings a
+network stands in docs/performance.md under "What each saving brings".
 """
 
 import torch

@@ -210,13 +210,18 @@ struct Product {
     }
 };
 
-// Weights (slices, 9, values) → (slices, 36, values); values is a multiple of LANES.
-void all_weights_to_points(const float* weights, int64_t slices, int64_t values, float* to, int threads) {
+// Weights (slices, 9, values) → (slices, 36, values); values is a multiple of LANES. Turned ones come in reverse order.
+void all_weights_to_points(
+    const float* weights, bool turned, int64_t slices, int64_t values, float* to, int threads) {
+    const int64_t taps = slices * TAPS * TAPS;
 #pragma omp parallel for num_threads(threads) schedule(static) collapse(2)
     for (int64_t slice = 0; slice < slices; ++slice)
         for (int64_t at = 0; at < values; at += LANES) {
             Vector given[TAPS * TAPS], half[POINTS * TAPS], points[ALL];
-            for (int t = 0; t < TAPS * TAPS; ++t) given[t] = load(weights + (slice * TAPS * TAPS + t) * values + at);
+            for (int t = 0; t < TAPS * TAPS; ++t) {
+                int64_t tap = slice * TAPS * TAPS + t;
+                given[t] = load(weights + (turned ? taps - 1 - tap : tap) * values + at);
+            }
             for (int j = 0; j < TAPS; ++j) weights_to_points(given + j, TAPS, half + j);
             for (int i = 0; i < POINTS; ++i) weights_to_points(half + i * TAPS, 1, points + i * POINTS);
             for (int p = 0; p < ALL; ++p) store(to + (slice * ALL + p) * values + at, points[p]);
@@ -262,7 +267,7 @@ struct Call {
     const float *maps, *weights;  // weights (slices, 9, C, O); for job 1 the gradient of the outputs, in rows
     float *out, *scratch;         // outputs in rows; for job 1 the gradient of the weights (slices, 9, C, O)
     int64_t n, d, h, w, c, o, slices;
-    int32_t job, threads;         // job: 0 convolution, 1 gradient of its weights
+    int32_t job, threads;         // job: 0 convolution, 1 gradient of its weights, 2 of its inputs, with turned weights
 };
 
 namespace {
@@ -281,7 +286,7 @@ struct Plan {
           weights(how.slices * ALL * how.c * how.o),
           window(how.slices * ALL * (parts.block * how.c + PAD)),
           outputs(ALL * (parts.block * how.o + PAD)) {}
-    int64_t shared(const Call& how) const { return how.job ? threads * weights : weights; }
+    int64_t shared(const Call& how) const { return how.job == 1 ? threads * weights : weights; }
     int64_t scratch(const Call& how) const { return shared(how) + threads * (window + outputs); }
     float* own(const Call& how, int64_t thread) const {
         return how.scratch + shared(how) + thread * (window + outputs);
@@ -291,7 +296,7 @@ struct Plan {
 void convolve(const Call& how, const Plan& plan) {
     const Maps& maps = plan.maps;
     int64_t values = how.c * how.o, apart = plan.parts.block * how.o + PAD;
-    all_weights_to_points(how.weights, how.slices, values, how.scratch, how.threads);
+    all_weights_to_points(how.weights, how.job == 2, how.slices, values, how.scratch, how.threads);
 #pragma omp parallel for num_threads(plan.threads) schedule(static, 1)
     for (int64_t thread = 0; thread < plan.threads; ++thread) {
         Window window = {how.maps, maps, how.c, how.slices, plan.parts.block * how.c + PAD, plan.own(how, thread)};
@@ -366,5 +371,5 @@ extern "C" int64_t winograd_scratch(const Call* how) { return Plan(*how).scratch
 
 extern "C" void winograd(const Call* how) {
     Plan plan(*how);
-    how->job ? differentiate(*how, plan) : convolve(*how, plan);
+    how->job == 1 ? differentiate(*how, plan) : convolve(*how, plan);
 }

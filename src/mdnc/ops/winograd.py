@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mdnc.ops import building, convolution
 from mdnc.ops.convolution import Geometry
+from mdnc.ops.copies import contiguous
 from mdnc.ops.layout import is_last, laid
 from mdnc.ops.profiling import named
 
@@ -24,7 +25,7 @@ SOURCE = Path(__file__).with_name('winograd.cpp')
 LEAST_TILES, MOST_CHANNELS = 64, 256
 LEAST_FILL = 0.7  # of the tiles' values that lie within the map
 _OUT = 4
-_CONVOLUTION, _WEIGHTS = range(2)
+_CONVOLUTION, _WEIGHTS, _INPUTS = range(3)
 
 
 class _Call(ctypes.Structure):
@@ -54,7 +55,7 @@ def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
 def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """See ``convolution.forward``."""
     if not suits(z, kernel, geometry):
-        return convolution.forward(z, kernel, bias, geometry)
+        return convolution.forward(z, kernel, bias, geometry, contiguous)
     return convolution.biased(_convolved(built(), z, kernel), bias)
 
 
@@ -63,10 +64,9 @@ def backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """See ``convolution.backward``."""
     if not suits(z, kernel, geometry):
-        return convolution.backward(g, z, kernel, geometry, needs)
-    library, g = built(), laid(g, last=True)
-    turned = kernel.flip(*range(2, kernel.dim())).transpose(0, 1)
-    gz = _convolved(library, g, turned) if needs[0] else None
+        return convolution.backward(g, z, kernel, geometry, needs, contiguous)
+    library, g = built(), laid(g, True, contiguous)
+    gz = _convolved(library, g, kernel.transpose(0, 1), _INPUTS) if needs[0] else None
     gkernel = _weights(library, g, z, kernel) if needs[1] else None
     return gz, gkernel, convolution.bias_gradient(g) if needs[2] else None
 
@@ -74,17 +74,17 @@ def backward(
 CONVOLUTION = convolution.Convolution(forward, backward)
 
 
-def _convolved(library: Any, z: Tensor, kernel: Tensor) -> Tensor:
-    weights = kernel.movedim((0, 1), (-1, -2)).contiguous()  # ([3,] 3, 3, C, O)
+def _convolved(library: Any, z: Tensor, kernel: Tensor, job: int = _CONVOLUTION) -> Tensor:
+    weights = contiguous(kernel.movedim((0, 1), (-1, -2)))  # ([3,] 3, 3, C, O)
     y = z.new_empty(z.shape[0], *z.shape[2:], kernel.shape[0])
-    _call(library, _CONVOLUTION, (z, weights, y), kernel)
+    _call(library, job, (z, weights, y), kernel)
     return y.movedim(-1, 1)
 
 
 def _weights(library: Any, g: Tensor, z: Tensor, kernel: Tensor) -> Tensor:
     found = z.new_empty(*kernel.shape[2:], kernel.shape[1], kernel.shape[0])
     _call(library, _WEIGHTS, (z, g, found), kernel)
-    return laid(found.movedim((-1, -2), (0, 1)), is_last(kernel))
+    return laid(found.movedim((-1, -2), (0, 1)), is_last(kernel), contiguous)
 
 
 def _call(library: Any, job: int, tensors: tuple[Tensor, Tensor, Tensor], kernel: Tensor) -> None:
@@ -122,10 +122,12 @@ def _prove(library: Any) -> None:
         z, g = (laid(each, last=True) for each in (z, g))
         z64, kernel64, g64 = (each.double() for each in (z, kernel, g))
         still = Geometry((1,) * len(size), (1,) * len(size))
-        weights = convolution.backward(g64, z64, kernel64, still, (False, True, False))[1]
+        inputs, weights, _ = convolution.backward(g64, z64, kernel64, still, (True, True, False))
+        assert inputs is not None
         assert weights is not None
         pairs = [
             (_convolved(library, z, kernel), convolution.forward(z64, kernel64, None, still)),
+            (_convolved(library, g, kernel.transpose(0, 1), _INPUTS), inputs),
             (_weights(library, g, z, kernel), weights),
         ]
         for got, want in pairs:

@@ -6,7 +6,7 @@ sees the batches it has not seen yet, and an uneven last batch counts every samp
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import lightning as L
 import torch
@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import distributed
 from torch.utils.data import DataLoader
 
+from mdnc.modules._checks import flag, integer, word
 from mdnc.training.chance import seed_from
 from mdnc.training.sample import Checked, Key, Nonfinite, SampleError, Samples, collate
 from mdnc.training.signals import outlive_signals
@@ -181,15 +182,19 @@ def make_loader(
         nonfinite: ``'stop'`` at a sample with NaN or Inf, or ``'skip'`` it.
 
     Raises:
-        ValueError: There is no sample, or a number is out of range.
+        ValueError: There is no sample, or an argument is out of its range.
+        TypeError: An argument is of another type.
     """
     if len(samples) == 0:
         raise ValueError('make_loader: the data set holds no sample')
-    if batch_size < 1 or workers < 0:
-        raise ValueError(
-            f'make_loader: batch_size must be at least 1 and workers at least 0, not {batch_size} and {workers}'
-        )
-    batches = Batches(len(samples), batch_size, shuffle, seed)
+    word('make_loader', 'nonfinite', nonfinite, get_args(Nonfinite))
+    workers = integer('make_loader', 'workers', workers, minimum=0)
+    batches = Batches(
+        len(samples),
+        integer('make_loader', 'batch_size', batch_size),
+        flag('make_loader', 'shuffle', shuffle),
+        integer('make_loader', 'seed', seed, minimum=0),
+    )
     loader = DataLoader(
         Checked(samples, nonfinite),
         batch_sampler=batches,  # keys instead of numbers

@@ -103,7 +103,7 @@ class Block(nn.Module):
         for unit in units:
             y = path.call(unit, y, self.manner)
         # Out of place: in 'old' order ReLU keeps the output that an in-place sum would overwrite.
-        return self._gated(y) + (x if self.in_node is None else self.in_node(x))
+        return self._gated(y) + (x if self.in_node is None else path.plainly(self.in_node, x))
 
     @torch.no_grad()
     def begin_as_shortcut(self) -> None:
@@ -146,10 +146,10 @@ class Block(nn.Module):
         return y * (lot.to(y.dtype) / keep)
 
     def _run_resized(self, x: Tensor, stride: Size) -> Tensor:
-        y = x
+        y = x = x.contiguous()  # torch's strided convolutions are not right in every layout, see path.plainly
         for name, unit in self._plan.named.items():
             module = getattr(self, name)
-            y = resized(module, unit, y, stride) if unit.resize else module(y)
+            y = resized(module, unit, y, stride) if unit.resize else path.plainly(module, y)
         shortcut, plan = self.in_node, self._plan.shortcut
         return self._gated(y) + (x if shortcut is None or plan is None else resized(shortcut, plan, x, stride))
 

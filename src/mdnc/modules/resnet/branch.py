@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mdnc.modules import _layers, _plan
 from mdnc.modules._sizes import Size
+from mdnc.ops import path
 
 
 class _Branch(nn.Sequential):
@@ -23,5 +24,5 @@ def resized(unit: nn.Module, plan: _plan.Unit, x: Tensor, stride: Size) -> Tenso
         if resizes or (isinstance(layer, _plan.Conv) and max(layer.stride) > 1):
             x = _layers.resized(each, x, stride)
         else:
-            x = each(x)
+            x = path.plainly(each, x)
     return x

@@ -249,7 +249,7 @@ class Network(Featured):
                 x = torch.cat((x, pooling.log_scale(source).to(x.dtype)), 1)
         elif part.vector:
             x = x[(..., *(None,) * self._plan.order)]  # (B, length) → (B, length, 1, …)
-        return path.call(module, x, self.manner) if part.outer else module(x)
+        return path.call(module, x, self.manner) if part.outer else path.plainly(module, x)
 
     def _strides(self, x: Tensor) -> dict[str, Size]:
         if self._plan.small != 'keep' or self._plan.in_size is not None or _checks.traced(x):

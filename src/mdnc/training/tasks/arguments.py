@@ -92,7 +92,6 @@ def own_parts(owner: str, optimizer: object, loss: object, metrics: object) -> d
 
 
 def _listed(owner: str, name: str, value: object, legal: str) -> list[Any]:
-    value = value.tolist() if hasattr(value, 'tolist') else value
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f'{owner}: {name}={value!r:.80} must be {legal}')
     return list(value)

@@ -29,9 +29,7 @@ class ClassTask(Task):
     def _argument(self) -> str:
         # What sets the number of classes, for the errors.
         known = self.hparams['network']['arguments'] or {}
-        return next(
-            (f'{name} of the network' for name in ('out_planes', 'out_length') if name in known), 'its last layer'
-        )
+        return next((name for name in ('out_planes', 'out_length') if name in known), 'the outputs of the last layer')
 
     def _refuse_one_class(self) -> None:
         if self.outputs == 1:

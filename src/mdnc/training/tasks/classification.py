@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
 
+from mdnc._plain import plain
 from mdnc.modules._scale import Constants
 from mdnc.training.pictures import Panel, confusion_panel
 from mdnc.training.tasks.arguments import number, weights
@@ -48,6 +49,7 @@ class Classification(ClassTask):
         **options: Any,
     ) -> None:
         smoothing = number('Classification', 'smoothing', smoothing, 'in [0, 1)', 0.0, 1.0)
+        class_weights = plain(class_weights, 'Classification.class_weights')  # before Lightning compares arguments
         super().__init__(network, **options)
         if class_weights is not None:
             class_weights = weights('Classification', 'class_weights', class_weights, self.outputs)

@@ -47,7 +47,7 @@ class OwnLoss:
         Raises:
             ValueError: The module reduces over the batch by itself.
         """
-        values = self._module.to(output.device)(output, target)
+        values = self._module.to(output)(output, target)
         if values.ndim == 0 or len(values) != len(output):
             raise ValueError(f"loss: {self.name} must give one value a sample or element: make it reduction='none'")
         if known is None or known.shape == values.shape:

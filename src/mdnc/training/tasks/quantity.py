@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
+from mdnc._plain import plain
 from mdnc.modules._scale import Scale
 from mdnc.modules._tiling import single
 from mdnc.training.pictures import Panel, Style, agreement_panel, maps_panel
@@ -124,6 +125,7 @@ class Regression(QuantityTask):
         names: list[str] | None = None,
         **options: Any,
     ) -> None:
+        names = plain(names, 'Regression.names')  # before Lightning compares arguments
         super().__init__(network, criterion, **options)
         self.hparams['names'] = None if names is None else name_list('Regression', names, self.outputs, 'quantity')
         self._points = Points(self.outputs, _POINTS)

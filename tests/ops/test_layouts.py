@@ -1,0 +1,233 @@
+"""Torch's own layers never see what torch computes wrongly, and results are right for a single sample in any layout.
+
+Of torch 2.13 on a CPU: the gradient of an instance norm of one sample, where it comes channels-last, is read as if it
+were contiguous; that of the weights of a strided 1 × … × 1 convolution of channels-last maps is written out of bounds.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import mdnc
+from mdnc.modules.resnet import (
+    AE2d,
+    BlockBottleneck2d,
+    BlockPlain1d,
+    BlockPlain2d,
+    BlockPlain3d,
+    EncoderNet1d,
+    EncoderNet2d,
+    EncoderNet3d,
+    UNet1d,
+    UNet2d,
+    UNet3d,
+)
+from mdnc.ops import convolution, copies, layout
+from mdnc.ops.layout import is_last
+from tests.ops.cases import laid_out
+
+NETWORKS = [EncoderNet1d, EncoderNet2d, EncoderNet3d, UNet1d, UNet2d, UNet3d, AE2d]
+SIDES = {1: (18,), 2: (9, 12), 3: (8, 5, 8)}
+
+
+class Watch(TorchDispatchMode):
+    """Refuses the calls that torch computes wrongly."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        if name == 'aten::convolution_backward':
+            _, z, kernel, _, stride, padding, *_ = args
+            pointwise = kernel[0, 0].numel() == 1 and max(stride) > 1 and not any(padding)
+            assert not (pointwise and not z.is_contiguous()), 'a strided 1 × … × 1 convolution, channels last'
+            self.seen.append('strided' if pointwise else 'convolution')
+        if name == 'aten::native_batch_norm_backward':
+            g, x, _, running = args[:4]  # a batch norm, which has running statistics, is right
+            wrong = running is None and x.shape[0] == 1 and not g.is_contiguous()
+            assert not wrong, 'the gradient of an instance norm'
+            self.seen.append('norm')
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def a_hook(net: nn.Module) -> Iterator[None]:
+    layers = [each for each in net.modules() if isinstance(each, nn.PReLU)]
+    handles = [each.register_forward_hook(lambda *args: None) for each in layers[:1]]
+    yield
+    for each in handles:
+        each.remove()
+
+
+@contextmanager
+def a_hook_on_each(net: nn.Module) -> Iterator[None]:
+    handles = [each.register_forward_hook(lambda *args: None) for each in net.modules()]
+    yield
+    for each in handles:
+        each.remove()
+
+
+WAYS: dict[str, Callable[[nn.Module], Any]] = {
+    'fused': lambda net: nullcontext(),
+    'plain': lambda net: mdnc.ops.plain(),
+    'a hook': a_hook,
+    'a hook on each layer': a_hook_on_each,
+}
+
+
+def gradients(net: nn.Module, x: Tensor) -> list[Tensor]:
+    wanted = [x, *net.parameters()]
+    return list(torch.autograd.grad(net(x).square().sum(), wanted))
+
+
+def second(net: nn.Module, x: Tensor) -> list[Tensor]:
+    (gx,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
+    return [gx, *torch.autograd.grad(gx.square().sum(), list(net.parameters()), allow_unused=True)]
+
+
+def assert_same(got: list[Tensor | None], want: list[Tensor | None]) -> None:
+    for mine, theirs in zip(got, want, strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None and theirs is not None:
+            assert (mine - theirs).norm() <= 1e-8 * theirs.norm() + 1e-8
+
+
+@pytest.mark.parametrize('given', ['contiguous', 'channels last'])
+@pytest.mark.parametrize('way', WAYS)
+@pytest.mark.parametrize('network', NETWORKS)
+def test_a_single_sample_of_an_optimized_network(network: Any, way: str, given: str):
+    net = network(4, [2, 1]).double()
+    x = laid_out(torch.randn(1, 1, *SIDES[net.plan.order], dtype=torch.float64), given).requires_grad_()
+    with mdnc.ops.plain():
+        want, want_twice = gradients(net, x), second(net, x)
+    mdnc.optimize(net)
+    with WAYS[way](net), Watch():
+        assert_same(gradients(net, x), want)
+        assert_same(second(net, x), want_twice)
+
+
+BLOCKS: dict[str, Callable[[], nn.Module]] = {
+    'up': lambda: BlockPlain2d(4, 6, stride=2, scaler='up'),
+    'down': lambda: BlockBottleneck2d(4, 6, stride=2),
+    'old': lambda: BlockPlain2d(4, 6, stride=2, layer_order='old'),
+    'batch': lambda: BlockPlain2d(4, 6, stride=2, normalizer='batch'),
+    'signals of width 1': lambda: BlockPlain1d(4, 6, kernel_size=1, padding=0, stride=3),
+    'images of width 1': lambda: BlockPlain2d(4, 6, kernel_size=1, padding=0, stride=2),
+    'volumes of width 1': lambda: BlockPlain3d(4, 6, kernel_size=1, padding=0, stride=2),
+}
+
+
+@pytest.mark.parametrize('optimized', [False, True], ids=['default', 'optimized'])
+@pytest.mark.parametrize('way', WAYS)
+@pytest.mark.parametrize('batch', [1, 2])
+@pytest.mark.parametrize('name', BLOCKS)
+def test_blocks_of_inputs_with_their_channels_last(name: str, batch: int, way: str, optimized: bool):
+    block = BLOCKS[name]().double()
+    x = torch.randn(batch, 4, *SIDES[block.order], dtype=torch.float64)
+    with mdnc.ops.plain():
+        want = gradients(block, x.clone().requires_grad_())
+    mine = mdnc.optimize(copy.deepcopy(block)) if optimized else block
+    with WAYS[way](mine), Watch():
+        assert_same(gradients(mine, laid_out(x, 'channels last').requires_grad_()), want)
+
+
+@pytest.mark.parametrize('order', [1, 2, 3])
+@pytest.mark.parametrize('given', ['contiguous', 'channels last'])
+@pytest.mark.parametrize('stride', [2, 3])
+def test_strided_point_convolutions_are_strided_before_they_are_computed(order: int, stride: int, given: str):
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[order - 1](4, 8, 1, stride).double()
+    x = torch.randn(2, 4, *SIDES[order], dtype=torch.float64, requires_grad=True)
+    y = conv(x)
+    g = torch.randn_like(y)
+    want = torch.autograd.grad(y, (x, conv.weight, conv.bias), g)
+    geometry = convolution.Geometry(conv.stride, conv.padding)
+    with torch.no_grad(), Watch() as watch:
+        z = laid_out(x, given)
+        got = convolution.forward(z, conv.weight, conv.bias, geometry)
+        grads = convolution.backward(g, z, conv.weight, geometry, (True, True, True))
+    torch.testing.assert_close((got, *grads), (y, *want))
+    assert is_last(got) == is_last(grads[0]) == (given == 'channels last')
+    assert 'strided' not in watch.seen
+
+
+def test_the_watch_sees_what_it_is_for():
+    x = laid_out(torch.randn(1, 4, 6, 6), 'channels last').requires_grad_()
+    with Watch(), pytest.raises(AssertionError, match='strided'):
+        nn.Conv2d(4, 4, 1, 2)(x).sum().backward()
+    with Watch(), pytest.raises(AssertionError, match='instance norm'):
+        nn.InstanceNorm2d(4)(x).backward(x.detach())
+
+
+@pytest.mark.parametrize('network', [UNet1d, UNet2d, UNet3d])
+def test_gradients_of_inputs_lie_as_the_inputs(network: Any):
+    net = mdnc.optimize(network(4, [1, 1]))
+    for given in ('contiguous', 'channels last'):
+        x = laid_out(torch.randn(2, 1, *(8,) * net.plan.order), given).requires_grad_()
+        (gx,) = torch.autograd.grad(net(x).sum(), x)
+        assert gx.is_contiguous()
+        block = net.conv_down_list[0].conv_scale
+        x = laid_out(torch.randn(2, 4, *(8,) * net.plan.order), given).requires_grad_()
+        (gx,) = torch.autograd.grad(block(x).sum(), x)
+        assert is_last(gx) == is_last(x)
+
+
+# ---- Copies ----
+
+VIEWS: dict[str, Callable[[], Tensor]] = {
+    'rows of signals': lambda: torch.randn(3, 40, 70).transpose(1, 2),
+    'planes of signals': lambda: torch.randn(3, 70, 40).movedim(-1, 1),
+    'kernels': lambda: torch.randn(20, 17, 3, 3).movedim(1, -1),
+    'kernels of volumes': lambda: torch.randn(12, 17, 3, 3, 3).movedim((0, 1), (-1, -2)),
+    'kernels turned': lambda: torch.randn(12, 17, 3, 3).transpose(0, 1).movedim((0, 1), (-1, -2)),
+    'parts': lambda: torch.randn(4, 60, 50)[:, 3:57:2, 5:],
+    'expanded': lambda: torch.randn(4, 1, 200).expand(4, 30, 200),
+    'four axes': lambda: torch.randn(5, 6, 7, 8).permute(3, 1, 2, 0),
+    'conjugate': lambda: torch.randn(40, 40, dtype=torch.complex64).t().conj(),
+    'few values': lambda: torch.randn(3, 4).t(),
+    'large': lambda: torch.randn(3, 130, 257).transpose(1, 2),
+}
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int8])
+@pytest.mark.parametrize('name', VIEWS)
+def test_copies_equal_torchs(name: str, dtype: torch.dtype):
+    view = VIEWS[name]()
+    view = view if view.is_complex() else (view * 50).to(dtype)
+    got = copies.contiguous(view)
+    assert torch.equal(got, view.contiguous())
+    assert (got.is_contiguous(), got.dtype) == (True, view.dtype)
+
+
+def test_copies_on_several_threads():
+    view, before = torch.randn(4, 300, 500).transpose(1, 2), torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        assert torch.equal(copies.contiguous(view), view.contiguous())
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_without_a_compiler_torch_copies(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(copies, 'built', lambda: None)
+    view = torch.randn(40, 50).t()
+    assert torch.equal(copies.contiguous(view), view)
+
+
+@pytest.mark.parametrize('last', [False, True])
+@pytest.mark.parametrize('back', [False, True])
+def test_a_tensor_relaid_gets_its_gradient_in_the_layout_that_was_asked_for(last: bool, back: bool):
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    y = layout.relaid(x, last, back)
+    assert torch.equal(y, x)
+    assert is_last(y) == last
+    for given in ('contiguous', 'channels last'):
+        (g,) = torch.autograd.grad(y, x, laid_out(torch.ones_like(x), given), retain_graph=True)
+        assert is_last(g) == back
+    assert torch.autograd.gradgradcheck(lambda each: layout.relaid(each, last, back).square(), x)

@@ -78,6 +78,16 @@ def rezipped(raw, replaced=(), method=zipfile.ZIP_STORED):
     return out.getvalue()
 
 
+def overlapping(raw, times):
+    """An archive whose directory names each member many times."""
+    out = io.BytesIO(raw)
+    with zipfile.ZipFile(out, 'a') as target:
+        target.filelist *= times
+        target.comment = b''
+        target._didModify = True
+    return out.getvalue()
+
+
 def aliased(levels=60):
     value = []
     for _ in range(levels):
@@ -229,6 +239,7 @@ CHECKPOINTS = {
         lambda: rezipped(archive(contents()), [('data/0', b'\0' * 2**26)], zipfile.ZIP_DEFLATED),
         r'compresses nothing: its \d+ bytes unpack into \d+',
     ),
+    'overlapping members': (lambda: overlapping(archive(contents()), 50), r'its \d+ bytes unpack into \d+'),
     'compressed code': (lambda: rezipped(archive(contents()), (), zipfile.ZIP_DEFLATED), 'compresses nothing'),
 }
 

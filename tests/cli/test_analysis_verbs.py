@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from mdnc.analysis import cost, describe, memory_forecast, receptive_field
-from mdnc.cli import main
+from mdnc.cli import diagnose, main
 from mdnc.cli.forecast import bytes_of
+from mdnc.cli.networks import asked
 from mdnc.modules.resnet import DecoderNet2d, UNet2d
 
 UNET = ['UNet2d', '--channel', '4', '--layers', '[2,1]']
@@ -109,6 +110,18 @@ def test_a_diagnosis_of_noise_and_of_batches(capsys, tmp_path):
     assert json.loads(capsys.readouterr().out)['findings'] == []
 
 
+def test_the_noise_of_a_diagnosis_is_always_the_same():
+    seen = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        net = asked('mdnc diagnose', '', diagnose._add_options, [*UNET, '--input_size', '[9,8]'], device='meta')
+        seen.append(diagnose._batch(*net))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(*seen)
+    assert seen[0].shape == (8, 1, 9, 8)
+
+
 def test_a_file_may_stand_in_the_place_of_a_network(capsys, tmp_path):
     DecoderNet2d(4, [1, 2], out_size=64, in_length=3).save_pretrained(tmp_path)
     for verb in (['forecast', str(tmp_path)], ['draw', str(tmp_path), '--output', str(tmp_path / 'net.svg')]):
@@ -121,6 +134,12 @@ def test_the_tree_of_a_summary(capsys):
     options = [*SIZE, '--depth', '1', '--columns', 'macs,output']
     assert main(['summary', *UNET, *options, '--rich']) == 0
     assert capsys.readouterr().out == f'{describe(unet(), (1, 13, 10), depth=1, columns=("macs", "output"))}\n'
+
+
+@pytest.mark.parametrize(('words', 'batch'), [((), 1), (('--batch_size', '-1'), 1), (('--batch_size', '3'), 3)])
+def test_the_batch_of_a_tree(words, batch, capsys):
+    assert main(['summary', *UNET, *SIZE, *words, '--json']) == 0
+    assert json.loads(capsys.readouterr().out) == describe(unet(), (1, 13, 10), batch).to_dict()
 
 
 def test_a_summary_beside_another(capsys, tmp_path):

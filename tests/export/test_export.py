@@ -170,6 +170,16 @@ def test_a_graph_that_computes_something_else_is_not_written(net, tmp_path, monk
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_rounding_allows_no_other_answer(net, monkeypatch):
+    # Where the network's own answer is far off, ten times that is more than any answer is off.
+    monkeypatch.setattr(comparison, '_fine', lambda graph, x: graph(x) * 2)
+    scaled = graph.Scaled(net, None, None)
+    file = formats.Opened(lambda x: scaled(x) * 3, {})
+    (row,) = comparison.compare(file, scaled, [(1, 2, 9, 9)])
+    assert row.difference == pytest.approx(2)
+    assert not row.agrees
+
+
 WRONG = {
     'a value': lambda y: y * 1.001,
     'a shape': lambda y: y[..., :1],
@@ -351,6 +361,15 @@ def test_the_command_refuses(tmp_path, capsys):
         assert error.startswith('mdnc export: error: ')
         assert (printed, error.count('\n')) == ('', 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['last.ckpt', 'net']
+
+
+def test_the_command_says_by_its_status_that_a_written_file_differs(net, tmp_path, capsys, monkeypatch):
+    net.save_pretrained(tmp_path / 'net')
+    row = comparison.Compared((1, 2, 9, 9), 0.5, 1e-4)
+    monkeypatch.setattr(export, 'check', lambda path, net, sizes: (row,))
+    words = ['export', str(tmp_path / 'net'), '--format', 'torch', '--output', str(tmp_path / 'net.pt2'), '--check']
+    assert main(words) == 1
+    assert capsys.readouterr().out.endswith('5.0e-01 of 1.0e-04 allowed: DIFFERS\n')
 
 
 def test_the_command_says_by_its_status_that_a_graph_differs(net, tmp_path, capsys, monkeypatch):

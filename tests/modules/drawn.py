@@ -15,6 +15,7 @@ STYLE = {
     'padding_mode': ['zeros', 'reflect', 'replicate', 'circular'],
     'groups': [1, 2],
     'ratio': [1, 2],
+    'bias': [False, True],
     'se': [0, 2],
     'resize_at': ['last', 'first'],
     'small': ['error', 'keep'],

@@ -282,3 +282,20 @@ def test_drop_path_rises_with_the_depth_and_leaves_out_whole_samples():
     assert 120 < left.sum() < 280
     branch = block.eval()(x) - x
     torch.testing.assert_close((block.train()(x) - x)[0] * 0, branch[0] * 0)
+
+
+def test_convolutions_may_have_a_bias_beside_a_norm():
+    plain, biased = resnet.BlockPlain2d(4, 8), resnet.BlockPlain2d(4, 8, bias=True)
+    new = set(biased.state_dict()) - set(plain.state_dict())
+    assert new == {'conv1.2.bias', 'conv2.2.bias'}  # not the shortcut's
+    assert all(unit.fused for unit in biased.paths())
+
+
+def test_a_block_has_as_many_parameters_as_that_of_nnu_net():
+    # BasicBlockD of dynamic-network-architectures, 32 → 64 planes, stride 2, 3 × 3 × 3, conv_bias: two convolutions
+    # with biases and affine norms, an average pool and a 1 × 1 × 1 convolution with a norm beside them.
+    block = resnet.BlockPlain3d(
+        32, 64, stride=2, bias=True, activator='leaky_relu', layer_order='old', shortcut='pool', resize_at='first'
+    )
+    wanted = (32 * 64 * 27 + 64 + 128) + (64 * 64 * 27 + 64 + 128) + (32 * 64 + 128)
+    assert sum(each.numel() for each in block.parameters()) == wanted

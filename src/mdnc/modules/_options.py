@@ -123,6 +123,9 @@ class StyleOptions(TypedDict, total=False):
     groups: Annotated[
         int, Option(1, _int(1), 'Groups of the k × … × k convolutions, as in ResNeXt; they must divide the channels.')
     ]
+    bias: Annotated[
+        bool, Option(False, _checks.flag, 'Whether convolutions of units have a bias beside a norm too, as in nnU-Net.')
+    ]
     se: Annotated[
         int,
         Option(

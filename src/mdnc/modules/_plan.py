@@ -185,6 +185,7 @@ class Style:
     norm_groups: int = 8
     ratio: int = 1
     groups: int = 1
+    bias: bool = False
     se: int = 0
     shortcut: str = 'conv'
     upsampling: str = 'linear'
@@ -401,7 +402,7 @@ def refuse_misfits(owner: str, blocks: Iterable[Block | Unit], style: Style) -> 
 def _convolution(
     in_planes: int, out_planes: int, kernel: Size, style: Style, resize: Resize, groups: int
 ) -> tuple[Layer, ...]:
-    one, padding, bias = (1,) * len(kernel), _sizes.padding(kernel), style.normalizer == 'null'
+    one, padding, bias = (1,) * len(kernel), _sizes.padding(kernel), style.bias or style.normalizer == 'null'
     groups = groups if max(kernel) > 1 else 1
     if resize.way == 'up' and resize and style.upsampling == 'transposed':
         return (Conv(in_planes, out_planes, kernel, resize.stride, padding, bias, groups, 'zeros', True),)

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mdnc.training.data import ArrayData, Augmentation, DataError, Split
@@ -19,10 +19,12 @@ from mdnc.training.sample import SampleError, collate
 @given(total=st.integers(3, 60), val=st.floats(0, 0.4), test=st.floats(0, 0.4), seed=st.integers(0, 3))
 @settings(deadline=None, max_examples=50)
 def test_fractions_divide_all_samples_once(total, val, test, seed):
+    counts = {name: max(1, round(share * total)) if share else 0 for name, share in (('val', val), ('test', test))}
+    assume(sum(counts.values()) < total)
     parts = split_samples(memory_rows(np.zeros((total, 1, 2))), Split(val, test, seed=seed))
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(total))
-    for name, share in (('val', val), ('test', test)):
-        assert len(parts[name]) == (max(1, round(share * total)) if share else 0)
+    for name, count in counts.items():
+        assert len(parts[name]) == count
 
 
 def test_the_split_does_not_hang_on_the_seed_of_training():
@@ -182,6 +184,13 @@ def test_noise_has_the_deviation_it_was_given():
     np.testing.assert_array_equal(noise['target'], clean[0])
 
 
+def test_gain_is_drawn_evenly_on_both_sides_of_1():
+    samples = make(np.ones((1, 1, 4)), augmentation=Augmentation(gain=0.5))
+    factors = [samples.item(0, np.random.default_rng(seed))['input'][0, 0] for seed in range(2000)]
+    assert 0.5 <= min(factors) < 0.51 and 1.49 < max(factors) <= 1.5
+    assert np.mean(factors) == pytest.approx(1, abs=0.03)
+
+
 def test_corruption_is_in_every_part_and_the_same_each_time_outside_training():
     clean = np.zeros((2, 1, 50), np.float32)
     samples = make(clean, training=False, corruption=1.0)
@@ -189,6 +198,8 @@ def test_corruption_is_in_every_part_and_the_same_each_time_outside_training():
     np.testing.assert_array_equal(first['input'], again['input'])
     assert not np.array_equal(first['input'], other['input'])
     assert first['input'].std() > 0.5
+    seeded = make(clean, training=False, corruption=1.0, seed=1).item(0, None)
+    assert not np.array_equal(first['input'], seeded['input'])
     np.testing.assert_array_equal(first['target'], clean[0])
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tests.training.data.folders import opened, text
+from tests.training.data.folders import names, opened, text
 
 from mdnc.training import ArrayData, Regression, Split
 from mdnc.training.data import DataError
@@ -34,27 +34,27 @@ def test_a_table_may_be_called_tsv():
 
 
 @pytest.mark.parametrize(
-    ('cells', 'values'),
+    ('cells', 'values', 'kind'),
     [
-        (['1', '2', '-3', '+4'], np.array([1, 2, -3, 4])),
-        (['1', '2', '3', '4.0'], np.array([1.0, 2, 3, 4])),
-        (['1e3', '2', '3', '4'], np.array([1000.0, 2, 3, 4])),
-        (['99999999999999999999', '2', '3', '4'], np.array([1e20, 2, 3, 4])),
-        (['1.5', '""', '3', '4'], np.array([1.5, np.nan, 3, 4])),
-        (['1', 'NaN', 'N/A', 'null'], np.array([1.0, np.nan, np.nan, np.nan])),
-        (['1', '', '3', '4'], np.array([1.0, np.nan, 3, 4])),
-        (['1,5', '2', '-,5', '4'], np.array([1.5, 2, -0.5, 4])),
-        (['0', '1', 'A', 'B'], np.array(['0', '1', 'A', 'B'])),
-        ([' a', 'a ', '""', 'None'], np.array(['a', 'a', '', 'None'])),
-        (['True', 'False', 'True', 'True'], np.array(['True', 'False', 'True', 'True'])),
+        (['1', '2', '-3', '+4'], np.array([1, 2, -3, 4]), 'i'),
+        (['1', '2', '3', '4.0'], np.array([1.0, 2, 3, 4]), 'f'),
+        (['1e3', '2', '3', '4'], np.array([1000.0, 2, 3, 4]), 'f'),
+        (['99999999999999999999', '2', '3', '4'], np.array([1e20, 2, 3, 4]), 'f'),
+        (['1.5', '""', '3', '4'], np.array([1.5, np.nan, 3, 4]), 'f'),
+        (['1', 'NaN', 'N/A', 'null'], np.array([1.0, np.nan, np.nan, np.nan]), 'i'),
+        (['1', '', '3', '4'], np.array([1.0, np.nan, 3, 4]), 'i'),
+        (['1,5', '2', '-,5', '4'], np.array([1.5, 2, -0.5, 4]), 'f'),
+        (['0', '1', 'A', 'B'], np.array(['0', '1', 'A', 'B']), 'U'),
+        ([' a', 'a ', '""', 'None'], np.array(['a', 'a', '', 'None']), 'U'),
+        (['True', 'False', 'True', 'True'], np.array(['True', 'False', 'True', 'True']), 'U'),
     ],
     ids=str,
 )
-def test_a_column_is_what_all_its_cells_are(cells, values):
+def test_a_column_is_what_all_its_cells_are(cells, values, kind):
     text('t.csv', 'y', *cells)
-    found = Table('t.csv').values
-    assert found.dtype.kind == values.dtype.kind
-    np.testing.assert_array_equal(found, values)
+    table = Table('t.csv')
+    np.testing.assert_array_equal(table.values, values)
+    assert table.read(0).dtype.kind == kind
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_an_empty_cell_is_refused_by_its_row_or_left_out():
     with pytest.raises(DataError, match=r'y\.csv, line 3: a cell of celsius is empty \(missing: true'):
         opened(X, 'y.csv::celsius')
     data = opened(X, 'y.csv::celsius', missing=True)
-    items = [data.train.item(number, None) for number in range(4)]
-    assert [bool(item['known']) for item in items] == [True, False, True, True]
+    assert names(data.train) == ['array[0]', 'array[2]', 'array[3]']
+    assert data.train.item(1, None)['target'] == -9.5
     np.testing.assert_allclose(data.target_normalisation['mean'], np.mean([-10, -9.5, 0]))
     assert data.classes is None
 
@@ -142,6 +142,29 @@ def test_a_sample_without_a_class_is_refused_or_left_out():
                 'array[2]',
                 'array[3]',
             ]
+
+
+def test_class_numbers_stay_whole_beside_an_empty_cell():
+    text('y.csv', 'id,kind', '0,1', '1,', '2,0', '3,1')
+    for options in ({'missing': True}, {'nonfinite': 'skip'}):
+        targets = [item['target'] for item in map(opened(X, 'y.csv::kind', **options).train.item, range(3), [None] * 3)]
+        assert [(target.dtype.kind, int(target)) for target in targets] == [('i', 1), ('i', 0), ('i', 1)]
+
+
+def test_rows_of_several_quantities_may_be_known_in_part():
+    text('y.csv', 'id,a,b', '0,1,2', '1,,4', '2,,', '3,7,8')
+    data = opened(X, 'y.csv::a,b', missing=True)
+    assert names(data.train) == ['array[0]', 'array[1]', 'array[3]']
+    item = data.train.item(1, None)
+    assert (item['target'].tolist(), item['known'].tolist()) == ([0, 4], [False, True])
+    assert data.train.item(0, None)['target'].dtype == item['target'].dtype
+    with pytest.raises(DataError, match='no sample of the training part has a target'):
+        opened(X, 'y.csv::a,b', missing=True, split={'given': given_rows([2])})
+
+
+def given_rows(numbers):
+    np.savez('given.npz', train=numbers)
+    return 'given.npz'
 
 
 def test_gaps_in_inputs_are_refused():

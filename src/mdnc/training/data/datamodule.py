@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import CombinedLoader
 
 from mdnc.modules._checks import flag, integer, integers, number, spatial_order, word
 from mdnc.training.data.augmentation import Augmentation, share
-from mdnc.training.data.labels import check_names, find_classes, labelled, read_names, refuse_holes
+from mdnc.training.data.labels import check_names, find_classes, read_names, refuse_holes, with_target
 from mdnc.training.data.location import Pair, Role, input_columns, open_pair, open_reader, written_columns
 from mdnc.training.data.normalisation import channel_statistics, read_pieces, whole_samples
 from mdnc.training.data.reader import DataError
@@ -138,12 +138,13 @@ class SampleData(L.LightningDataModule):
             refuse_holes(pair, names[part], self.nonfinite == 'skip', self.missing)
         self.classes = find_classes(pairs, names, self.classes)
         self._named = any(names.values())
+        known = {part: with_target(pair, names[part]) for part, pair in pairs.items()}
         self._parts = {
-            part: (pairs[source], labelled(numbers, names[source]))
+            part: (pairs[source], numbers[np.isin(numbers, known[source])])
             for part, (source, numbers) in divide(pairs, self.split).items()
         }
         if not len(self._parts['train'][1]):
-            raise DataError('no sample of the training part has a class')
+            raise DataError('no sample of the training part has a target')
         self._view = replace(self._view, classes=self.classes, order=self.order)
         self._open_parts()
 

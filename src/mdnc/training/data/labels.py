@@ -99,8 +99,15 @@ def _refuse_empty(reader: Reader, advice: str) -> None:
             raise DataError(f'{table.name(row)}: a cell of {", ".join(table.columns)} is empty ({advice})')
 
 
-def labelled(numbers: np.ndarray, names: Names) -> np.ndarray:
-    """Those of the samples that have a class, all where targets are not names."""
-    if names is None:
-        return numbers
-    return np.array([number for number in numbers if names[number]], np.int64)
+def _given(reader: Reader) -> np.ndarray:
+    parts = reader.readers if isinstance(reader, Joined) else (reader,)
+    return np.concatenate([part.given() if isinstance(part, Table) else np.ones(len(part), bool) for part in parts])
+
+
+def with_target(pair: Pair, names: Names) -> np.ndarray:
+    """Numbers of the samples of whose target something is known: a class, or a cell of a row."""
+    if names is not None:
+        return np.array([number for number, name in enumerate(names) if name], np.int64)
+    if pair.targets is None:
+        return np.arange(len(pair.inputs))
+    return np.flatnonzero(_given(pair.targets))

@@ -125,14 +125,13 @@ def _settle(tables: Sequence[Table]) -> None:
     other = next((table for table in tables if table.columns != tables[0].columns), None)
     if other is not None:
         raise DataError(f'{tables[0].path} has the columns {tables[0].columns}, but {other.path} has {other.columns}')
-    # Whole numbers in one file and fractions in the next are one quantity.
-    kinds = {table.values.dtype.kind for table in tables}
-    if len(kinds) > 1 and 'U' in kinds:
-        texts, numbers = (next(t for t in tables if (t.values.dtype.kind == 'U') is words) for words in (True, False))
-        raise DataError(f'{texts.path} holds words where {numbers.path} holds numbers')
+    kinds = {table.kind: table for table in tables}
+    if len(kinds) > 1 and 'names' in kinds:
+        numbers = next(table for kind, table in kinds.items() if kind != 'names')
+        raise DataError(f'{kinds["names"].path} holds words where {numbers.path} holds numbers')
     for table in tables:
-        if len(kinds) > 1:
-            table.values = table.values.astype(np.float64)
+        # Whole numbers in one file and fractions in the next are one quantity.
+        table.kind = table.kind if len(kinds) == 1 else 'numbers'
 
 
 def _open_file(file: File, role: Role) -> Reader:

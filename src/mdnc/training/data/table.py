@@ -103,7 +103,7 @@ class _Column:
     decimal_comma: bool
 
     def values(self) -> Array:
-        """Integers, floats (NaN where a cell is empty) or names (empty where a cell is): told by all cells together.
+        """Numbers (NaN where a cell is empty) or names (empty where a cell is): told by all cells together.
 
         Raises:
             DataError: Some cells are quantities and some are not, or all are empty.
@@ -115,10 +115,12 @@ class _Column:
             raise DataError(f'{self.path}: all cells of column {self.name!r} are empty')
         if None in numbers:
             return self._names(numbers)
-        values = np.array(numbers, np.float64)
-        # A count or a class number is written without a point; 3.0 stays a quantity.
-        whole = len(given) == len(values) and all(map(_WHOLE.fullmatch, given)) and np.abs(values).max() < _EXACT
-        return values.astype(np.int64) if whole else values
+        return np.array(numbers, np.float64)
+
+    def whole(self) -> bool:
+        """Whether the numbers are counts or class numbers: written without a point; 3.0 stays a quantity."""
+        given = [cell for cell in self.cells if cell.lower() not in _NO_NUMBER]
+        return all(_WHOLE.fullmatch(cell) and abs(int(cell)) < _EXACT for cell in given)
 
     def _names(self, numbers: Sequence[float | None]) -> Array:
         words = [row for row, number in enumerate(numbers) if number is None]
@@ -205,11 +207,22 @@ class Table:
         return None if column is None else self.cells(column)
 
     @cached_property
+    def _parts(self) -> list[_Column]:
+        return [_Column(self.path, name, self.rows, self.cells(name), self._decimal_comma) for name in self.columns]
+
+    @cached_property
+    def kind(self) -> str:
+        """What the columns hold: ``'names'``, ``'whole'`` numbers, where they are given, or ``'numbers'``."""
+        if self.values.dtype.kind == 'U':
+            return 'names'
+        # A row with a gap holds NaN beside its other cells, so all rows of several columns are fractions then.
+        one_kind = self.values.ndim == 1 or not np.isnan(self.values).any()
+        return 'whole' if one_kind and all(part.whole() for part in self._parts) else 'numbers'
+
+    @cached_property
     def values(self) -> Array:
-        """The columns' values, ``(rows,)`` of one column, else ``(rows, columns)``."""
-        parts = [
-            _Column(self.path, name, self.rows, self.cells(name), self._decimal_comma).values() for name in self.columns
-        ]
+        """The columns' values, ``(rows,)`` of one column, else ``(rows, columns)``, NaN or '' where a cell is empty."""
+        parts = [part.values() for part in self._parts]
         if len(parts) == 1:
             return parts[0]
         names = [name for name, part in zip(self.columns, parts, strict=True) if part.dtype.kind == 'U']
@@ -223,6 +236,7 @@ class Table:
     def rearranged(self, places: Sequence[int]) -> 'Table':
         """The same rows in another order."""
         table = copy(self)
+        table.kind = self.kind
         table.rows, table.values = [self.rows[place] for place in places], self.values[list(places)]
         return table
 
@@ -234,7 +248,8 @@ class Table:
 
     def read(self, index: int, window: Window = ()) -> Array:
         place: Any = (index, ..., *window)
-        return np.asarray(self.values[place])
+        values = np.asarray(self.values[place])
+        return values.astype(np.int64) if self.kind == 'whole' and not np.isnan(values).any() else values
 
     def name(self, index: int) -> str:
         return f'{self._name}, line {self.rows[index].line}'
@@ -242,8 +257,15 @@ class Table:
     def file(self, index: int) -> str:
         return self._name
 
+    def _empty(self) -> Array:
+        empty = self.values == '' if self.kind == 'names' else np.isnan(self.values)
+        return empty.reshape(len(self), -1)
+
     def hole(self) -> int | None:
         """The first row with an empty cell."""
-        empty = self.values == '' if self.values.dtype.kind == 'U' else np.isnan(self.values)
-        rows = np.flatnonzero(empty.reshape(len(empty), -1).any(1))
+        rows = np.flatnonzero(self._empty().any(1))
         return int(rows[0]) if len(rows) else None
+
+    def given(self) -> Array:
+        """Whether each row has a cell that is not empty."""
+        return np.asarray((~self._empty()).any(1))

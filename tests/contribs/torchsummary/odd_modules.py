@@ -170,6 +170,7 @@ ROW_PARAMETERS = {
     'parametrised': (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4)), [0, 16]),
     'recurrent': (lambda: nn.LSTM(3, 5, 2), None),
     'half precision': (lambda: nn.Linear(3, 4, dtype=torch.bfloat16), [16]),
+    'complex numbers': (lambda: nn.Linear(3, 4, dtype=torch.complex64), [16]),
     'double precision': (lambda: nn.Linear(3, 4, dtype=torch.float64), [16]),
     'no parameters': (nn.ReLU, [0]),
 }

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mdnc.modules import _checks, _plan
+from mdnc.modules import _checks, _plan, _sizes
 from mdnc.modules._faces import face
 from mdnc.modules._plan import Part, Stage
 from mdnc.modules.resnet.network import Network, plan_of
@@ -68,11 +68,11 @@ def adapt_inputs(net: Network, in_planes: int, how: Literal['average', 'repeat',
 def _mixed(old: int, new: int, how: str) -> Tensor:
     # How much of the weights of each old channel a new one has: (new, old).
     if how == 'average':
-        return torch.full((new, old), 1 / new)
-    eye = torch.eye(new, old)
+        return torch.full((new, old), 1 / new, dtype=torch.float64)
+    eye = torch.eye(new, old, dtype=torch.float64)
     if how == 'zero' or new <= old:
         return eye
-    repeated = torch.eye(old)[torch.arange(new) % old]
+    repeated = torch.eye(old, dtype=torch.float64)[torch.arange(new) % old]
     return repeated / repeated.sum(0)
 
 
@@ -206,15 +206,21 @@ def _lifted(net: Network, kernel_size: int | None, length: int | None) -> dict[s
     if length is not None:
         config['out_size'] = (_checks.integer('lift', 'length', length), *config['out_size'])
     kernels = config['kernel_size']
-
-    def longer(kernel: tuple[int, ...]) -> tuple[int, ...]:
-        return (kernel_size or kernel[0], *kernel)
-
-    one = not isinstance(kernels[0], tuple)
-    config['kernel_size'] = longer(kernels) if one else tuple(map(longer, kernels))
+    each = kernels if isinstance(kernels[0], tuple) else (kernels,)
+    if 'strides' not in config and (kernel_size or 1) > 1 and any(kernel[0] == 1 for kernel in each):
+        config['strides'] = _said_strides(net, each)
+    longer = tuple((kernel_size or kernel[0], *kernel) for kernel in each)
+    config['kernel_size'] = longer if isinstance(kernels[0], tuple) else longer[0]
     if 'strides' in config:
         config['strides'] = tuple((1 if kernel_size == 1 else row[0], *row) for row in config['strides'])
     return config
+
+
+def _said_strides(net: Network, kernels: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    # The strides that follow from the kernels, said: else the new axis would be resized where the first is not.
+    cls: Any = type(net)
+    rows = len(cls(**{**net.config, 'strides': 1}, device='meta').config['strides'])
+    return [_sizes.stride(kernels[index if len(kernels) > 1 else 0]) for index in range(rows)]
 
 
 def _inflated(weight: Tensor, conv: Any, everywhere: bool) -> Tensor:

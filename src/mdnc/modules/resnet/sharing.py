@@ -29,7 +29,7 @@ def encoder_of(net: Network) -> _EncoderNetNd:
 
 
 def _way_down(plan: Plan) -> list[Stage]:
-    return list(itertools.takewhile(lambda stage: stage.resize.way == 'down', plan.stages))
+    return list(itertools.takewhile(lambda stage: not (stage.undoes or stage.skip or stage.like), plan.stages))
 
 
 def _places(down: list[Stage]) -> dict[str, str]:

@@ -192,6 +192,7 @@ _RESENC: dict[str, Any] = {
     'max_channel': 320,
     'resize_at': 'first',
     'shortcut': 'pool',
+    'bias': True,
     'init': 'kaiming',
 }
 _RESENCS = {'m': (1, 3, 4, 6, 6, 6), 'l': (1, 3, 4, 6, 6, 6), 'xl': (1, 3, 4, 6, 6, 6, 6)}

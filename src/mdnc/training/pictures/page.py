@@ -50,6 +50,7 @@ def save_page(path: Path, title: str, panels: Sequence[Panel]) -> Path:
     width = max(sum(panel.width for panel in row) for row in rows)
     lines = wrapped(title, width - 0.4)
     figure = Figure(figsize=(width, sum(heights) + 0.15 + 0.25 * len(lines)), layout='constrained', dpi=120)
+    figure.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr] # less cuts labels of three lines
     FigureCanvasAgg(figure)
     figure.suptitle('\n'.join(lines), fontsize=_TITLE)
     strips = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from mdnc._files import whole_file
 
@@ -49,8 +50,8 @@ def save_page(path: Path, title: str, panels: Sequence[Panel]) -> Path:
     heights = [max(panel.height for panel in row) for row in rows]
     width = max(sum(panel.width for panel in row) for row in rows)
     lines = wrapped(title, width - 0.4)
-    figure = Figure(figsize=(width, sum(heights) + 0.15 + 0.25 * len(lines)), layout='constrained', dpi=120)
-    figure.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr] # less cuts labels of three lines
+    layout = ConstrainedLayoutEngine(w_pad=0.1)  # with less, labels of three lines are cut
+    figure = Figure(figsize=(width, sum(heights) + 0.15 + 0.25 * len(lines)), layout=layout, dpi=120)
     FigureCanvasAgg(figure)
     figure.suptitle('\n'.join(lines), fontsize=_TITLE)
     strips = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]

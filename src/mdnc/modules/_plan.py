@@ -735,10 +735,14 @@ class Plan:
 
     @cached_property
     def min_side(self) -> int:
-        """Smallest side of an equal-sided input that it takes."""
+        """Smallest side of an equal-sided input that it takes, in training and in batches of two at least."""
+        return self.smallest_side()
+
+    def smallest_side(self, batch: int = 2, training: bool = True) -> int:
+        """Smallest side of an equal-sided input that it takes in such batches."""
         kernels = (max(each.kernel) for part in self.parts for each in _convolutions(part))
         limit = 4 * max(self.reduction) * max(kernels)
-        return _sizes.smallest(lambda side: self.refusal((side,) * self.order) is None, limit)
+        return _sizes.smallest(lambda side: self.refusal((side,) * self.order, batch, training) is None, limit)
 
 
 def _let_go(parts: Sequence[Part], outputs: Sequence[str]) -> tuple[tuple[str, ...], ...]:

@@ -177,6 +177,15 @@ def test_blocks_of_every_style_and_small_size(words: tuple[str, ...]):
             y.sum().backward()
 
 
+def test_the_smallest_size_that_is_named_works_for_the_batch():
+    net = resnet.EncoderNet1d(2, [1, 1], normalizer='batch')
+    assert net(torch.zeros(2, 1, 1)).shape == (2, 2)  # two samples are two values
+    with pytest.raises(ValueError, match=r'Smallest equal-sided size that works: \(5,\)') as refusal:
+        net(torch.zeros(1, 1, 4))
+    assert 'stage 2 would hold 1' in str(refusal.value)
+    assert net(torch.zeros(1, 1, 5)).shape == (1, 2)
+
+
 def test_batch_norm_of_one_value_is_refused_in_training_only():
     block = resnet.BlockPlain1d(2, 2, normalizer='batch')
     with pytest.raises(ValueError, match='batch norm needs at least 2 values a channel'):

@@ -273,10 +273,12 @@ class Network(Featured):
     def _refuse_starved(self, size: Size, batch: int, training: bool) -> None:
         refusal = self._plan.refusal(size, batch, training)
         if refusal is not None:
+            fixed = self._plan.in_size is not None
+            least = self.min_size if fixed else (self._plan.smallest_side(batch, training),) * self._plan.order
             raise ValueError(
                 f'{type(self).__name__}: input size {size} is too small for {len(self._plan.stages)} stages: stage '
                 f'{refusal.stage + 1} would hold {_sizes.text(refusal.held)}, and {refusal.reason}. '
-                f'Smallest equal-sided size that works: {self.min_size}.'
+                f'Smallest equal-sided size that works: {least}.'
             )
 
 

@@ -239,6 +239,13 @@ def test_rows_of_other_folders_find_nothing(pets):
         open_pair('img', 'y.csv')
 
 
+def test_a_row_means_the_file_of_this_very_name_first(here):
+    picture('f/0.png', 1)
+    picture('f/a/0.png', 2)
+    text('y.csv', 'file,y', 'a/0.png,20', '0.png,10')
+    assert values(opened('f/**/*.png', 'y.csv').train) == [(2, 20), (1, 10)]
+
+
 @pytest.mark.parametrize(
     ('rows', 'message'),
     [
@@ -266,6 +273,8 @@ def test_two_tables_that_name_files(here):
     text('x.csv', 'file,a,b', 'p,1,2', 'q,3,4', 'r,5,6')
     text('y.csv', 'file,y', 'r,50', 'p,10', 'q,30')
     assert values(opened('x.csv', 'y.csv', order=1).train) == [(1, 10), (3, 30), (5, 50)]
+    pair = open_pair('x.csv', 'y.csv')
+    assert [pair.targets.name(number) for number in range(3)] == ['y.csv, line 3', 'y.csv, line 4', 'y.csv, line 2']
     text('y.csv', 'file,y', 'r,50', 'p,10', 's,30')
     with pytest.raises(DataError, match=r"must name the same files, each once, in their column 'file'; .* names q, s"):
         open_pair('x.csv', 'y.csv')

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def _weights(run_dir):
 def test_a_run_leaves_configuration_figures_checkpoints_and_pictures(finished):
     names = {str(path.relative_to(finished)) for path in finished.rglob('*') if path.is_file()}
     checkpoints = {f'checkpoints/{name}.ckpt' for name in ('best', 'step-000000005', 'step-000000010')}
-    assert names == {'config.yaml', 'metrics.csv', 'test.json', 'results.png'} | checkpoints
+    assert names == {'config.yaml', 'metrics.csv', 'network.txt', 'test.json', 'results.png'} | checkpoints
     with (finished / 'metrics.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert [row['epoch'] for row in rows] == ['0', '1']
@@ -338,6 +339,106 @@ def test_without_a_folder_runs_are_named_after_the_recipe(recipe, tmp_path, monk
     for _ in range(2):
         assert main(['fit', '--config', str(recipe), *FEW]) == 0
     assert sorted(path.name for path in (tmp_path / 'runs').iterdir()) == ['bumps', 'bumps-2']
+
+
+NEAR = [
+    ('--confg x', 'unrecognized arguments: --confg: is it --config?'),
+    ('--contiue x', 'is it --continue?'),
+    ('--seed_everthing 3', 'is it --seed_everything?'),
+    ('--trainer.max_epoch 3', 'is it trainer.max_epochs?'),
+    ('--keeper.kep 3', 'is it keeper.keep?'),
+    ('--model.lrr 3', "Option 'lrr' is not accepted. is it lr?"),
+    ('--data.batchsize 3', 'is it batch_size?'),
+    ('--data.split.vall 0.2', 'is it val?'),
+    ('--model.network.arguments.chanel 3', 'is it channel?'),
+    (
+        '--model Clasification',
+        'there is no class called Clasification. Given value: Clasification. is it Classification',
+    ),
+]
+
+
+@pytest.mark.parametrize(('words', 'text'), NEAR)
+def test_an_unknown_word_is_answered_with_the_near_one(recipe, capsys, words, text):
+    assert main(['fit', '--config', str(recipe), *words.split()]) == 2
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'text'),
+    [
+        ('max_epochs', 'max_epoch', 'is it trainer.max_epochs?'),
+        ('lr:', 'lrr:', 'is it lr?'),
+        ('trainer:', 'trainr:', 'is it trainer'),
+    ],
+)
+def test_an_unknown_key_of_a_recipe_is_too(recipe, tmp_path, capsys, old, new, text):
+    (tmp_path / 'new.yaml').write_text(recipe.read_text().replace(old, new))
+    assert main(['fit', '--config', str(tmp_path / 'new.yaml')]) == 2
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        (
+            'a: &a [x, x]\n' + ''.join(f'a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n' for n in range(1, 60)),
+            'aliases stand for more',
+        ),
+        ('a: &a [*a]\n', 'or for themselves'),
+        ('a: [1\n', 'is no YAML: while parsing'),
+        (b'\xff\xfe\x00', 'is no YAML'),
+    ],
+)
+def test_a_recipe_that_is_none_is_refused_at_once(tmp_path, capsys, text, words):
+    text = text.replace('&a [x, x]', '&a0 [x, x]') if isinstance(text, str) else text
+    (tmp_path / 'x.yaml').write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert main(['fit', '--config', str(tmp_path / 'x.yaml')]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_classes_of_the_folder_that_it_is_called_in_are_found(recipe, tmp_path):
+    code = 'from mdnc.training import Classification\nclass Mine(Classification):\n    """My own."""\n'
+    (tmp_path / 'own_words.py').write_text(code)
+    (tmp_path / 'mine.yaml').write_text(recipe.read_text().replace('Classification', 'own_words.Mine'))
+    script = 'import sys; from mdnc.cli import main; sys.exit(main(sys.argv[1:]))'
+    command = [sys.executable, '-P', '-W', 'ignore', '-c', script, 'fit', '--config', 'mine.yaml', *FEW]
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert 'own_words' in done.stderr and done.returncode == 2, 'where Python is told to, it looks for nothing there'
+    command.remove('-P')
+    done = subprocess.run(
+        [*command[:4], script.replace('import sys;', 'import sys; sys.path.remove("");'), *command[5:]],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ('words', 'shown'),
+    [
+        (['--model.help', 'Segmentation'], '--model.criterion  (default: both)'),
+        (['--model.help=mdnc.training.Regression'], '--model.lr  (default: 0.001)'),
+        (['--data.help', 'ArrayData'], '--data.inputs  (needed)'),
+        (['--model.help'], 'Classification   Says which class a sample is of'),
+        (['--data.help', '--trainer.max_epochs', '3'], 'Digits'),
+    ],
+)
+def test_the_help_on_a_class_fits_on_a_screen(capsys, words, shown):
+    with pytest.raises(SystemExit):
+        main(['fit', *words])
+    out = capsys.readouterr().out
+    assert shown in out
+    assert len(out.splitlines()) < 60
+
+
+def test_help_on_an_unknown_class_names_the_near_one(capsys):
+    assert main(['fit', '--model.help', 'Segmentatio']) == 2
+    assert 'there is no class called Segmentatio: is it Segmentation?' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('words', [[], ['--continue', '/no/such/run']])

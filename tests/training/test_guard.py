@@ -36,7 +36,9 @@ def test_only_two_words_are_legal():
 def test_the_first_batch_is_described(tmp_path, capsys):
     train(tmp_path, max_epochs=1)
     out = capsys.readouterr().out
-    assert 'Total params: 81' in out
+    assert 'network: Sequential, 81 parameters, 81 of them trained' in out
+    assert 'Total params: 81' in (tmp_path / 'network.txt').read_text()
+    assert len(out.splitlines()) < 10
     assert 'data: 49 training samples in 7 batches; input (8, 3) float32' in out
     assert 'memory: 0 MiB a process' in out
     assert 'its gradient reaches every parameter' in out

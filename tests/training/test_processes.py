@@ -131,7 +131,7 @@ def test_a_stopped_reader_or_neighbour_does_not_hold_the_run(tmp_path, settings,
     for number in numbers:
         os.kill(process.pid, number)
         time.sleep(1)
-    done, text = _finish(process, 90)
+    done, text = _finish(process, 120)
     assert done == code, text
     state = Path(f'/proc/{stopped}/stat')
     assert not state.exists() or state.read_text().split()[2] in 'ZXR', 'it was killed, as far as anybody collects it'

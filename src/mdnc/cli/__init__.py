@@ -48,6 +48,8 @@ def _help() -> str:
 def _call(name: str, argv: list[str]) -> int:
     verb = VERBS[name]
     module, function = verb.entry.split(':')
+    if not sys.flags.safe_path and (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # a recipe may name classes of the folder that it is called in
     try:
         entry = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:

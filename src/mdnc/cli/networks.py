@@ -38,9 +38,10 @@ MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionE
 VALUES = "Values are numbers, words, lists as '[2,2,2]', and null."
 
 
-def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f'is it {near[0]}?' if near else f'there are {", ".join(sorted(known))}'
+def near(word: str, known: Iterable[str]) -> str:
+    """Ask for the nearest of the known words, or say them all."""
+    found = difflib.get_close_matches(word, known, n=1)
+    return f'is it {found[0]}?' if found else f'there are {", ".join(sorted(known))}'
 
 
 class Parser(ArgumentParser):
@@ -61,7 +62,7 @@ class Parser(ArgumentParser):
         for word in words:
             option, known = word.partition('=')[0], parser._option_string_actions
             if option.startswith('--') and option != '--' and option not in known:
-                self.error(f'unrecognized arguments: {option}: {_near(option, known)}')
+                self.error(f'unrecognized arguments: {option}: {near(option, known)}')
         return super().parse_args(words, namespace)
 
     def _parser_of(self, words: Sequence[str]) -> ArgumentParser:
@@ -73,7 +74,7 @@ class Parser(ArgumentParser):
             path = (
                 f'{name} does not exist, and is no network: ' if os.path.basename(name) != name or '.' in name else ''
             )
-            self.error(f'{path}argument NETWORK: invalid choice: {name!r}: {_near(name, known)}')
+            self.error(f'{path}argument NETWORK: invalid choice: {name!r}: {near(name, known)}')
         return cast(ArgumentParser, known[name])
 
 

@@ -4,11 +4,17 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 import mdnc
 from mdnc._bundle import BEST
 from mdnc.cli import UsageError
+from mdnc.cli.networks import near
 
 CONFIG = 'config.yaml'
+_OWN = ('config', 'continue', 'ckpt_path', 'output')
+_TOPMOST = ('seed_everything', 'trainer', 'model', 'data', 'keeper', 'guard', 'help', 'print_config')
+_LARGEST = 100_000  # values of a recipe
 
 
 class Request(NamedTuple):
@@ -42,13 +48,49 @@ def read_request(argv: list[str]) -> Request:
     parser.add_argument('--ckpt_path', type=Path)
     parser.add_argument('--output', type=Path)
     own, rest = parser.parse_known_args(argv)
+    _refuse_unknown(rest)
     configs = [find_config(name) for name in own.config]
     if own.run_dir is not None and not configs:
         configs = [_saved_config(own.run_dir)]
     shown_only = [word for word in rest if word == '-h' or word.split('=')[0].endswith(('help', '--print_config'))]
     if not configs and not shown_only:
         raise UsageError(f'--config is missing: a recipe file, a run folder, or one of {", ".join(recipe_names())}')
+    for path in configs:
+        _refuse_bomb(path)
     return Request(configs, own.run_dir, _named_run(own.config), own.ckpt_path, own.output, rest)
+
+
+def _refuse_unknown(words: list[str]) -> None:
+    # What has a dot is looked up when the configuration is known.
+    for word in words:
+        option = word.partition('=')[0].rstrip('+')
+        if option.startswith('--') and '.' not in option and option[2:] not in (*_OWN, *_TOPMOST, ''):
+            known = [f'--{name}' for name in (*_OWN, *_TOPMOST)]
+            raise UsageError(f'unrecognized arguments: {option}: {near(option, known)}')
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse a YAML file that grows without bounds when its aliases are followed, as the reader of options does.
+
+    Raises:
+        UsageError: It does, or is no YAML at all.
+    """
+    try:
+        root = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f'--config {path} is no YAML: {" ".join(str(error).split())}') from error
+    sizes: dict[int, int] = {}
+    if root is not None and _size(root, sizes) > _LARGEST:
+        raise UsageError(f'--config {path}: its aliases stand for more than {_LARGEST:,} values, or for themselves')
+
+
+def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    if id(node) not in sizes:
+        sizes[id(node)] = _LARGEST + 1  # as long as it is not known: a node within itself is endless
+        inner = node.value if isinstance(node, yaml.SequenceNode) else []
+        inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else inner
+        sizes[id(node)] = 1 + sum(_size(part, sizes) for part in inner)
+    return sizes[id(node)]
 
 
 def _named_run(names: list[str]) -> Path | None:

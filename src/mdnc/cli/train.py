@@ -1,10 +1,13 @@
 """`mdnc fit | validate | test | predict`: a configuration in LightningCLI's syntax → task, data, trainer → a run."""
 
 import contextlib
+import difflib
 import functools
+import inspect
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from mdnc._files import whole_file
 from mdnc.cli import UsageError
+from mdnc.cli.help import class_help, find_class, known_classes, parameters
+from mdnc.cli.networks import near
 from mdnc.cli.recipe import CONFIG, Request, read_request
+from mdnc.modules import resnet
 from mdnc.training import run
 from mdnc.training.checkpoint import FOLDER, numbered
 from mdnc.training.claim import TakenError, claimed, is_first_process
@@ -58,7 +64,11 @@ class _Command(LightningCLI):
         parser.add_lightning_class_args(Guard, 'guard')
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            reason = _reason(error)
+            raise UsageError(reason + _hint(reason, list(parser._option_string_actions))) from error
 
     def before_instantiate_classes(self) -> None:
         config = self.config['trainer']
@@ -146,6 +156,33 @@ def _reason(error: Exception) -> str:
     return text
 
 
+_CLASS = re.compile(r"class_path '([\w.]+)':.* (?:Option '|unrecognized arguments: --)([\w.]+)")
+_OPTION = re.compile(
+    r"unrecognized arguments: (?:--)?([\w.]+)|(?:()|Group '(\w+)' does not accept o|O)ption '([\w.]+)'"
+)
+_NAME = re.compile(r'option "(model|data)": there is no class called (\w+)\.')
+_NETWORK = re.compile(r"network (\w+) refuses .* unexpected keyword argument '(\w+)'")
+
+
+def _hint(reason: str, options: Sequence[str] = ()) -> str:
+    """The nearest word that there is, where one was not known."""
+    if match := _CLASS.search(reason):
+        path, (first, _, rest) = match[1], match[2].partition('.')
+        known = parameters(find_class('model', path))
+        if rest and is_dataclass(known[first].default):
+            return f' {near(rest, [each.name for each in fields(known[first].default)])}'
+        return '' if rest else f' {near(first, known)}'
+    if match := _NAME.search(reason):
+        return f' {near(match[2], known_classes(match[1]))}'
+    if match := _NETWORK.search(reason):
+        return f' {near(match[2], inspect.signature(getattr(resnet, match[1])).parameters)}'
+    if match := _OPTION.search(reason):
+        word = '.'.join(filter(None, match.groups()))
+        found = difflib.get_close_matches(f'--{word}', options, n=1)
+        return f' is it {found[0].removeprefix("--")}?' if found else ''
+    return ''
+
+
 class _Record(L.Callback):
     """Keeps the configuration beside the results, when all is known to fit: after a checkpoint was taken up."""
 
@@ -182,10 +219,21 @@ def _part(config: Any, name: str) -> Any:
     return config.get(name, ...) if isinstance(config, dict) else ...
 
 
+def _answer_help(argv: Sequence[str]) -> None:
+    # jsonargparse's own help names every class of torch that might stand there.
+    for place, word in enumerate(argv):
+        option, equals, name = word.partition('=')
+        if option in ('--model.help', '--data.help'):
+            following = argv[place + 1] if place + 1 < len(argv) else ''
+            print(class_help(option[2:].partition('.')[0], name if equals or following.startswith('-') else following))
+            raise SystemExit(0)
+
+
 @contextlib.contextmanager
 def _command(verb: str, argv: list[str]) -> Iterator[_Command]:
     leave_at_once()
     run.quieten()
+    _answer_help(argv)
     request = read_request(argv)
     if request.checkpoint and not request.checkpoint.is_file():
         what = 'a folder, no checkpoint:' if request.checkpoint.is_dir() else 'no checkpoint'
@@ -194,7 +242,8 @@ def _command(verb: str, argv: list[str]) -> Iterator[_Command]:
         try:
             command = _Command(verb, request, claims)
         except (ArgumentError, ValueError, TypeError, OSError, MisconfigurationException, TakenError) as error:
-            raise UsageError(_reason(error)) from error
+            reason = _reason(error)
+            raise UsageError(reason + _hint(reason)) from error
         try:
             if verb != 'fit' and request.named is not None:
                 _refuse_other_run(command, _LEARNT)

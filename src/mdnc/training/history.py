@@ -8,7 +8,29 @@ from pathlib import Path
 from mdnc._files import whole_file
 
 FILE = 'metrics.csv'
+_SHOWN = 12
 Row = dict[str, float]
+
+
+def shown(figures: Row, first: str = '') -> str:
+    """Figures as words to read: all, or where they are many those that sum up the others, and the number of those.
+
+    Args:
+        figures: The figures by name.
+        first: Name of the one that is always shown.
+
+    Example:
+        >>> shown({'val/rmse': 0.5, 'val/loss': 0.25, **{f'val/rmse_{n}': 0.5 for n in range(48)}})
+        'val/rmse 0.5  val/loss 0.25  (48 more in metrics.csv)'
+    """
+    names = list(figures)
+    if len(names) > _SHOWN:
+        sums = [name for name in names if not any(name.startswith(f'{other}_') for other in names)]
+        kept = sorted(sums, key=lambda name: name != first and not name.endswith('/loss') and name != 'lr')[:_SHOWN]
+        names = [name for name in names if name in kept]
+    words = [f'{name} {figures[name]:.4g}' for name in names]
+    left = len(figures) - len(names)
+    return '  '.join(words + ([f'({left} more in {FILE})'] if left else []))
 
 
 class History:
@@ -22,13 +44,12 @@ class History:
         """Begin to count the seconds of an epoch."""
         self._started = time.monotonic()
 
-    def add(self, epoch: int, step: int, figures: Row) -> str:
-        """Add an epoch's row and give it as a line to read."""
+    def add(self, epoch: int, step: int, figures: Row, first: str = '') -> str:
+        """Add an epoch's row and give it as a line to read, in which ``first`` does not lack."""
         seconds = time.monotonic() - self._started
         self.start()
         self.rows.append({'epoch': epoch, 'step': step, 'seconds': round(seconds, 3), **figures})
-        words = '  '.join(f'{name} {value:.4g}' for name, value in figures.items())
-        return f'epoch {epoch}  step {step}  {words}  ({seconds:.1f} s)'
+        return f'epoch {epoch}  step {step}  {shown(figures, first)}  ({seconds:.1f} s)'
 
     def write(self, run_dir: Path) -> None:
         """Write all rows to the run's folder."""

@@ -113,8 +113,9 @@ class Keeper(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         figures = self._figures(trainer)
-        self._record(trainer, figures)
-        best = self._is_best(figures, getattr(pl_module, 'monitor', ('val/loss', 'min')))
+        monitor: tuple[str, str] = getattr(pl_module, 'monitor', ('val/loss', 'min'))
+        self._record(trainer, figures, monitor[0])
+        best = self._is_best(figures, monitor)
         self._epoch_over = True
         path = self._save(trainer)
         self._epoch_over = self._validated = False
@@ -164,8 +165,8 @@ class Keeper(Checkpoint):
         figures = {name: float(trainer.callback_metrics[name]) for name in sorted(fresh)}
         return {**figures, 'lr': trainer.optimizers[0].param_groups[0]['lr']}
 
-    def _record(self, trainer: L.Trainer, figures: dict[str, float]) -> None:
-        line = self.history.add(trainer.current_epoch, trainer.global_step, figures)
+    def _record(self, trainer: L.Trainer, figures: dict[str, float], first: str) -> None:
+        line = self.history.add(trainer.current_epoch, trainer.global_step, figures, first)
         if trainer.is_global_zero:
             self.history.write(Path(trainer.default_root_dir))
             print(line, flush=True)
@@ -183,8 +184,9 @@ class Keeper(Checkpoint):
 
     def _save(self, trainer: L.Trainer) -> Path:
         path = self._folder / f'step-{trainer.global_step:09d}.ckpt'
-        WATCH.save()
+        WATCH.begin('saving')
         trainer.save_checkpoint(path)
+        WATCH.begin('stepping')
         self._saved = time.monotonic()
         if trainer.is_global_zero:
             for old in numbered(self._folder)[self.keep :]:

@@ -1,5 +1,6 @@
 """One batch tried before the run: what the data are, whether the network takes them, whether it can learn."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -7,14 +8,19 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
+from mdnc._files import whole_file
 from mdnc.analysis import memory_forecast
-from mdnc.contribs.torchsummary import summary
+from mdnc.contribs.torchsummary import summary_string
 from mdnc.contribs.torchsummary.record import random_state_kept, unchanged
 from mdnc.training.sampler import Loader
 
+FILE = 'network.txt'
+
 
 class Sanity(L.Callback):
-    """Prints the network's summary, then tries one training batch without changing anything.
+    """Says what is to be trained on what, then tries one training batch without changing anything.
+
+    The network's summary, which has a line for each layer, goes to ``network.txt`` in the run's folder.
 
     Checks that the network takes the batch, that the loss is finite, and that a finite gradient reaches every
     trainable parameter. A task may add its own checks (``check(batch)``) and lines (``describe(batch)``).
@@ -22,6 +28,7 @@ class Sanity(L.Callback):
 
     def __init__(self) -> None:
         self._batch: dict[str, Any] | None = None
+        self._summary = ''
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         data = getattr(trainer, 'datamodule', None)
@@ -31,7 +38,9 @@ class Sanity(L.Callback):
         self._batch = loader.first_batch()
         if trainer.is_global_zero:  # the network is still whole here, whatever a strategy makes of it later
             shape = tuple(self._batch['input'].shape)
-            summary(getattr(pl_module, 'network', pl_module), shape[1:])
+            network = getattr(pl_module, 'network', pl_module)
+            self._summary, (total, trainable) = summary_string(network, shape[1:])
+            print(f'network: {type(network).__name__}, {total:,} parameters, {trainable:,} of them trained')
             print(
                 f'data: {loader.batch_sampler.samples} training samples in {len(loader)} batches; {_about(self._batch)}'
             )
@@ -39,12 +48,18 @@ class Sanity(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         batch, self._batch = self._batch, None
-        lines = [f'run: {trainer.default_root_dir} on {trainer.world_size} × {pl_module.device.type}']
+        place = Path(trainer.default_root_dir)
+        lines = [f'run: {place} on {trainer.world_size} × {pl_module.device.type}; layers: {place / FILE}']
         # A strategy that cuts the parameters into pieces needs its own wrapper round each pass.
         if batch and hasattr(pl_module, 'losses') and type(trainer.strategy) in (SingleDeviceStrategy, DDPStrategy):
             lines = _try(trainer, pl_module, batch) + lines
         if trainer.is_global_zero:
             print('\n'.join(lines), flush=True)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._summary and trainer.is_global_zero:
+            with whole_file(Path(trainer.default_root_dir) / FILE) as file:
+                file.write(f'{self._summary}\n'.encode())
 
 
 def _about(batch: dict[str, Any]) -> str:

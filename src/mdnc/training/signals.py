@@ -53,15 +53,15 @@ class Watch:
 
     leaving = 10.0  # seconds for the way out
     again = 5.0  # after a second Ctrl-C
-    least = 30.0  # seconds for a step, or ten times what the longest has taken
-    saving = 600.0
+    stepping = 30.0  # for a step, or ten times what the longest has taken
+    saving = 60.0  # for a checkpoint, or the same
 
     def __init__(self) -> None:
         self.kin: Sequence[subprocess.Popen[bytes]] = ()  # further processes of the run that this one has started
         self._ends: tuple[socket.socket, socket.socket] | None = None
         self._before = -1
-        self._mark, self._longest = time.monotonic(), 0.0
-        self._allowed: float | None = self.leaving  # seconds from the mark on; None: as steps take
+        self._mark, self._doing = time.monotonic(), 'leaving'
+        self._longest: dict[str, float] = {}
 
     @property
     def running(self) -> bool:
@@ -91,20 +91,16 @@ class Watch:
             signal.set_wakeup_fd(-1)
             self._ends = None
 
-    def step(self) -> None:
-        """A step of the training is done, and another begins."""
+    def begin(self, what: str) -> None:
+        """Say what the process does now: ``'stepping'``, ``'saving'``, or ``'leaving'`` with nothing left to save."""
         now = time.monotonic()
-        if self._allowed is None:
-            self._longest = max(self._longest, now - self._mark)
-        self._mark, self._allowed = now, None
+        self._longest[self._doing] = max(self._longest.get(self._doing, 0.0), now - self._mark)
+        self._longest['leaving'] = 0.0
+        self._mark, self._doing = now, what
 
-    def save(self) -> None:
-        """A checkpoint is being written, which may take longer than any step."""
-        self._mark, self._allowed = time.monotonic(), self.saving
-
-    def leave(self) -> None:
-        """Nothing is left to be saved."""
-        self._mark, self._allowed = time.monotonic(), self.leaving
+    def _allowed(self) -> float:
+        least: float = getattr(self, self._doing)
+        return max(least, 10 * self._longest.get(self._doing, 0.0))
 
     def _look(self, signals: socket.socket) -> None:
         told, latest, code = None, float('inf'), 0
@@ -119,8 +115,7 @@ class Watch:
                         if wish is Wish.INTERRUPT and code == wish.exit_code:
                             latest = time.monotonic() + self.again
                         told, code = told or time.monotonic(), max(code, wish.exit_code)
-            allowed = max(self.least, 10 * self._longest) if self._allowed is None else self._allowed
-            if told and time.monotonic() > min(latest, max(told, self._mark) + allowed):
+            if told and time.monotonic() > min(latest, max(told, self._mark) + self._allowed()):
                 self._end(code)
 
     def kill(self, stopped: bool) -> None:
@@ -194,7 +189,7 @@ class Wishes:
         self._watches = not WATCH.running
         WATCH.start()
         WATCH.kin = kin
-        WATCH.step()
+        WATCH.begin('stepping')
         if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() != 'gloo':
             self._group = distributed.new_group(backend='gloo')  # a flag on the host must not wait for the device
 
@@ -203,9 +198,11 @@ class Wishes:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
-        if self._told > Wish.SAVE:
+        if self._told > Wish.SAVE and threading.current_thread() is threading.main_thread():
+            if hasattr(signal, 'SIGCHLD'):
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises at a reader that was killed
             WATCH.kill(stopped=True)
-        WATCH.leave()
+        WATCH.begin('leaving')
         if self._watches:
             WATCH.stop()
 
@@ -226,7 +223,7 @@ class Wishes:
         Args:
             now: Wait for the other processes instead of taking what they said a step ago.
         """
-        WATCH.step()
+        WATCH.begin('stepping')
         if not (distributed.is_available() and distributed.is_initialized()):
             return self._take()
         decided = self._finish()

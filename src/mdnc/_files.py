@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)
 PART_SUFFIX = '.mdnc-part'
 
 
@@ -67,10 +69,19 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         part.chmod(0o666 & ~_umask())
         os.replace(part, target)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise _unwritten(target, error) from error
         raise
     _sync_folder(target.parent)
+
+
+def _unwritten(path: Path, error: OSError) -> OSError:
+    kind = type(error)  # FileNotFoundError and its kin, where the folder is what lacks
+    made = kind(f'{path} could not be written ({os.strerror(error.errno or 0)})')
+    made.errno = error.errno
+    return made
 
 
 def _umask() -> int:

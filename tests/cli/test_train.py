@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -187,6 +188,87 @@ def test_another_network_than_the_checkpoints_is_refused(recipe, finished, tmp_p
     err = capsys.readouterr().err
     assert 'of another network: it holds EncoderNet1d(channel=4' in err
     assert 'the configuration builds EncoderNet1d(channel=8' in err
+
+
+@pytest.fixture
+def small_disk():
+    """A disk on which no file of more than 2 kB has room."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize('name', ['out.npz', 'out.h5'])
+def test_a_full_disk_leaves_no_half_of_the_predictions(finished, tmp_path, capsys, small_disk, name):
+    assert main(['predict', '--config', str(finished), '--output', str(tmp_path / name)]) == 1
+    err = capsys.readouterr().err
+    assert f'error: the predictions {tmp_path / name} could not be written (File too large)' in err
+    assert len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_no_half_of_a_configuration(recipe, tmp_path, capsys, small_disk):
+    assert main(['fit', '--config', str(recipe), '--trainer.default_root_dir', str(tmp_path / 'run')]) == 1
+    assert 'could not be written (File too large)' in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / 'run').iterdir()] == ['checkpoints']
+
+
+def test_a_damaged_record_of_the_epochs_costs_the_curves_only(finished, tmp_path):
+    copy = tmp_path / 'copy'
+    shutil.copytree(finished, copy)
+    (copy / 'metrics.csv').write_text('epoch,val/loss\n0,abc\n')
+    (copy / 'test.json').unlink()
+    with pytest.warns(UserWarning, match=r'metrics.csv, row 1 is damaged: .*; the curves are left out'):
+        assert main(['test', '--config', str(copy)]) == 0
+    assert (copy / 'test.json').is_file()
+
+
+@pytest.mark.parametrize(
+    ('words', 'text'),
+    [
+        (['predict', '--config', 'RUN', '--output', 'out.txt'], '--output: predictions are written to a file .h5'),
+        (
+            ['predict', '--config', 'RUN', '--output', 'f.npz', '--trainer.limit_predict_batches', '0'],
+            'no sample to predict',
+        ),
+        (['test', '--config', 'RECIPE'], 'holds no checkpoint; give one by --ckpt_path'),
+        (['test', '--config', 'RUN', '--ckpt_path', 'RUN'], '--ckpt_path: there is a folder, no checkpoint'),
+        (
+            ['fit', '--config', 'RECIPE', '--trainer.accumulate_grad_batches', '-1'],
+            'must be a whole number, at least 1',
+        ),
+        (['fit', '--config', 'RECIPE', '--trainer.max_epochs', '0'], 'max_epochs must be'),
+        (['fit', '--config', 'RECIPE', '--data.nonfinite', 'Stop'], 'nonfinite'),
+    ],
+)
+def test_a_wrong_request_is_a_sentence_and_status_2(recipe, finished, tmp_path, monkeypatch, capsys, words, text):
+    monkeypatch.chdir(tmp_path)
+    words = [word.replace('RUN', str(finished)).replace('RECIPE', str(recipe)) for word in words]
+    assert main(words) == 2
+    assert text in capsys.readouterr().err
+    assert not list(tmp_path.rglob('*.npz'))
+
+
+def test_a_reader_that_goes_away_ends_a_run_without_a_word(recipe, tmp_path):
+    command = [
+        sys.executable,
+        '-W',
+        'ignore',
+        '-m',
+        'mdnc.cli',
+        'fit',
+        '--config',
+        str(recipe),
+        '--trainer.max_epochs',
+        '50',
+    ]
+    place = ['--trainer.default_root_dir', str(tmp_path / 'run')]
+    process = subprocess.Popen([*command, *place], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b''
+    assert process.wait() == 141
 
 
 def test_a_folder_with_a_run_is_not_trained_over(recipe, finished, capsys):

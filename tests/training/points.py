@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torchmetrics import MeanMetric
 
+from mdnc.training.guard import Guard
 from mdnc.training.keeper import Keeper
 from mdnc.training.run import best_checkpoint, make_trainer, start_point
 from mdnc.training.sampler import make_loader
@@ -71,13 +72,14 @@ class PointData(L.LightningDataModule):
 class Sum(L.LightningModule):
     monitor = ('val/loss', 'min')
 
-    def __init__(self, dropout=0.2, hidden=16, trace=None):
+    def __init__(self, dropout=0.2, hidden=16, trace=None, draws=None):
         super().__init__()
         self.network = nn.Sequential(nn.Linear(3, hidden), nn.Tanh(), nn.Dropout(dropout), nn.Linear(hidden, 1))
         self.train_metrics = nn.ModuleDict({'loss': MeanMetric()})
         self.val_metrics = nn.ModuleDict({'loss': MeanMetric()})
         self.test_metrics = nn.ModuleDict({'loss': MeanMetric()})
         self.trace = trace
+        self.draws = draws
 
     def forward(self, points):
         return self.network(points)
@@ -91,6 +93,9 @@ class Sum(L.LightningModule):
         return losses
 
     def training_step(self, batch, batch_idx):
+        if self.draws is not None:
+            with torch.random.fork_rng(), open(self.draws, 'a') as file:
+                file.write(f'{json.dumps([self.global_rank, torch.rand(3).tolist()])}\n')
         losses = self._step(batch, self.train_metrics)
         if self.trace is not None:
             place = (self.trainer.current_epoch, batch_idx, self.global_rank)
@@ -147,6 +152,7 @@ if __name__ == '__main__':
     folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
     stop = settings.pop('signal', None)
     settings['callbacks'] = [SignalAt(*stop)] if stop else []
+    settings['callbacks'] += [Guard('skip')] if settings.pop('skip', False) else []
     done, its_trainer = train(folder, **settings)
     test = PointData(**settings.get('data', {}))
     [figures] = its_trainer.test(done, datamodule=test, ckpt_path=best_checkpoint(folder), verbose=False)

@@ -50,6 +50,15 @@ def test_no_checkpoint_is_a_start_and_only_damaged_ones_an_error(folder):
         newest(folder.parent)
 
 
+def test_a_folder_in_the_place_of_a_checkpoint_is_passed_over_by_name(folder):
+    (folder / 'step-000000200.ckpt').mkdir()
+    path, [fault] = newest(folder.parent)
+    assert path.name == 'step-000000100.ckpt'
+    assert 'step-000000200.ckpt is a folder, no checkpoint' in fault
+    with pytest.raises(DamagedFileError, match='is a folder, no checkpoint'):
+        WholeFileIO().load_checkpoint(folder / 'step-000000200.ckpt')
+
+
 def test_a_torch_file_that_is_no_checkpoint_is_refused(tmp_path):
     torch.save([1], tmp_path / 'list.ckpt')
     with pytest.raises(DamagedFileError, match='no checkpoint of a training run'):

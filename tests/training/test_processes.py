@@ -18,6 +18,7 @@ from tests.training import points
 
 from mdnc.training.checkpoint import FOLDER, newest
 from mdnc.training.history import read_history
+from mdnc.training.sampler import Batches
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -183,3 +184,54 @@ def test_a_dead_process_ends_the_run(tmp_path):
     assert path is not None
     assert not faults
     assert 'another process of this run has died' in text
+
+
+def test_each_process_draws_a_dropout_of_its_own(tmp_path):
+    settings = {'devices': 2, 'strategy': 'ddp', 'max_epochs': 1, 'task': {'draws': str(tmp_path / 'draws')}}
+    code, text = _run(tmp_path / 'run', settings)
+    assert code == 0, text
+    draws = [json.loads(line) for line in (tmp_path / 'draws').read_text().splitlines()]
+    assert len(draws) == 2 * 7
+    assert len({tuple(values) for _, values in draws}) == 14, 'no two processes and no two steps draw the same'
+
+
+def test_a_step_without_a_number_is_left_out_by_both_processes(tmp_path):
+    late = list(Batches(49, 8, shuffle=True, seed=3))[3][0].index
+    settings = {'max_epochs': 1, 'task': {'dropout': 0.0}, 'data': {'faults': {late: 'loss'}}, 'skip': True}
+    for name, more in (('one', {}), ('two', {'devices': 2, 'strategy': 'ddp'})):
+        code, text = _run(tmp_path / name, {**settings, **more})
+        assert code == 0, text
+        assert 'left out: the training loss is NaN or Inf at epoch 0' in text
+    one, two = (_end(tmp_path / name)[0] for name in ('one', 'two'))
+    for key, value in one.items():
+        assert value.isfinite().all()
+        torch.testing.assert_close(two[key], value, rtol=1e-5, atol=1e-6)
+
+
+def test_jobs_started_at_once_take_folders_of_their_own(tmp_path):
+    (tmp_path / 'x.yaml').write_text(_RECIPE)
+    command = [sys.executable, '-W', 'ignore', '-m', 'mdnc.cli', 'fit', '--config', 'x.yaml']
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT / 'src')}
+    options = {
+        'cwd': tmp_path,
+        'env': environment,
+        'stdout': subprocess.PIPE,
+        'stderr': subprocess.STDOUT,
+        'text': True,
+    }
+    jobs = [subprocess.Popen(command, **options) for _ in range(3)]
+    jobs += [subprocess.Popen([*command, '--trainer.devices', '2', '--trainer.strategy', 'ddp'], **options)]
+    for job in jobs:
+        code, text = _finish(job)
+        assert code == 0, text
+    assert sorted(path.name for path in (tmp_path / 'runs').iterdir()) == ['x', 'x-2', 'x-3', 'x-4']
+    assert all((path / 'checkpoints/best.ckpt').is_file() for path in (tmp_path / 'runs').iterdir())
+
+
+_RECIPE = '''
+model:
+  class_path: Classification
+  init_args: {network: {name: EncoderNet2d, arguments: {channel: 4, layers: [1, 1], out_length: 10}}}
+data: {class_path: Digits, init_args: {batch_size: 256}}
+trainer: {accelerator: cpu, max_epochs: 1, enable_progress_bar: false}
+'''

@@ -100,3 +100,8 @@ def test_the_clock_saves_too(tmp_path):
 
 def test_a_finished_run_stays_as_it_is(tmp_path):
     assert _same(_end(tmp_path), _end(tmp_path))
+
+
+def test_an_epoch_without_validation_has_no_figures_of_an_older_one(tmp_path):
+    train(tmp_path, max_epochs=4, check_val_every_n_epoch=2)
+    assert ['val/loss' in row for row in read_history(tmp_path)] == [False, True, False, True]

@@ -124,7 +124,10 @@ class _Command(LightningCLI):
     @property
     def checkpoint(self) -> Path:
         """The checkpoint that was given, or the best of the run."""
-        return self.request.checkpoint or run.best_checkpoint(self.request.named or self.run_dir)
+        try:
+            return self.request.checkpoint or run.best_checkpoint(self.request.named or self.run_dir)
+        except FileNotFoundError as error:
+            raise UsageError(str(error)) from error
 
 
 _ABOUT = {
@@ -289,9 +292,15 @@ def predict(argv: list[str]) -> int:
 
     with _command('predict', argv) as command:
         output = command.request.output or command.run_dir / 'predictions.h5'
-        command.trainer.callbacks.append(PredictionWriter(output))  # type: ignore[attr-defined]
+        try:
+            writer = PredictionWriter(output)
+        except ValueError as error:
+            raise UsageError(f'--output: {error}') from error
+        command.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
         command.trainer.predict(
             command.model, datamodule=command.datamodule, ckpt_path=command.checkpoint, return_predictions=False
         )
+        if command.trainer.is_global_zero and not writer.samples:
+            raise UsageError('there is no sample to predict: the test part is empty; --data.predict names others')
         print(f'written: {output}')
     return 0

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 
+from mdnc.training.options import is_count
+
 
 def seed_from(*numbers: int) -> int:
     """Mix non-negative numbers to one seed; neighbours give unrelated seeds."""
@@ -24,11 +26,17 @@ class Repeatable(L.Callback):
     """Seeds Python's, NumPy's and torch's generators (every device's) at each step, epoch and evaluation.
 
     Args:
-        seed: Start of every choice, kept in the checkpoints; None takes that of `seed_everything`, or torch's own.
+        seed: Start of every choice, at least 0, kept in the checkpoints; None takes that of `seed_everything`, or
+            torch's own.
+
+    Raises:
+        ValueError: It is out of its range.
     """
 
     def __init__(self, seed: int | None = None) -> None:
-        self.seed = seed if seed is not None else torch.initial_seed() % 2**32
+        if seed is not None and not is_count(seed, 0):
+            raise ValueError(f'Repeatable: seed must be a whole number of at least 0, or None, not {seed!r}')
+        self.seed = int(seed) if seed is not None else torch.initial_seed() % 2**32
 
     def state_dict(self) -> dict[str, int]:
         return {'seed': self.seed}

@@ -35,12 +35,13 @@ class WholeFileIO(CheckpointIO):
             save_archive(checkpoint, path)
         except OSError as error:
             kept = ', '.join(old.name for old in numbered(path.parent)) or 'none so far'
-            raise OSError(
-                error.errno, f'the checkpoint {path} could not be written ({error.strerror}); good ones: {kept}'
-            ) from error
+            reason = os.strerror(error.errno or 0)
+            raise OSError(f'the checkpoint {path} could not be written ({reason}); good ones: {kept}') from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Check a checkpoint's sum and read it; code inside it is never run, whatever ``weights_only`` says."""
+        if Path(path).is_dir():
+            raise DamagedFileError(f'{path} is a folder, no checkpoint')
         if not Path(path).is_file():
             raise FileNotFoundError(f'there is no checkpoint {path}')
         checkpoint = load_archive(path, map_location or 'cpu')
@@ -87,6 +88,8 @@ def newest(run_dir: str | os.PathLike[str]) -> tuple[Path | None, list[str]]:
     faults = []
     for path in _candidates(Path(run_dir) / FOLDER):
         try:
+            if path.is_dir():
+                raise DamagedFileError(f'{path} is a folder, no checkpoint')
             check_archive(path)
         except DamagedFileError as error:  # noqa: PERF203 # a handful of files, each of them large
             faults.append(str(error))

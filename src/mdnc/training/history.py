@@ -4,6 +4,7 @@ import csv
 import io
 import time
 from pathlib import Path
+from typing import Any
 
 from mdnc._files import whole_file
 
@@ -12,12 +13,13 @@ _SHOWN = 12
 Row = dict[str, float]
 
 
-def shown(figures: Row, first: str = '') -> str:
+def shown(figures: Row, first: str = '', file: str = FILE) -> str:
     """Figures as words to read: all, or where they are many those that sum up the others, and the number of those.
 
     Args:
         figures: The figures by name.
         first: Name of the one that is always shown.
+        file: Where all of them are.
 
     Example:
         >>> shown({'val/rmse': 0.5, 'val/loss': 0.25, **{f'val/rmse_{n}': 0.5 for n in range(48)}})
@@ -30,7 +32,7 @@ def shown(figures: Row, first: str = '') -> str:
         names = [name for name in names if name in kept]
     words = [f'{name} {figures[name]:.4g}' for name in names]
     left = len(figures) - len(names)
-    return '  '.join(words + ([f'({left} more in {FILE})'] if left else []))
+    return '  '.join(words + ([f'({left} more in {file})'] if left else []))
 
 
 class History:
@@ -63,9 +65,24 @@ class History:
 
 
 def read_history(run_dir: Path) -> list[Row]:
-    """Read a run's rows; what a row doesn't have is absent from it."""
+    """Read a run's rows; what a row doesn't have is absent from it.
+
+    Raises:
+        ValueError: The file is not what a run writes; the text names the row.
+    """
     path = run_dir / FILE
     if not path.is_file():
         return []
-    with path.open(newline='') as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    try:
+        with path.open(newline='') as file:
+            table = csv.DictReader(file, strict=True)
+            return [_row(row, f'{path}, row {number}') for number, row in enumerate(table, 1)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f'{path} is damaged: {error}') from error
+
+
+def _row(texts: dict[str | Any, Any], place: str) -> Row:
+    try:
+        return {name: float(text) for name, text in texts.items() if text}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f'{place} is damaged: {list(texts.values())} are no numbers for {list(texts)}') from error

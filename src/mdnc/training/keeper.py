@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mdnc.training.chance import metric_sums, take_up_metrics
 from mdnc.training.checkpoint import BEST, FOLDER, check_saves, keep_as, numbered, sweep, sweep_run
 from mdnc.training.claim import claim, release
 from mdnc.training.history import History
+from mdnc.training.options import is_count
 from mdnc.training.signals import WATCH, Wish, Wishes
 
 _LOST = re.compile('peer|gloo|NCCL', re.IGNORECASE)
@@ -31,12 +33,14 @@ class Keeper(Checkpoint):
     """
 
     def __init__(self, every_minutes: float = 10.0, keep: int = 2) -> None:
-        if every_minutes < 0 or keep < 2:
+        timed = isinstance(every_minutes, Real) and not isinstance(every_minutes, bool)
+        if not timed or not every_minutes >= 0 or not is_count(keep, 2):
             raise ValueError(
-                f'Keeper: every_minutes must be at least 0 and keep at least 2, not {every_minutes} and {keep}'
+                'Keeper: every_minutes must be a number of at least 0 and keep a whole number of at least 2, '
+                f'not {every_minutes!r} and {keep!r}'
             )
-        self.every_minutes = every_minutes
-        self.keep = keep
+        self.every_minutes = float(every_minutes)
+        self.keep = int(keep)
         self.best_score: float | None = None
         self.best_model_path = ''  # the name under which Lightning looks for ckpt_path='best'
         self.history = History()

@@ -4,10 +4,12 @@ Each process appends to a part of its own beside the file, so that no more than 
 done, the first one merges the parts in the order of the samples.
 """
 
+import glob
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -110,13 +112,15 @@ class PredictionWriter(L.Callback):
         path: The file, ``.h5`` or ``.npz``. Several processes need to see its folder, all of them.
 
     Raises:
-        ValueError: The file's name ends otherwise.
+        ValueError: The file's name ends otherwise, or is a folder's.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        if self.path.suffix not in _WRITERS:
+        if self.path.suffix not in _WRITERS or self.path.is_dir():
             raise ValueError(f'predictions are written to a file .h5, .hdf5 or .npz, not {self.path}')
+        self.samples = 0  # that the file holds
+        self._archive: zipfile.ZipFile | None = None
 
     def _part(self, rank: int) -> Path:
         return self.path.with_name(f'.{self.path.name}.{rank}{PART_SUFFIX}')
@@ -135,24 +139,38 @@ class PredictionWriter(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        assert self._archive is not None
         values = outputs.float() if outputs.is_floating_point() else outputs  # numpy knows no bfloat16
         for row, index in enumerate(batch['index'].tolist()):
             if batch['weight'][row] > 0:
-                _store(self._archive, str(index), values[row].cpu().numpy())
+                with self._full_disk_named():
+                    _store(self._archive, str(index), values[row].cpu().numpy())
                 self._names[index] = batch['name'][row]
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._archive.writestr(_NAMES, json.dumps(self._names))
-        self._archive.close()
+        assert self._archive is not None
+        with self._full_disk_named():
+            self._archive.writestr(_NAMES, json.dumps(self._names))
+            self._archive.close()
         trainer.strategy.barrier()
         if not trainer.is_global_zero:
             return
-        parts = [self._part(rank) for rank in range(trainer.world_size)]
+        merged = _Merged([self._part(rank) for rank in range(trainer.world_size)])
         facts = getattr(pl_module, 'facts', {})
-        with whole_file(self.path) as file:
-            _WRITERS[self.path.suffix](file, _Merged(parts), facts.get('classes'))
-        for part in parts:
-            part.unlink()
+        with self._full_disk_named(), whole_file(self.path) as file:
+            _WRITERS[self.path.suffix](file, merged, facts.get('classes'))
+        self.samples = len(merged.index)
+        for part in self.path.parent.glob(f'.{glob.escape(self.path.name)}.*{PART_SUFFIX}'):  # of killed ones too
+            part.unlink(missing_ok=True)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if self._archive is not None:
+            self._archive.fp = None  # or it would write its end, when it is forgotten, to a full disk
         self._part(trainer.global_rank).unlink(missing_ok=True)
+
+    @contextmanager
+    def _full_disk_named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(f'the predictions {self.path} could not be written ({error.strerror or error})') from error

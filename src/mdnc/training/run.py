@@ -17,8 +17,9 @@ from mdnc.training.chance import Repeatable
 from mdnc.training.checkpoint import BEST, FOLDER, WholeFileIO, newest
 from mdnc.training.finders import Finders, tame
 from mdnc.training.guard import Guard
-from mdnc.training.history import read_history
+from mdnc.training.history import FILE, Row, read_history, shown
 from mdnc.training.keeper import Keeper
+from mdnc.training.options import check_options
 from mdnc.training.progress import Lines, make_progress
 from mdnc.training.sampler import Place
 from mdnc.training.sanity import Sanity
@@ -74,11 +75,16 @@ def make_trainer(
     Returns:
         The trainer; ``trainer.fit(task, data)`` trains, ``ckpt_path=`` continues.
 
+    Raises:
+        TypeError: The folder is no path, callbacks are no list of callbacks, or an option is unknown.
+        ValueError: An option is out of its range.
+
     Example:
         >>> import tempfile
         >>> from mdnc.training import make_trainer
         >>> trainer = make_trainer(tempfile.mkdtemp(), max_epochs=3, accelerator='cpu')
     """
+    check_options(run_dir, callbacks, options)
     made = [*callbacks]
     tame(made)
     made += [make() for kind, make in _CALLBACKS if not any(isinstance(given, kind) for given in made)]
@@ -129,6 +135,15 @@ def test(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModul
     }
     with whole_file(run_dir / 'test.json') as file:
         file.write(json.dumps({'checkpoint': checkpoint.name, **figures}, indent=2).encode())
-    pictures: list[Path] = getattr(task, 'pictures', lambda folder, history: [])(run_dir, read_history(run_dir))
-    print('test: ' + '  '.join(f'{name} {value:.4g}' for name, value in figures.items()))
-    print('written: ' + ', '.join(str(path) for path in [checkpoint, run_dir / 'metrics.csv', *pictures]), flush=True)
+    pictures: list[Path] = getattr(task, 'pictures', lambda folder, history: [])(run_dir, _history(run_dir))
+    print(f'test: {shown(figures, file="test.json") or "no sample"}')
+    files = [checkpoint, run_dir / 'test.json', run_dir / FILE, *pictures]
+    print('files: ' + ', '.join(str(path) for path in files if path.is_file()), flush=True)
+
+
+def _history(run_dir: Path) -> list[Row]:
+    try:
+        return read_history(run_dir)
+    except ValueError as error:  # the figures of the test are none the worse for it
+        warnings.warn(f'{error}; the curves are left out', stacklevel=2)
+        return []

@@ -264,11 +264,11 @@ def test_a_reader_that_goes_away_ends_a_run_without_a_word(recipe, tmp_path):
         '50',
     ]
     place = ['--trainer.default_root_dir', str(tmp_path / 'run')]
-    process = subprocess.Popen([*command, *place], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr.read() == b''
-    assert process.wait() == 141
+    with subprocess.Popen([*command, *place], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b''
+    assert process.returncode == 141
 
 
 def test_a_folder_with_a_run_is_not_trained_over(recipe, finished, capsys):

@@ -4,12 +4,12 @@ Each process appends to a part of its own beside the file, so that no more than 
 done, the first one merges the parts in the order of the samples.
 """
 
+import contextlib
 import glob
 import json
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -127,7 +127,8 @@ class PredictionWriter(L.Callback):
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._archive = zipfile.ZipFile(self._part(trainer.global_rank), 'w')
+        self._file = self._part(trainer.global_rank).open('wb')
+        self._archive = zipfile.ZipFile(self._file, 'w')
         self._names: dict[int, str] = {}
 
     def on_predict_batch_end(
@@ -152,6 +153,7 @@ class PredictionWriter(L.Callback):
         with self._full_disk_named():
             self._archive.writestr(_NAMES, json.dumps(self._names))
             self._archive.close()
+            self._file.close()
         trainer.strategy.barrier()
         if not trainer.is_global_zero:
             return
@@ -166,9 +168,11 @@ class PredictionWriter(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if self._archive is not None:
             self._archive.fp = None  # or it would write its end, when it is forgotten, to a full disk
+            with contextlib.suppress(OSError):
+                self._file.close()
         self._part(trainer.global_rank).unlink(missing_ok=True)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _full_disk_named(self) -> Iterator[None]:
         try:
             yield

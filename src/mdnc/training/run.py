@@ -138,7 +138,7 @@ def test(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModul
     pictures: list[Path] = getattr(task, 'pictures', lambda folder, history: [])(run_dir, _history(run_dir))
     print(f'test: {shown(figures, file="test.json") or "no sample"}')
     files = [checkpoint, run_dir / 'test.json', run_dir / FILE, *pictures]
-    print('files: ' + ', '.join(str(path) for path in files if path.is_file()), flush=True)
+    print('written: ' + ', '.join(str(path) for path in files if path.is_file()), flush=True)
 
 
 def _history(run_dir: Path) -> list[Row]:

@@ -4,6 +4,7 @@ from mdnc.modules import resnet
 from mdnc.modules._plan import Plan
 from mdnc.modules.finetuning import decaying_names, freeze, param_groups, unfreeze
 from mdnc.modules.growth import adapt_inputs, deepen, lift
+from mdnc.modules.ragged import pad_batch
 from mdnc.modules.registry import create_model, list_models
 from mdnc.modules.resnet.block import Block
 from mdnc.modules.resnet.features import FeatureInfo
@@ -21,6 +22,7 @@ __all__ = [
     'freeze',
     'lift',
     'list_models',
+    'pad_batch',
     'param_groups',
     'resnet',
     'unfreeze',

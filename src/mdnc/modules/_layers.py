@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mdnc.modules import _plan
+from mdnc.modules import _plan, pooling
 from mdnc.modules._dims import CONVOLVE, DIMS
+from mdnc.modules._real import Real
 from mdnc.modules._sizes import Size
-from mdnc.modules.pooling import AveragePool, AvgMaxPool, DeviationPool, GeneralizedMeanPool
+from mdnc.modules.pooling import AveragePool, AvgMaxPool, DeviationPool, GeneralizedMeanPool, Pool
 
 
 @singledispatch
@@ -60,9 +61,9 @@ def _(layer: _plan.AveragePool, order: int) -> nn.Module:
 
 @build.register
 def _(layer: _plan.GlobalPool, order: int) -> nn.Module:
-    own = {'avgmax': AvgMaxPool, 'gem': GeneralizedMeanPool, 'std': DeviationPool}
+    own: dict[str, type[Pool]] = {'avgmax': AvgMaxPool, 'gem': GeneralizedMeanPool, 'std': DeviationPool}
     if layer.kind in own:
-        return cast(nn.Module, own[layer.kind]())
+        return own[layer.kind](order)
     pools = {'avg': DIMS[order].adaptive_avg_pool, 'max': DIMS[order].adaptive_max_pool}
     return cast(nn.Module, pools[layer.kind](1))
 
@@ -88,17 +89,18 @@ class SqueezeExcite(nn.Module):
 
     Args:
         plan: Its planes, and those inside.
+        order: Number of spatial axes.
     """
 
-    def __init__(self, plan: _plan.SqueezeExcite) -> None:
+    def __init__(self, plan: _plan.SqueezeExcite, order: int) -> None:
         super().__init__()
+        self.order = order
         self.down = nn.Linear(plan.planes, plan.hidden)
         self.up = nn.Linear(plan.hidden, plan.planes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale ``(B, C, L1, …)``."""
-        gate = self.gate(x.flatten(2).mean(2))
-        return x * gate.view(*gate.shape, *(1,) * (x.dim() - 2))
+    def forward(self, x: Tensor, real: Real | None = None) -> Tensor:
+        """Scale ``(B, C, L1, …)``; of a padded batch, which is zero where it is not real, by what is real."""
+        return x * self.gate(pooling.mean(x, real))[(..., *(None,) * self.order)]
 
     def gate(self, means: Tensor) -> Tensor:
         """The gates ``(B, C)`` from the means of the planes ``(B, C)``."""

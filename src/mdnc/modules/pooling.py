@@ -1,4 +1,7 @@
-"""Pools: averages over windows, and one value of each plane."""
+"""Pools: averages over windows, and one value of each plane.
+
+The latter take what is real of a padded batch, whose maps are zero elsewhere, and pool that alone; ``None`` for all.
+"""
 
 from typing import cast
 
@@ -7,6 +10,7 @@ from torch import Tensor, nn
 
 from mdnc.modules import _checks
 from mdnc.modules._dims import AVERAGE
+from mdnc.modules._real import Real
 from mdnc.modules._sizes import Size
 
 
@@ -35,57 +39,93 @@ class AveragePool(nn.Module):
         return f'stride={self.stride}'
 
 
-class AvgMaxPool(nn.Module):
+def mean(x: Tensor, real: Real | None = None) -> Tensor:
+    """The mean of each plane: ``(B, C, L1, …)`` → ``(B, C)``."""
+    return x.flatten(2).mean(2) if real is None else real.mean(x)
+
+
+def first_max(x: Tensor, real: Real) -> Tensor:
+    """The maximum of each plane, ``(B, C)``; where there are several, the gradient goes to the first."""
+    place = x.detach().masked_fill(~real.inside, -torch.inf).flatten(2).argmax(2, keepdim=True)
+    return x.flatten(2).gather(2, place).squeeze(2)
+
+
+def log_scale(x: Tensor, real: Real | None = None, eps: float = 1e-12) -> Tensor:
+    """Logarithm of the root mean square of each plane: ``(B, C, L1, …)`` → ``(B, C)``; squares below ε count as ε."""
+    return mean(x.square(), real).clamp(min=eps).log() / 2
+
+
+class Pool(nn.Module):
+    """Base of the pools.
+
+    Args:
+        order: Number of spatial axes.
+    """
+
+    def __init__(self, order: int) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Tensor, real: Real | None = None) -> Tensor:
+        """Pool ``(B, C, L1, …)`` → ``(B, C, 1, …)``."""
+        return self.pooled(x, real)[(..., *(None,) * self.order)]
+
+    def pooled(self, x: Tensor, real: Real | None) -> Tensor:
+        """Pool ``(B, C, L1, …)`` → ``(B, C)``."""
+        raise NotImplementedError
+
+
+class AvgMaxPool(Pool):
     """The mean of a plane's mean and its maximum."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool ``(B, C, L1, …)`` → ``(B, C, 1, …)``."""
-        axes = tuple(range(2, x.dim()))
-        return (x.mean(axes, keepdim=True) + x.amax(axes, keepdim=True)) / 2
+    def pooled(self, x: Tensor, real: Real | None) -> Tensor:
+        """Pool ``(B, C, L1, …)`` → ``(B, C)``."""
+        among = x if real is None else x.masked_fill(~real.inside, -torch.inf)
+        return (mean(x, real) + among.flatten(2).amax(2)) / 2
 
 
-class GeneralizedMeanPool(nn.Module):
+class GeneralizedMeanPool(Pool):
     """The mean ``(mean(max(x, ε)^p))^(1/p)`` with a learnt power p, after Radenović et al., arXiv:1711.02512.
 
     Args:
+        order: Number of spatial axes.
         eps: ε, what smaller values count as; above 0.
     """
 
-    def __init__(self, eps: float = 1e-6) -> None:
-        super().__init__()
+    def __init__(self, order: int, eps: float = 1e-6) -> None:
+        super().__init__(order)
         self.eps = eps
         self.power = nn.Parameter(torch.full((1,), 3.0))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool ``(B, C, L1, …)`` → ``(B, C, 1, …)``."""
-        axes = tuple(range(2, x.dim()))
-        return x.clamp(min=self.eps).pow(self.power).mean(axes, keepdim=True).pow(1 / self.power)
+    def pooled(self, x: Tensor, real: Real | None) -> Tensor:
+        """Pool ``(B, C, L1, …)`` → ``(B, C)``."""
+        powers = x.clamp(min=self.eps).pow(self.power)
+        return mean(powers if real is None else powers * real.inside, real).pow(1 / self.power)
 
     def extra_repr(self) -> str:
         """Its argument."""
         return f'eps={self.eps}'
 
 
-class DeviationPool(nn.Module):
+class DeviationPool(Pool):
     """The standard deviation ``√(mean((x − mean(x))²) + ε)`` of each plane.
 
     Args:
+        order: Number of spatial axes.
         eps: ε, which keeps the gradient of a constant plane finite; above 0.
     """
 
-    def __init__(self, eps: float = 1e-5) -> None:
-        super().__init__()
+    def __init__(self, order: int, eps: float = 1e-5) -> None:
+        super().__init__(order)
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool ``(B, C, L1, …)`` → ``(B, C, 1, …)``."""
-        return (x.var(tuple(range(2, x.dim())), correction=0, keepdim=True) + self.eps).sqrt()
+    def pooled(self, x: Tensor, real: Real | None) -> Tensor:
+        """Pool ``(B, C, L1, …)`` → ``(B, C)``."""
+        if real is None:
+            return (x.flatten(2).var(2, correction=0) + self.eps).sqrt()
+        means = real.mean(x)[(..., *(None,) * self.order)]
+        return (real.mean(((x - means) * real.inside).square()) + self.eps).sqrt()
 
     def extra_repr(self) -> str:
         """Its argument."""
         return f'eps={self.eps}'
-
-
-def log_scale(x: Tensor, eps: float = 1e-12) -> Tensor:
-    """Logarithm of the root mean square of each plane: ``(B, C, L1, …)`` → ``(B, C)``; squares below ε count as ε."""
-    return x.flatten(2).square().mean(2).clamp(min=eps).log() / 2

@@ -251,6 +251,11 @@ def _traced(x: Tensor) -> bool:
     return symbolic or any(holds() for _, holds in _TRACERS)
 
 
+def transformed() -> bool:
+    """Whether a compiler, a tracer or a transform follows each step, and knows no derivative given beside them."""
+    return torch.compiler.is_compiling() or any(holds() for _, holds in _TRACERS)
+
+
 # ---- Reading layers ----
 
 

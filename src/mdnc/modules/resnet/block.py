@@ -12,7 +12,9 @@ from mdnc.modules import _checks, _layers, _options, _plan, _sizes
 from mdnc.modules._doc import describe
 from mdnc.modules._options import BlockOptions, PerAxis
 from mdnc.modules._plan import Resize, Style
+from mdnc.modules._real import Real
 from mdnc.modules._sizes import Size
+from mdnc.modules.ragged import Ragged, through
 from mdnc.modules.resnet.branch import _Branch, resized
 from mdnc.ops import path
 from mdnc.ops.fused import Manner
@@ -42,7 +44,7 @@ class Block(nn.Module):
         for name, unit in plan.named.items():
             self.add_module(name, _Branch(unit, order))
         self.in_node = None if plan.shortcut is None else _Branch(plan.shortcut, order)
-        self.se = None if plan.se is None else _layers.SqueezeExcite(plan.se)
+        self.se = None if plan.se is None else _layers.SqueezeExcite(plan.se, order)
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -90,6 +92,8 @@ class Block(nn.Module):
             x: The input.
             stride: With which stride to resize instead of its own, where an input is small; ``None`` for its own.
         """
+        if isinstance(x, Ragged):
+            return self._run_ragged(x, stride)
         if self._has_door and not _checks.traced(x):
             self._admit(x)
         if stride is not None and self._plan.resize and stride != self._plan.resize.stride:
@@ -135,15 +139,14 @@ class Block(nn.Module):
     def _drops(self) -> bool:
         return self.training and self._plan.drop_path > 0
 
-    def _gated(self, y: Tensor) -> Tensor:
+    def _gated(self, y: Tensor, real: Real | None = None) -> Tensor:
         # What is added to the shortcut: scaled by the gate, and left out of some samples.
         if self.se is not None:
-            y = self.se(y)
+            y = self.se(y, real)
         if not self._drops:
             return y
         keep = 1 - self._plan.drop_path
-        lot = torch.rand((y.shape[0], *(1,) * (y.dim() - 1)), device=y.device) < keep
-        return y * (lot.to(y.dtype) / keep)
+        return y * (y.new_empty((y.shape[0], *(1,) * (self.order + 1))).bernoulli_(keep) / keep)
 
     def _run_resized(self, x: Tensor, stride: Size) -> Tensor:
         y = x = x.contiguous()  # torch's strided convolutions are not right in every layout, see path.plainly
@@ -152,6 +155,15 @@ class Block(nn.Module):
             y = resized(module, unit, y, stride) if unit.resize else path.plainly(module, y)
         shortcut, plan = self.in_node, self._plan.shortcut
         return self._gated(y) + (x if shortcut is None or plan is None else resized(shortcut, plan, x, stride))
+
+    def _run_ragged(self, x: Ragged, stride: Size | None) -> Ragged:
+        y = x
+        for name, unit in self._plan.named.items():
+            y = through(unit.layers, getattr(self, name), y, stride)
+        y = y if self.se is None else y.cleaned()
+        y = y._replace(values=self._gated(y.values, y.real))
+        shortcut, plan = self.in_node, self._plan.shortcut
+        return y.plus(x if shortcut is None or plan is None else through(plan.layers, shortcut, x, stride))
 
     def _admit(self, x: Tensor) -> None:
         owner = type(self).__name__

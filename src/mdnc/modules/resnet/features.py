@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from mdnc.modules import _checks
+from mdnc.modules import _checks, ragged
 from mdnc.modules._fields import fields
 from mdnc.modules._plan import Linear, Plan, Schedule, Single, Stage
 from mdnc.modules._pretrained import _Pretrained
+from mdnc.modules.ragged import Ragged, values
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,16 @@ class Featured(_Pretrained):
     _plan: Plan
 
     @abstractmethod
-    def _admit(self, x: Tensor) -> None: ...
+    def _entered(self, x: Tensor, lengths: Any) -> Tensor | Ragged: ...
 
     @abstractmethod
-    def _run(self, x: Tensor, schedule: Schedule, wanted: Sequence[str] = ()) -> dict[str, Any]: ...
+    def _left(self, y: Tensor | Ragged, name: str, x: Tensor, lengths: Any) -> Tensor: ...
 
     @abstractmethod
-    def _run_single(self, part: Single, x: Tensor, source: Tensor) -> Tensor: ...
+    def _run(self, x: Tensor | Ragged, schedule: Schedule, wanted: Sequence[str] = ()) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def _run_single(self, part: Single, x: Any, source: Tensor | Ragged) -> Any: ...
 
     @property
     def feature_info(self) -> tuple[FeatureInfo, ...]:
@@ -68,7 +72,9 @@ class Featured(_Pretrained):
             for name in self._stage_names
         )
 
-    def features(self, x: Tensor, stages: Sequence[str | int] | None = None) -> dict[str, Tensor]:
+    def features(
+        self, x: Tensor, stages: Sequence[str | int] | None = None, *, lengths: Any = None
+    ) -> dict[str, Tensor]:
         """The maps that stages give, computing no further than the last of them.
 
         They are what a hook on the stage sees (of a pair its first; in a decoder what is cropped only thereafter), with
@@ -78,6 +84,7 @@ class Featured(_Pretrained):
             x: The input of the network.
             stages: Which: their paths, as in `feature_info`, or indices into it, negative ones from the end; ``None``
                 for all.
+            lengths: Size of each sample of a padded batch, as `Network.forward` takes it.
 
         Returns:
             Maps ``(B, channels, M1, …)`` by path of the stage, in the order they are computed.
@@ -94,25 +101,25 @@ class Featured(_Pretrained):
             {'conv_down_list.0': (1, 8, 12, 12), 'conv_middle_up': (1, 16, 12, 12)}
         """
         asked = self._asked(stages)
-        self._admit(x)
+        source = self._entered(x, lengths)
         if not asked:
             return {}
         wanted = [f'{name}:whole' for name in asked]
-        given = self._run(x, self._plan.schedule(self.training, until=asked[-1]), wanted)
-        return {name: given[whole] for name, whole in zip(asked, wanted, strict=True)}
+        given = self._run(source, self._plan.schedule(self.training, until=asked[-1]), wanted)
+        return {name: self._left(given[whole], name, x, lengths) for name, whole in zip(asked, wanted, strict=True)}
 
-    def forward_features(self, x: Tensor) -> Tensor:
+    def forward_features(self, x: Tensor, *, lengths: Any = None) -> Tensor:
         """The maps of the last stage: all of the network but its head.
 
         Args:
             x: The input of the network.
+            lengths: Size of each sample of a padded batch, as `Network.forward` takes it.
         """
-        self._admit(x)
         name = self._stage_names[-1]
-        maps: Tensor = self._run(x, self._plan.schedule(self.training, until=name), [name])[name]
-        return maps
+        given = self._run(self._entered(x, lengths), self._plan.schedule(self.training, until=name), [name])
+        return self._left(given[name], name, x, lengths)
 
-    def forward_head(self, maps: Tensor, x: Tensor | None = None) -> Any:
+    def forward_head(self, maps: Tensor, x: Tensor | None = None, *, lengths: Any = None) -> Any:
         """The head alone, all that stands behind the last stage: ``forward_head(forward_features(x))`` is ``net(x)``.
 
         With `deep_supervision` it gives the last output alone, in training too.
@@ -120,6 +127,7 @@ class Featured(_Pretrained):
         Args:
             maps: Maps of the last stage, ``(B, channels, M1, …)``.
             x: The input of the network; needed with ``amplitude=True``, and else left alone.
+            lengths: Size of each sample of a padded batch in the input of the network, as `Network.forward` takes it.
 
         Raises:
             ValueError: The head doesn't take these maps, or needs ``x``.
@@ -130,16 +138,29 @@ class Featured(_Pretrained):
             shape += [f'M{axis + 1}' for axis in range(self._plan.order)]
             _checks.tensor(owner, maps, shape, next(self.parameters(), None))
         before = self._stage_names[-1]
-        given = {before: maps}
+        read = maps if x is None else self._entered(x, lengths)
+        given: dict[str, Any] = {before: maps if lengths is None else self._among(owner, maps, lengths)}
         for part in self._head:
             if x is None and any(isinstance(layer, Linear) and layer.amplitudes for layer in part.layers):
                 raise ValueError(f'{owner}: x=None, but with amplitude=True the head reads the input of the network.')
             if part.takes not in ('', *given):
                 raise ValueError(f'{owner}: {part.name} takes {part.takes}, which is not among the last maps.')
-            given[part.name] = self._run_single(part, given[part.takes or before], maps if x is None else x)
+            given[part.name] = self._run_single(part, given[part.takes or before], read)
             before = part.name
         names = self._plan.results(training=False)
-        return tuple(given[name] for name in names) if len(names) > 1 else given[names[0]]
+        found = tuple(values(given[name]) for name in names)
+        if lengths is not None:
+            found = tuple(ragged.unboxed(each, tuple(maps.shape[2:])) for each in found)
+        return found if len(names) > 1 else found[0]
+
+    def _among(self, owner: str, maps: Tensor, lengths: Any) -> Tensor | Ragged:
+        # What is real of the maps of the last stage.
+        if _checks.traced(maps):
+            raise ValueError(f'{owner}: lengths= means nothing in a graph that is traced from the maps alone.')
+        taken = ragged.sizes(owner, lengths, maps.shape[0], self._plan.order)
+        sizes = [self._plan.course(size).sizes[self._stage_names[-1]] for size in taken]
+        ragged.refuse_beyond(owner, sizes, tuple(maps.shape[2:]))
+        return ragged.boxed(maps, sizes)
 
     @property
     def _stage_names(self) -> list[str]:

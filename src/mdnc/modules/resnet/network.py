@@ -7,13 +7,14 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from typing_extensions import Self
 
-from mdnc.modules import _checks, _layers, _options, _plan, _sizes, pooling
+from mdnc.modules import _checks, _layers, _options, _plan, _sizes, pooling, ragged
 from mdnc.modules._doc import describe
 from mdnc.modules._plan import Plan, Schedule, Single, Stage
 from mdnc.modules._sizes import Size
+from mdnc.modules.ragged import Ragged, extent, through
 from mdnc.modules.resnet.block import Block
 from mdnc.modules.resnet.features import Featured
 from mdnc.modules.resnet.stage import _BlockResStkNd, crop
@@ -191,19 +192,55 @@ class Network(Featured):
         """
         return self.stage_sizes(size)[-1]
 
-    def forward(self, x: Tensor) -> Any:
-        """Run the parts of the plan: ``(B, in_planes, L1, …)``, or a vector, → what the last part gives."""
-        self._admit(x)
-        given = self._run(x, self._schedules[self.training])
+    def forward(self, x: Tensor, *, lengths: Any = None) -> Any:
+        """Run the parts of the plan: ``(B, in_planes, L1, …)``, or a vector, → what the last part gives.
+
+        Args:
+            x: The input.
+            lengths: Size of each sample of a padded batch (see `pad_batch`), ints ``(B, axes)``, for signals also
+                ``(B,)``. Each sample gives what it gives alone, and maps are zero behind it; what stands in the
+                padding means nothing. ``None`` where all of x is real.
+
+        Raises:
+            TypeError: The input or `lengths` has the wrong type.
+            ValueError: The input or `lengths` has the wrong value, or a sample is too small for the stages.
+        """
+        if isinstance(lengths, fx.Proxy):
+            _refuse_in_graph(lengths)
+            lengths = None
+        given = self._run(self._entered(x, lengths), self._schedules[self.training])
         names = self._results[self.training]
         several = len(names) > 1 or (self.training and self._plan.outputs)
-        return tuple(given[name] for name in names) if several else given[names[0]]
+        found = tuple(self._left(given[name], name, x, lengths) for name in names)
+        return found if several else found[0]
 
-    def _run(self, x: Tensor, schedule: Schedule, wanted: Sequence[str] = ()) -> dict[str, Any]:
+    def _entered(self, x: Tensor, lengths: Any) -> Tensor | Ragged:
+        # The door: whatever passes here runs through to the end.
+        plan, owner = self._plan, type(self).__name__
+        if lengths is not None and plan.in_size is not None:
+            raise ValueError(f'{owner}: lengths= means nothing in a network of one size: {self._one_size()}.')
+        if _checks.traced(x):
+            return x if lengths is None else self._traced(x, lengths)
+        self._admit(x)
+        if lengths is None:
+            self._refuse_starved(tuple(x.shape[2:]), x.shape[0], self.training)
+            return x
+        sizes = ragged.sizes(owner, lengths, x.shape[0], plan.order)
+        ragged.refuse_beyond(owner, sizes, tuple(x.shape[2:]))
+        self._refuse_starved_among(sizes)
+        return ragged.boxed(x, sizes)
+
+    def _left(self, y: Tensor | Ragged, name: str, x: Tensor, lengths: Any) -> Tensor:
+        # What a part gave, of the size that it gives of the whole input.
+        if lengths is None or _checks.traced(x):
+            return ragged.values(y)
+        return ragged.unboxed(ragged.values(y), self._plan.course(tuple(x.shape[2:])).sizes[name])
+
+    def _run(self, x: Tensor | Ragged, schedule: Schedule, wanted: Sequence[str] = ()) -> dict[str, Any]:
         """Run parts in order.
 
         Args:
-            x: The input of the network.
+            x: The input of the network, plain or padded.
             schedule: Which parts.
             wanted: Names of what is to be given beside the output, see `_plan.Part`.
 
@@ -214,7 +251,7 @@ class Network(Featured):
         strides, before = self._strides(x), ''
         for part, let_go in zip(schedule.parts, schedule.let_go, strict=True):
             source = given[part.takes or before]
-            given[f'{part.name}:in'] = source.shape[2:]  # only sizes are taken from what a part took
+            given[f'{part.name}:in'] = extent(source)  # only sizes are taken from what a part took
             if isinstance(part, Stage):
                 self._run_stage(part, source, given, strides.get(part.name))
             elif isinstance(part, Single):
@@ -225,14 +262,14 @@ class Network(Featured):
                     given.pop(name, None)
         return given
 
-    def _run_stage(self, part: Stage, x: Tensor, given: dict[str, Any], stride: Size | None) -> None:
+    def _run_stage(self, part: Stage, x: Tensor | Ragged, given: dict[str, Any], stride: Size | None) -> None:
         stage = self.get_submodule(part.name)
         words: dict[str, Any] = {}
         if part.skip:
             words['skip'] = given[part.skip]
         if part.like:
             like = given[part.like]
-            words['size'] = like.shape[2:] if isinstance(like, Tensor) else like
+            words['size'] = extent(like) if isinstance(like, (Tensor, Ragged)) else like
         if stride is not None and stride != part.resize.stride:
             words['stride'] = stride
         y = stage(x, **words)
@@ -241,45 +278,77 @@ class Network(Featured):
         given[f'{part.name}:whole'] = y
         given[part.name] = y if part.size is None else crop(y, part.size, self._plan.order)
 
-    def _run_single(self, part: Single, x: Tensor, source: Tensor) -> Tensor:
+    def _run_single(self, part: Single, x: Any, source: Tensor | Ragged) -> Any:
         layer, module = part.layers[0], self.get_submodule(part.name)
+        if isinstance(x, Ragged):
+            y = through(part.layers, [module] if len(part.layers) == 1 else module, x)  # type: ignore[arg-type]
+            return y.cleaned() if isinstance(y, Ragged) else y
         if isinstance(layer, _plan.Linear):
             x = x.flatten(1)
             if layer.amplitudes:
-                x = torch.cat((x, pooling.log_scale(source).to(x.dtype)), 1)
+                values, real = source[:2] if isinstance(source, Ragged) else (source, None)
+                x = torch.cat((x, pooling.log_scale(values, real).to(x.dtype)), 1)
         elif part.vector:
             x = x[(..., *(None,) * self._plan.order)]  # (B, length) → (B, length, 1, …)
         return path.call(module, x, self.manner) if part.outer else path.plainly(module, x)
 
-    def _strides(self, x: Tensor) -> dict[str, Size]:
+    def _strides(self, x: Tensor | Ragged) -> dict[str, Size]:
         if self._plan.small != 'keep' or self._plan.in_size is not None or _checks.traced(x):
             return {}
-        return self._plan.course(tuple(x.shape[2:])).strides
+        # All samples of a padded batch have the same, see `_refuse_starved_among`.
+        size = x.real.sizes[0].tolist() if isinstance(x, Ragged) else x.shape[2:]
+        return self._plan.course(tuple(size)).strides
 
     def _admit(self, x: Tensor) -> None:
-        # The door: whatever passes here runs through to the end.
-        if _checks.traced(x):
-            return
         plan = self._plan
         lengths = plan.in_size if plan.in_size is not None else [f'L{axis + 1}' for axis in range(plan.order)]
         shape = ['B', plan.in_planes, *lengths]
         _checks.tensor(type(self).__name__, x, shape, next(self.parameters(), None))
-        self._refuse_starved(tuple(x.shape[2:]), x.shape[0], self.training)
+
+    def _traced(self, x: Tensor, lengths: Any) -> Ragged:
+        if self._plan.small == 'keep':
+            raise ValueError(
+                f"{type(self).__name__}: small='keep' goes by the size of each sample, which a graph that is traced "
+                'does not know: lengths= needs small=\'error\' there.'
+            )
+        # A tensor stays what the graph is given; of anything else the graph keeps the values.
+        return ragged.padded(x, lengths if isinstance(lengths, Tensor) else torch.tensor(lengths))
 
     def _one_size(self) -> str:
         given = self._plan.course(()).sizes[self._plan.last]
         return f'to give {_sizes.text(given)} it needs {self.min_size}' if given else f'it needs {self.min_size}'
 
-    def _refuse_starved(self, size: Size, batch: int, training: bool) -> None:
+    def _refuse_starved_among(self, sizes: Sequence[Size]) -> None:
+        plan, owner = self._plan, type(self).__name__
+        strides = {size: plan.course(size).strides for size in dict.fromkeys(sizes)} if plan.small == 'keep' else {}
+        odd = next((size for size, own in strides.items() if own != strides[sizes[0]]), None)
+        if odd is not None:
+            raise ValueError(
+                f"{owner}: small='keep' strides samples 0 and {sizes.index(odd)} of lengths, of sizes {sizes[0]} and "
+                f'{odd}, differently, so that they can not run in one batch.'
+            )
+        least = tuple(map(min, zip(*sizes, strict=True)))
+        if plan.refusal(least, len(sizes), self.training) is not None:  # a larger one is never refused where it is not
+            for number, size in enumerate(sizes):
+                self._refuse_starved(size, len(sizes), self.training, f' of sample {number}')
+
+    def _refuse_starved(self, size: Size, batch: int, training: bool, whose: str = '') -> None:
         refusal = self._plan.refusal(size, batch, training)
         if refusal is not None:
             fixed = self._plan.in_size is not None
             least = self.min_size if fixed else (self._plan.smallest_side(batch, training),) * self._plan.order
             raise ValueError(
-                f'{type(self).__name__}: input size {size} is too small for {len(self._plan.stages)} stages: stage '
-                f'{refusal.stage + 1} would hold {_sizes.text(refusal.held)}, and {refusal.reason}. '
+                f'{type(self).__name__}: input size {size}{whose} is too small for {len(self._plan.stages)} stages: '
+                f'stage {refusal.stage + 1} would hold {_sizes.text(refusal.held)}, and {refusal.reason}. '
                 f'Smallest equal-sided size that works: {least}.'
             )
+
+
+@fx.wrap
+def _refuse_in_graph(lengths: Any) -> None:
+    """Refuse lengths, when it runs, in a graph of torch.fx, which was traced without them."""
+    if lengths is not None:
+        raise ValueError(f'lengths={lengths!r}: a graph of torch.fx was traced without lengths, and takes none.')
 
 
 def _built(part: _plan.Part, order: int) -> nn.Module:

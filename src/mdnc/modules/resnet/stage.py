@@ -8,11 +8,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mdnc.modules import _checks, _plan, _sizes
+from mdnc.modules._real import Real
 from mdnc.modules._sizes import Size
+from mdnc.modules.ragged import Ragged, through
 from mdnc.modules.resnet.block import Block, _BlockBottleneckNd, _BlockPlainNd
 from mdnc.modules.resnet.branch import _Branch, resized
 from mdnc.ops import path
 from mdnc.ops.fused import Manner
+
+Map = Tensor | Ragged
+Extent = Sequence[int] | Real
 
 BLOCKS: dict[str, type[Block]] = {'plain': _BlockPlainNd, 'bottleneck': _BlockBottleneckNd}
 
@@ -38,8 +43,8 @@ class _BlockResStkNd(nn.Module):
         self.conv_scale = _built(plan.resizing, order)
 
     def forward(
-        self, x: Tensor, skip: Tensor | None = None, size: Sequence[int] | None = None, stride: Size | None = None
-    ) -> Tensor | tuple[Tensor, Tensor]:
+        self, x: Map, skip: Map | None = None, size: Extent | None = None, stride: Size | None = None
+    ) -> Map | tuple[Map, Map]:
         """Run the blocks.
 
         Args:
@@ -58,17 +63,21 @@ class _BlockResStkNd(nn.Module):
             x = block(x)
         return (self._resize(x, stride), x) if self.plan.holds else self._resize(x, stride)
 
-    def _joined(self, x: Tensor, skip: Tensor | None, size: Sequence[int] | None) -> Tensor:
+    def _joined(self, x: Any, skip: Any, size: Extent | None) -> Any:
         if skip is None:
             return x if size is None else crop(x, size, self.order)
         # Up-sampling never gives less than the level below had, so the common size is the skip's.
+        if isinstance(x, Ragged):
+            return x.cropped(skip.real).joined(skip)
         with path.memory(x, self.manner):
             return torch.cat((crop(x, skip.shape[2:], self.order), skip), dim=1)
 
-    def _resize(self, x: Tensor, stride: Size | None) -> Tensor:
+    def _resize(self, x: Map, stride: Size | None) -> Map:
         own: Any = self.plan.resizing
         if isinstance(own, _plan.Block):
             return self.conv_scale(x) if stride is None else self.conv_scale(x, stride)  # type: ignore[no-any-return]
+        if isinstance(x, Ragged):
+            return through(own.layers, self.conv_scale.children(), x, stride).cleaned()  # type: ignore[no-any-return]
         if stride is not None and stride != own.resize.stride:
             return resized(self.conv_scale, own, x, stride)
         return path.call(self.conv_scale, x, self.manner)
@@ -78,12 +87,14 @@ def _built(plan: _plan.Block | _plan.Unit, order: int) -> nn.Module:
     return _Branch(plan, order) if isinstance(plan, _plan.Unit) else BLOCKS[plan.kind].planned(plan, order)
 
 
-def crop(x: Tensor, size: Size | Sequence[int], order: int) -> Tensor:
+def crop(x: Map, size: Any, order: int) -> Any:
     """Crop the spatial axes of ``x`` to ``size`` around the centre: ``(B, C, L1, …)`` → ``(B, C, *size)``.
 
     In a traced graph the crop is a padding by negative amounts: a slice would tie the graph to the parity of the
     sample's size.
     """
+    if isinstance(x, Ragged):
+        return x.cropped(size)
     if _checks.traced(x):
         return F.pad(x, _crop_pads(x, size, order))
     for axis in range(order):

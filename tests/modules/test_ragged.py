@@ -375,7 +375,15 @@ def test_samples_of_one_size_take_the_ordinary_path(family: str):
     assert y.dim() == 2 or not y[..., 10:, :].any()
 
 
-def test_a_garbage_free_batch_of_half_floats():
+def test_paths_say_that_unequal_sizes_run_plainly():
+    net = build('UNet', 1)
+    assert all(
+        str(unit).endswith('plain, for the samples of the batch differ in size') for unit in net.paths(ragged=True)
+    )
+    assert len(net.paths(ragged=True)) == len(net.paths()) and any(unit.fused for unit in net.paths())
+
+
+def test_half_floats():
     net = build('UNet', 2, normalizer='group').to(torch.bfloat16)
     x = padded([each.detach().bfloat16() for each in samples(SIZES[2])])
     y = net(x, lengths=SIZES[2])

@@ -21,6 +21,8 @@ from mdnc.modules.resnet.stage import _BlockResStkNd, crop
 from mdnc.ops import path
 from mdnc.ops.fused import Manner
 
+RAGGED = 'the samples of the batch differ in size'
+
 
 class Network(Featured):
     """Base of the networks: give it a plan, and it builds and runs what the plan says.
@@ -125,8 +127,11 @@ class Network(Featured):
             if isinstance(each, (Network, Block, _BlockResStkNd)):
                 each.manner = replace(each.manner, memory=level)
 
-    def paths(self) -> list[path.Taken]:
+    def paths(self, *, ragged: bool = False) -> list[path.Taken]:
         """Which path each unit of the blocks takes as things stand, and why not the fused one.
+
+        Args:
+            ragged: Whether of a batch whose `lengths` differ, which runs through masked layers whatever `memory` is.
 
         Example:
             >>> import mdnc
@@ -135,7 +140,8 @@ class Network(Featured):
             netbody.1.conv_scale.conv1: plain, for the plain path was asked for
         """
         blocks = ((name, each) for name, each in self.named_modules() if isinstance(each, Block))
-        return [unit for name, each in blocks for unit in each.paths(f'{name}.')]
+        found = [unit for name, each in blocks for unit in each.paths(f'{name}.')]
+        return [replace(unit, fused=False, reason=RAGGED) for unit in found] if ragged else found
 
     @property
     def nlayers(self) -> int:

@@ -55,6 +55,9 @@ class Parser(ArgumentParser):
         """Say what is wrong with the arguments."""
         raise UsageError(message)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)  # argparse's own passes over a reader that went away
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and say of an unknown network or option before all else that it is, with the nearest that there is."""
         words = list(sys.argv[1:] if args is None else args)

@@ -1,5 +1,6 @@
 """When a run is saved, and how it ends when it is told to."""
 
+import math
 import re
 import sys
 import time
@@ -177,9 +178,9 @@ class Keeper(Checkpoint):
 
     def _is_best(self, figures: dict[str, float], monitor: tuple[str, str]) -> bool:
         name, mode = monitor
-        if name not in figures:
+        score = figures.get(name, math.nan)
+        if math.isnan(score):  # as of targets of which none is known
             return self.best_score is None  # as long as there is nothing to compare by, the newest is the best
-        score = figures[name]
         sign = 1 if mode == 'min' else -1
         if self.best_score is not None and not sign * score <= sign * self.best_score:
             return False

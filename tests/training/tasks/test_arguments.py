@@ -8,7 +8,15 @@ import torch
 from torch import nn
 from torchmetrics import MeanMetric
 
-from mdnc.training import Classification, DenseRegression, Reconstruction, Regression, Segmentation
+from mdnc.training import (
+    ArrayData,
+    Classification,
+    DenseRegression,
+    Reconstruction,
+    Regression,
+    Segmentation,
+    make_trainer,
+)
 
 ENCODER = {'name': 'EncoderNet1d', 'arguments': {'channel': 2, 'layers': [1, 1], 'out_length': 2}}
 UNET = {'name': 'UNet1d', 'arguments': {'channel': 2, 'layers': [1, 1], 'block': 'plain', 'out_planes': 2}}
@@ -142,3 +150,37 @@ def test_networks_of_another_task_are_told_so():
     task.learn({'target_normalisation': {'mean': [0.0, 1.0], 'std': [1.0, 1.0]}})
     with pytest.raises(ValueError, match=r'Regression: the network gives \(2,\) a sample, but the targets are \(1,\)'):
         task.losses(torch.zeros(2, 2), {**batch, 'target': torch.zeros(2)})
+
+
+def test_smoothing_spreads_a_share_of_each_target():
+    batch = {'target': torch.tensor([0, 1])}
+    output = torch.randn(2, 2)
+    both = [Classification(ENCODER).losses(output, {'target': torch.full((2,), number)}) for number in (0, 1)]
+    mean, plain = (both[0] + both[1]) / 2, Classification(ENCODER).losses(output, batch)
+    smoothed = Classification(ENCODER, smoothing=0.3).losses(output, batch)
+    torch.testing.assert_close(smoothed, 0.7 * plain + 0.3 * mean)
+
+
+@pytest.mark.parametrize(('criterion', 'value'), [('mse', 9.0), ('mae', 3.0), ('huber', 2.5)])
+def test_each_criterion_of_quantities(criterion, value):
+    batch = {'input': torch.zeros(1, 1, 16), 'target': torch.zeros(1, 2)}
+    assert Regression(ENCODER, criterion=criterion).losses(torch.full((1, 2), 3.0), batch).item() == value
+
+
+def test_each_criterion_of_masks():
+    batch = {'input': torch.zeros(1, 1, 8), 'target': torch.tensor([[0, 1] * 4])}
+    output = torch.randn(1, 2, 8)
+    entropy, dice, both = (
+        Segmentation(UNET, criterion=word).losses(output, batch) for word in ('cross_entropy', 'dice', 'both')
+    )
+    torch.testing.assert_close(entropy + dice, both)
+    torch.testing.assert_close(entropy, nn.functional.cross_entropy(output, batch['target'])[None])
+    assert 0 < dice.item() < 1
+
+
+def test_decay_and_rate_reach_the_optimizer(tmp_path):
+    task = Classification(ENCODER, lr=0.5, weight_decay=0.25, warmup=0, schedule='constant')
+    trainer = make_trainer(tmp_path, max_epochs=1, accelerator='cpu', enable_progress_bar=False)
+    trainer.fit(task, ArrayData(np.zeros((20, 1, 16)) + np.arange(16), np.arange(20) % 2))
+    groups = trainer.optimizers[0].param_groups
+    assert [(group['lr'], group['weight_decay']) for group in groups] == [(0.5, 0.25), (0.5, 0.0)]

@@ -18,6 +18,7 @@ from mdnc.training import (
     Split,
     make_trainer,
 )
+from mdnc.training.keeper import Keeper
 from mdnc.training.tasks.loss import class_losses, dice_losses, sample_means
 from mdnc.training.tasks.metrics import KnownError, Points
 
@@ -212,3 +213,11 @@ def test_a_class_number_of_minus_100_is_no_class():
     batch = {'input': torch.zeros(2, 1, 32), 'target': torch.tensor([0, -100]), 'name': ['a', 'b']}
     with pytest.raises(ValueError, match='the target of sample b holds -100'):
         Classification(TWO).check(batch)
+
+
+def test_a_figure_that_is_not_known_is_no_best_one():
+    keeper = Keeper()
+    scores = [math.nan, 0.5, math.nan, 0.7, 0.6, None]
+    best = [keeper._is_best({} if score is None else {'val/loss': score}, ('val/loss', 'max')) for score in scores]
+    assert best == [True, True, False, True, False, False]
+    assert keeper.best_score == 0.7

@@ -425,13 +425,9 @@ class Task(L.LightningModule):
         real = _real(batch, self.known(batch))
         if not len(real):
             return
-        metrics, output, losses, batch = (
-            getattr(self, f'{stage}_metrics'),
-            output[real],
-            losses[real],
-            _select(batch, real),
-        )
-        metrics['loss'].update(losses)
+        metrics = getattr(self, f'{stage}_metrics')
+        metrics['loss'].update(losses[real])
+        output, batch = output[real], _select(batch, real)
         for name, metric in metrics.items():
             if name != 'loss':
                 self.measure(metric, output, batch)

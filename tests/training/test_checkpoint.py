@@ -10,7 +10,7 @@ from tests.training.points import Sum, train
 
 from mdnc._archive import DamagedFileError, save_archive
 from mdnc.training import ArrayData, Classification, make_trainer
-from mdnc.training.checkpoint import BEST, FOLDER, WholeFileIO, check_fits, keep_as, newest, sweep
+from mdnc.training.checkpoint import BEST, FOLDER, WholeFileIO, check_fits, keep_as, newest, sweep, sweep_run
 from mdnc.training.history import read_history
 
 
@@ -102,6 +102,14 @@ def test_parts_of_killed_saves_are_swept_and_nothing_else(folder):
     (folder / 'notes.txt').touch()
     sweep(folder)
     assert sorted(path.suffix for path in folder.iterdir()) == ['.ckpt', '.ckpt', '.ckpt', '.txt']
+
+
+def test_what_killed_runs_and_searches_left_beside_the_checkpoints_is_swept(tmp_path):
+    for name in ('.config.yaml.x.mdnc-part', '.results.png.x.mdnc-part', '.lr_find_x.ckpt', '.scale_batch_size_x.ckpt'):
+        (tmp_path / name).touch()
+    (tmp_path / '.predictions.h5.0.mdnc-part').touch()
+    sweep_run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ['.predictions.h5.0.mdnc-part']
 
 
 def test_a_checkpoint_of_another_network_is_refused_with_both_named():

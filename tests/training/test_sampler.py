@@ -1,11 +1,12 @@
 """Every sample once an epoch, weighted as one of all, whatever the processes, batches and steps."""
 
 import numpy as np
+import lightning as L
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.training.points import Points
+from tests.training.points import Points, train
 
 from mdnc.training import sampler
 from mdnc.training.sample import SampleError
@@ -135,3 +136,14 @@ def test_a_sample_without_an_input_is_named():
 def test_an_empty_set_is_refused():
     with pytest.raises(ValueError, match='no sample'):
         make_loader(Points(0, 0), batch_size=1)
+
+
+def test_the_batch_of_a_dead_worker_is_named_wherever_its_death_is_told(tmp_path):
+    class Late(L.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, number):
+            if number == 2:  # torch raises at any place of the program
+                raise RuntimeError('DataLoader worker (pid 17) is killed by signal: Killed.')
+
+    text = r'a reading process died .* before batch 3 of epoch 0 was read: DataLoader worker'
+    with pytest.raises(RuntimeError, match=text):
+        train(tmp_path, callbacks=[Late()])

@@ -1,11 +1,12 @@
 """A configuration outweighs the checkpoint that a run goes on from, or is refused."""
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from tests.training.points import PointData, Sum
 
-from mdnc.training import ArrayData, Segmentation, make_trainer
+from mdnc.training import ArrayData, Classification, Segmentation, make_trainer
 from mdnc.training.checkpoint import FOLDER, newest
 from mdnc.training.settings import set_rate
 
@@ -67,3 +68,25 @@ def test_a_rate_without_schedule_is_set_as_it_is():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
     set_rate(Trainer(), optimizer, 0, 0.3)
     assert optimizer.param_groups[0]['lr'] == pytest.approx(0.3)
+
+
+class Rates(L.Callback):
+    def __init__(self):
+        self.rates = []
+
+    def on_train_batch_start(self, trainer, *_):
+        self.rates.append(trainer.optimizers[0].param_groups[0]['lr'])
+
+
+def test_another_schedule_holds_from_the_first_step_on(tmp_path):
+    network = {'name': 'EncoderNet1d', 'arguments': {'channel': 4, 'layers': [1, 1], 'out_length': 2}}
+    data = ArrayData(np.random.default_rng(0).standard_normal((40, 1, 16)), np.arange(40) % 2, batch_size=8)
+    rates = []
+    for schedule, epochs in (('cosine', 2), ('constant', 3)):
+        noted = Rates()
+        trainer = make_trainer(tmp_path, max_epochs=epochs, callbacks=[noted], **OPTIONS)
+        start = newest(tmp_path)[0] if rates else None
+        trainer.fit(Classification(network, lr=0.01, schedule=schedule), data, ckpt_path=start)
+        rates.append(noted.rates)
+    assert rates[0][-1] < 0.002
+    assert rates[1] == [0.01] * 4

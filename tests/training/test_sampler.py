@@ -1,7 +1,7 @@
 """Every sample once an epoch, weighted as one of all, whatever the processes, batches and steps."""
 
-import numpy as np
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from hypothesis import given

@@ -1,6 +1,5 @@
 """What docs/trust.md says of the files of others: read or refused in a sentence, nothing run."""
 
-import functools
 import hashlib
 import io
 import json
@@ -101,15 +100,16 @@ def endless():
     return value
 
 
+SHAPE = r'netbody\.0\.weight has shape \(2, 1, 5\) instead of '
 FOLDERS = {
     'more blocks than weights': (lambda c: c.update(layers=[100000, 1]), r'layers=\[100000, 1\]: it has 35 tensors'),
     'more stages than weights': (lambda c: c.update(layers=[1] * 100000), r'layers=\[1, 1, .*\]: it has 35 tensors'),
     'blocks beyond counting': (lambda c: c.update(layers=[10**400, 1]), 'it has 35 tensors'),
-    'a width': (lambda c: c.update(channel=10**12), 'channel=1000000000000: no side of one is above 5'),
-    'a width of more than 64 bits': (lambda c: c.update(in_planes=10**400), 'in_planes=1000.*: no side of one'),
-    'a long vector': (lambda c: c.update(out_length=10**18), 'out_length=1000000000000000000: no side of one'),
-    'a kernel': (lambda c: c.update(kernel_size=[10**30 + 1]), 'a weight of it would be too large'),
-    'a wide kernel': (lambda c: c.update(kernel_size=[10**9 + 1]), r'netbody\.0\.weight has shape \(2, 1, 5\) instead'),
+    'a width': (lambda c: c.update(channel=10**12), SHAPE + r'\(1000000000000, 1, 5\)'),
+    'a width of more than 64 bits': (lambda c: c.update(in_planes=10**400), SHAPE + r'\(2, 10+, 5\)'),
+    'a long vector': (lambda c: c.update(out_length=10**18), r'fc\.weight has shape \(2, 4\) instead of \(10+, 4\)'),
+    'a kernel': (lambda c: c.update(kernel_size=[10**30 + 1]), 'kernel_size=.*1000|too large'),
+    'a wide kernel': (lambda c: c.update(kernel_size=[10**9 + 1]), SHAPE),
     'a long word': (lambda c: c.update(block='x' * 10**7), "block='xxxxxxxxxxxx...xxxxxxxxxxxxx' must be one of"),
     'a long name': (lambda c: c.update({'x' * 10**7: 1}), r"unknown arguments \['xxxxxxxxxxxx\.\.\.xxxxxxxxxxxxx'\]"),
 }
@@ -118,19 +118,10 @@ FOLDERS = {
 @pytest.mark.parametrize(('change', 'text'), FOLDERS.values(), ids=FOLDERS)
 def test_arguments_that_the_weights_are_not_of(change, text, saved, tmp_path, monkeypatch):
     folder = forge(saved, tmp_path / 'forged', lambda config: change(config['network']['arguments']))
-    blocks = []
-    build = resnet.EncoderNet1d.__init__
-
-    @functools.wraps(build)
-    def counted(self, *arguments, **named):
-        blocks.append(self)
-        build(self, *arguments, **named)
-
-    monkeypatch.setattr(resnet.EncoderNet1d, '__init__', counted)
+    monkeypatch.setattr(torch.nn.Conv1d, '__init__', None)  # nothing is built
     with pytest.raises(ValueError, match=text) as caught:
         checkpoints.load(folder)
     assert len(str(caught.value)) < 1000
-    assert bool(blocks) == ('kernel' in text or 'too large' in text or 'block=' in text or 'instead' in text)
 
 
 def test_a_decoder_of_any_size_is_refused_by_its_weights(saved, tmp_path):
@@ -218,10 +209,10 @@ CHECKPOINTS = {
     'code in a plain pickle': (lambda: pickle.dumps(Run()), 'is damaged|names'),
     'code among the weights': (lambda: archive(contents(fc_weight=Run())), 'it names io.open'),
     'more blocks than weights': (lambda: archive(contents({'layers': [10**5, 1]})), 'it has 35 tensors'),
-    'a width': (lambda: archive(contents({'channel': 10**12})), 'channel=1000000000000: no side'),
+    'a width': (lambda: archive(contents({'channel': 10**12})), r'instead of \(1000000000000, 1, 5\)'),
     'a spread weight': (
         lambda: archive(contents({'out_length': 10**5}, fc_weight=SPREAD)),
-        'out_length=100000: no side|is spread over its shape',
+        r'fc\.weight is spread over its shape',
     ),
     'overlapping weights': (
         lambda: archive(contents(netbody_0_weight=torch.zeros(6).as_strided((2, 1, 5), (1, 1, 1)))),

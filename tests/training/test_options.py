@@ -8,7 +8,7 @@ from mdnc.training import Keeper, Repeatable, make_trainer
 
 OUT_OF_RANGE = [
     ('accumulate_grad_batches', [-1, 0, 1.5, True, '2']),
-    ('max_epochs', [0, -2, 2.5]),
+    ('max_epochs', [-2, 2.5]),
     ('min_epochs', [-1]),
     ('max_steps', [0, -2]),
     ('min_steps', [-1]),

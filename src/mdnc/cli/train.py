@@ -113,6 +113,8 @@ class _Command(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         place = config.pop('default_root_dir')
         theirs = [*(config.pop('callbacks', None) or []), *callbacks]
+        if self.verb == 'fit' and config.get('max_epochs') == 0:  # in Python such a trainer may test
+            raise ValueError('trainer.max_epochs must be at least 1, or -1 for no end, not 0: nothing would be trained')
         return run.make_trainer(place, callbacks=theirs, plugins=config.pop('plugins', None) or (), **config)
 
     def full_config(self) -> str:

@@ -39,7 +39,7 @@ _PART = 'a number of batches, at least 0, or a share of them in [0, 1]'
 _ATLEAST1 = 'a whole number, at least 1'
 _ATLEAST0 = 'a whole number, at least 0'
 _LEGAL: dict[str, tuple[str, _Legal]] = {
-    'max_epochs': ('a whole number, at least 1, or -1 for no end', _count(1, -1)),
+    'max_epochs': ('a whole number, at least 0, which only tests, or -1 for no end', _count(0, -1)),
     'min_epochs': (_ATLEAST0, _count(0)),
     'max_steps': ('a whole number, at least 1, or -1 for no end', _count(1, -1)),
     'min_steps': (_ATLEAST0, _count(0)),

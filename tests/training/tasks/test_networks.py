@@ -99,7 +99,7 @@ def test_an_own_network_is_exported_where_it_is_allowed(mine, capsys):
 
 def test_another_class_of_that_name_is_noticed(mine):
     path = save(Classification({'name': 'mine.Net', 'arguments': {'width': 5}}), mine / 'c.ckpt')
-    (mine / 'mine.py').write_text(MINE.replace('self.layers', 'self.others'))
+    (mine / 'mine.py').write_text(MINE.replace('self.layers', 'self.other_layers'))
     del sys.modules['mine']
     sys.path_importer_cache.clear()
     with pytest.raises(ValueError, match=r'does not hold a mine\.Net as that class is now'):

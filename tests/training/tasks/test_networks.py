@@ -57,6 +57,7 @@ def mine(tmp_path, monkeypatch):
     """A module of the working folder, that nothing has imported."""
     (tmp_path / 'mine.py').write_text(MINE)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', [*sys.path])  # the commands add the working folder
     yield tmp_path
     sys.modules.pop('mine', None)
 

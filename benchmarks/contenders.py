@@ -4,6 +4,7 @@ A way is some steps, each from a network and its input to a network and its inpu
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -119,7 +120,7 @@ WAYS: dict[str, Way] = {
     'lean, compiled': (compiled,),
     'optimized, compiled': (optimized, compiled),
     'optimized but for Winograd': (with_kernels(convolution=convolution.BY_SHAPE),),
-    'optimized but for the pool': (with_kernels(memory=fused.anywhere),),
+    'optimized but for the pool': (with_kernels(memory=nullcontext),),
     'optimized but for the kernels': (with_kernels(**EAGER_PLANES),),
     "optimized but for oneDNN's products": (products_by_blas, optimized),
     'optimized but for blocks as a whole': (optimized, units_alone),

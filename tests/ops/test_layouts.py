@@ -157,6 +157,26 @@ def test_strided_point_convolutions_are_strided_before_they_are_computed(order: 
     assert 'strided' not in watch.seen
 
 
+@pytest.mark.parametrize('order', [1, 2, 3])
+@pytest.mark.parametrize('planes', [2, 40], ids=['more values', 'more weights'])
+def test_what_is_smaller_is_laid_as_the_other_and_results_as_the_maps(order: int, planes: int):
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[order - 1](planes, planes, 3, padding=1).double()
+    x = torch.randn(2, planes, *SIDES[order], dtype=torch.float64, requires_grad=True)
+    y = conv(x)
+    g = torch.randn_like(y)
+    want = torch.autograd.grad(y, (x, conv.weight, conv.bias), g)
+    geometry = convolution.Geometry(conv.stride, conv.padding)
+    z = laid_out(x.detach(), 'channels last')
+    with torch.no_grad():
+        got = convolution.forward(z, conv.weight, conv.bias, geometry, copies.contiguous)
+        grads = convolution.backward(
+            laid_out(g, 'channels last'), z, conv.weight, geometry, (True, True, True), copies.contiguous
+        )
+    torch.testing.assert_close((got, *grads), (y, *want))
+    assert [is_last(got), is_last(grads[0])] == [True, True]
+    assert grads[1].stride() == conv.weight.stride()
+
+
 def test_the_watch_sees_what_it_is_for():
     x = laid_out(torch.randn(1, 4, 6, 6), 'channels last').requires_grad_()
     with Watch(), pytest.raises(AssertionError, match='strided'):
@@ -176,6 +196,15 @@ def test_gradients_of_inputs_lie_as_the_inputs(network: Any):
         x = laid_out(torch.randn(2, 4, *(8,) * net.plan.order), given).requires_grad_()
         (gx,) = torch.autograd.grad(block(x).sum(), x)
         assert is_last(gx) == is_last(x)
+
+
+def test_gradients_of_inputs_lie_as_the_inputs_where_weights_do_not():
+    block = BlockPlain2d(4, 4).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 4, 8, 8, requires_grad=True)
+    y = block(x)
+    (gx,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    assert is_last(y)
+    assert gx.is_contiguous()
 
 
 # ---- Copies ----

@@ -1,8 +1,12 @@
 """Which path is taken: hooks, tracers and transforms get torch's own layers, and a network says so."""
 
 import copy
+import gc
 import pickle
+import sys
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,6 +111,7 @@ def test_a_hook_is_called_and_the_other_units_stay_fused(fused_calls):
 )
 def test_hooks_of_every_kind_are_called(child: str, register: str):
     block = BlockPlain1d(3, 5)
+    block(torch.randn(2, 3, 8))  # its layers have been read
     seen = []
     getattr(block.get_submodule(child), register)(lambda *args: seen.append(1))
     block(torch.randn(2, 3, 8, requires_grad=True)).sum().backward()
@@ -115,6 +120,7 @@ def test_hooks_of_every_kind_are_called(child: str, register: str):
 
 def test_hooks_on_all_modules_are_called():
     block = BlockPlain1d(3, 3)
+    block(torch.randn(2, 3, 8))
     seen = []
     handle = nn.modules.module.register_module_forward_hook(lambda module, args, out: seen.append(type(module)))
     try:
@@ -131,6 +137,111 @@ def test_replaced_layers_run(fused_calls):
     block(torch.randn(2, 3, 8))
     assert not fused_calls
     assert [each.fused for each in block.paths()] == [False, False]
+
+
+def twice_the_class(block: nn.Module) -> None:
+    class Twice(nn.PReLU):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    block.conv1[1].__class__ = Twice
+
+
+def without_stride(block: nn.Module) -> None:
+    block.conv2[2].stride = block.in_node[0].stride = (1, 1)
+
+
+def new(parameter: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(parameter.detach() * 1.5 + 0.1)
+
+
+CHANGES: dict[str, Callable[[nn.Module], object]] = {
+    'a layer replaced': lambda block: block.conv1.__setitem__(1, nn.PReLU(1, 0.7).double()),
+    'a layer added': lambda block: block.conv1.append(nn.Tanh()),
+    'layers left out': lambda block: block.conv1.__delitem__(slice(0, 2)),
+    'a unit replaced': lambda block: setattr(block, 'conv1', BlockBottleneck2d(3, 5, activator='relu').double().conv1),
+    'the last unit replaced': lambda block: setattr(block, 'conv3', BlockBottleneck2d(3, 5).double().conv3),
+    'the shortcut replaced': lambda block: setattr(
+        block, 'in_node', BlockBottleneck2d(3, 5, stride=2).double().in_node
+    ),
+    'a weight replaced': lambda block: setattr(block.conv2[2], 'weight', new(block.conv2[2].weight)),
+    'by its equal': lambda block: setattr(
+        block.conv2[1], 'weight', nn.Parameter(block.conv2[1].weight.detach().clone())
+    ),
+    'weights tied': lambda block: setattr(block.conv2[0], 'weight', block.conv1[0].weight),
+    'a weight frozen': lambda block: block.conv2[2].weight.requires_grad_(False),
+    'all frozen': lambda block: block.requires_grad_(False),
+    'values set': lambda block: setattr(block.conv1[2].weight, 'data', block.conv1[2].weight.data * 2),
+    'values loaded': lambda block: block.load_state_dict(
+        {k: v * 1.5 for k, v in block.state_dict().items()}, assign=True
+    ),
+    'another eps': lambda block: setattr(block.conv1[0], 'eps', 0.5),
+    'another stride': without_stride,
+    'another forward': lambda block: setattr(block.conv1[1], 'forward', lambda x: x * block.conv1[1].weight.sum()),
+    'another class': twice_the_class,
+    'weight norm': lambda block: nn.utils.parametrizations.weight_norm(block.conv1[2]),
+    'another dtype': lambda block: block.float(),
+    'the plain level': lambda block: setattr(block, 'memory', 'plain'),
+    'evaluation': lambda block: block.eval(),
+    'bias added': lambda block: setattr(block.conv3[2], 'bias', nn.Parameter(torch.ones(5, dtype=torch.float64))),
+}
+
+
+@pytest.mark.parametrize('change', CHANGES)
+def test_what_changes_after_the_layers_were_read_counts(change: str):
+    block, x = BlockBottleneck2d(3, 5, stride=2).double(), torch.randn(2, 3, 8, 6, dtype=torch.float64)
+    block(x)
+    CHANGES[change](block)
+    x = x.to(next(block.parameters()).dtype).requires_grad_()
+    wanted = [x, *(each for each in block.parameters() if each.requires_grad)]
+    y = block(x)
+    got = torch.autograd.grad(y.square().sum(), wanted)
+    with mdnc.ops.plain():
+        want_y = block(x)
+        want = torch.autograd.grad(want_y.square().sum(), wanted)
+    torch.testing.assert_close((y, *got), (want_y, *want), rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_read_is_of_these_layers_alone_and_goes_with_them():
+    block, x = BlockBottleneck2d(3, 3), torch.randn(2, 3, 8, 8)
+    y = block(x)
+    for again in (copy.deepcopy(block), pickle.loads(pickle.dumps(block))):
+        assert torch.equal(again(x), y)
+        again.conv1[2].weight.data.mul_(2)
+        assert not torch.equal(again(x), y)
+        assert torch.equal(block(x), y)
+    unit = weakref.ref(block.conv1)
+    assert block.conv1 in path._READINGS
+    del block, again
+    gc.collect()
+    assert unit() is None
+
+
+def calls(run: Callable[[], object]) -> int:
+    """Python calls of this package's functions."""
+    root, count = str(Path(mdnc.__file__).parent), 0
+
+    def profile(frame, event, argument):
+        nonlocal count
+        count += event == 'call' and frame.f_code.co_filename.startswith(root)
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def test_python_calls_of_a_block():
+    # Small networks, and large devices, wait for Python.
+    block, x = BlockBottleneck2d(16, 16), torch.randn(2, 16, 16, 16, requires_grad=True)
+    block(x).sum().backward()
+    y = [block(x)]
+    assert calls(lambda: y.append(block(x))) <= 70
+    g = torch.ones_like(y[1])
+    assert calls(lambda: torch.autograd.grad(y[1], [x, *block.parameters()], g)) <= 80
 
 
 def test_other_tensors_run_plainly(fused_calls):

@@ -66,6 +66,8 @@ def _pointwise_route(z: Tensor, kernel: Tensor) -> str:
 
 def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, dense: Dense = contiguous) -> Tensor:
     """``z (N, C, L1, …)``, ``kernel (O, C, K1, …)`` → ``(N, O, M1, …)``; ``dense`` lays what has to be laid anew."""
+    if (direct := _direct(z, kernel, geometry)) is not None:
+        return _aten.convolution(z, kernel, bias, *direct)  # type: ignore[no-any-return]
     if _skips(kernel, geometry):
         return forward(read(z, geometry.stride, dense), kernel, bias, _still(geometry), dense)
     way = route(z, kernel, geometry)
@@ -85,6 +87,9 @@ def backward(
     dense: Dense = contiguous,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """∂z, ∂kernel and ∂bias, each only if needed, from g = ∂L/∂y; ∂kernel lies as the kernel."""
+    if (direct := _direct(z, kernel, geometry)) is not None:
+        sizes = [kernel.shape[0]]
+        return _aten.convolution_backward(g, z, kernel, sizes, *direct, needs)  # type: ignore[no-any-return]
     if _skips(kernel, geometry):
         return _skipping_backward(g, z, kernel, geometry, needs, dense)
     way = route(z, kernel, geometry)
@@ -93,6 +98,24 @@ def backward(
     inputs, weights = _BACKWARD[way]
     gz = inputs(g, z, kernel, geometry, dense) if needs[0] else None
     return gz, weights(g, z, kernel, geometry, dense) if needs[1] else None, bias_gradient(g) if needs[2] else None
+
+
+# What was found for the shapes of before, for the questions below take as long as a small convolution.
+_DIRECT: dict[object, tuple[object, ...] | None] = {}
+_MANY = 1024
+
+
+def _direct(z: Tensor, kernel: Tensor, geometry: Geometry) -> tuple[object, ...] | None:
+    """What torch's convolution is to be told of z and kernel as they lie, or None where it is not to be called so."""
+    shapes = (z.shape, z.stride(), kernel.shape, kernel.stride())
+    key = (*shapes, z.dtype, z.device.type, geometry.stride, geometry.padding, DEEP, LONG)
+    if key in _DIRECT:
+        return _DIRECT[key]
+    if len(_DIRECT) >= _MANY:
+        _DIRECT.clear()
+    in_order = all(each.is_contiguous() and not is_last(each) for each in (z, kernel))
+    direct = in_order and not _skips(kernel, geometry) and route(z, kernel, geometry) == 'torch'
+    return _DIRECT.setdefault(key, _arguments(geometry) if direct else None)
 
 
 def read(z: Tensor, stride: tuple[int, ...], dense: Dense = contiguous) -> Tensor:

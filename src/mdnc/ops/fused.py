@@ -6,9 +6,10 @@ it keeps goes through ``save_for_backward``, so that hooks on saved tensors see 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -28,11 +29,6 @@ _RESIZE_BACKWARD = {
 }
 
 
-def anywhere(like: Tensor) -> AbstractContextManager[None]:
-    """Results lie where torch's allocator puts them."""
-    return nullcontext()
-
-
 class Kernels(NamedTuple):
     """Who computes norm, activation and convolution, and where results lie.
 
@@ -50,7 +46,7 @@ class Kernels(NamedTuple):
     rebuild: Callable[..., tuple[Tensor, Tensor | None]] = planes.rebuild
     backward: Callable[..., planes.Gradients] = planes.backward
     convolution: Convolution = convolution.BY_SHAPE
-    memory: Callable[[Tensor], AbstractContextManager[None]] = anywhere
+    memory: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext
     last: bool = False
     dense: Dense = contiguous
 
@@ -74,19 +70,20 @@ class Manner:
 
 def block(x: Tensor, weights: Sequence[Weights], how: Block, manner: Manner) -> Tensor:
     """What ``definition.block`` computes, keeping less for backward."""
-    flat = [each for own in weights for each in own]
+    flat = [*chain.from_iterable(weights)]
     if manner.kernels.last and not is_last(x):
         with manner.kernels.memory(x):
             x = relaid(x, True, False, manner.kernels.dense)
-    if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (x, *flat)):
-        return _FusedBlock.apply(x, how, manner, *flat)  # type: ignore[no-any-return, no-untyped-call]
+    if torch.is_grad_enabled():
+        for each in (x, *flat):
+            if each is not None and each.requires_grad:
+                return _FusedBlock.apply(x, how, manner, *flat)  # type: ignore[no-any-return, no-untyped-call]
     dtype = definition.low_precision(x)  # before autocast is off
     with torch.autocast(x.device.type, enabled=False), manner.kernels.memory(x):
         return _Run(weights, how, manner, dtype).forward(x)
 
 
-@dataclass
-class _Kept:
+class _Kept(NamedTuple):
     # Of a unit or shortcut: its input, its convolution's input (a shortcut's: output), the moments. None is rebuilt.
     x: Tensor | None = None
     z: Tensor | None = None
@@ -96,14 +93,6 @@ class _Kept:
     @property
     def at(self) -> Moments | None:
         return None if self.mean is None or self.rate is None else Moments(self.mean, self.rate)
-
-    @property
-    def input(self) -> Tensor:
-        assert self.x is not None, 'an input that was not kept is rebuilt first'
-        return self.x
-
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        return self.x, self.z, self.mean, self.rate
 
 
 class _Grads(NamedTuple):
@@ -124,6 +113,10 @@ class _Needs(NamedTuple):
     bias: bool
 
 
+# Small blocks wait for Python: between here and the kernels loops stand where comprehensions would, which are calls
+# before Python 3.12, and what is done once a unit is not put into functions of its own.
+
+
 class _UnitRun:
     """One unit with its parameters, forward and backward."""
 
@@ -131,7 +124,10 @@ class _UnitRun:
         self.how, self.kernels = how, kernels
         self.kernel = weights.kernel.to(dtype)
         self.bias = None if weights.bias is None else weights.bias.to(dtype)
-        self.affine = Affine(_planar(weights.scale), _planar(weights.shift), _planar(weights.slope))
+        vectors: list[Tensor | None] = []
+        for each in weights[:3]:
+            vectors.append(None if each is None else each.detach().view(1, -1, 1))  # noqa: PERF401
+        self.affine = Affine(*vectors)
         self.step = Step(how.eps or 0.0, how.activator, dtype)
         self.geometry = Geometry(how.stride, how.padding)
 
@@ -142,15 +138,15 @@ class _UnitRun:
             z = planes.activated(flat, self.affine.slope, self.step)
         else:
             z, at = self.kernels.forward(flat, self.affine, self.step)
-        return self._resized(_maps(z, x)), at
+        return (z.view(x.shape) if self.how.resize is None and x.shape[1] > 1 else self._resized(z, x)), at
 
     def reopen(self, x: Tensor, at: Moments | None) -> tuple[Tensor, Tensor | None]:
         """z once more, and h where it is at hand."""
         flat = x.flatten(2)
         if at is None:
-            return self._resized(_maps(planes.activated(flat, self.affine.slope, self.step), x)), flat
+            return self._resized(planes.activated(flat, self.affine.slope, self.step), x), flat
         z, h = self.kernels.rebuild(flat, at, self.affine, self.step)
-        return self._resized(_maps(z, x)), h
+        return (z.view(x.shape) if self.how.resize is None and x.shape[1] > 1 else self._resized(z, x)), h
 
     def close(self, z: Tensor) -> Tensor:
         """The unit's output."""
@@ -158,32 +154,32 @@ class _UnitRun:
 
     def backward(self, g: Tensor, kept: _Kept, needs: _Needs, below: bool) -> tuple[Tensor | None, _Grads]:
         """Gradients of x and of the parameters; those not needed may be None."""
-        x, at = kept.input, kept.at
-        z, h = (kept.z, None) if kept.z is not None else self._reopen_for(needs.kernel, x, at)
-        opens = below or any(needs[:3])
-        wanted = (opens, needs.kernel, needs.bias)
+        x, z, mean, rate = kept
+        assert x is not None, 'an input that was not kept is rebuilt first'
+        at, h = None if mean is None or rate is None else Moments(mean, rate), None
+        if z is None and needs.kernel:
+            z, h = self.reopen(x, at)
+        elif z is None:  # where no weight is trained, only its shape is read
+            z = self._resized(torch.empty_like(x.flatten(2), dtype=self.step.dtype), x)
+        wanted = (below or any(needs[:3]), needs.kernel, needs.bias)
         differentiate = self.kernels.convolution.backward
         gz, gkernel, gbias = differentiate(g.to(self.step.dtype), z, self.kernel, self.geometry, wanted)
         del z
         if gz is None:
             return None, _Grads(kernel=gkernel, bias=gbias)
-        gz = _resize_backward(gz, self.how.resize, x.shape[2:]).flatten(2)
-        grads = self._planes_backward(gz, h, x.flatten(2), at)
+        if self.how.resize is not None:
+            gz = _resize_backward(gz, self.how.resize, x.shape[2:])
+        if at is None:
+            gx, gslope = planes.activation_backward(gz.flatten(2), x.flatten(2), self.affine.slope, self.step)
+            return gx.view(x.shape), _Grads(None, None, gslope, gkernel, gbias)
+        grads = self.kernels.backward(gz.flatten(2), h, x.flatten(2), at, self.affine, self.step)
         return grads.x.view(x.shape), _Grads(grads.scale, grads.shift, grads.slope, gkernel, gbias)
 
-    def _reopen_for(self, values: bool, x: Tensor, at: Moments | None) -> tuple[Tensor, Tensor | None]:
-        # Where no weight is trained, only the shape of z is read.
-        if values:
-            return self.reopen(x, at)
-        return self._resized(torch.empty_like(x, dtype=self.step.dtype)), None
-
-    def _planes_backward(self, g: Tensor, h: Tensor | None, x: Tensor, at: Moments | None) -> planes.Gradients:
-        if at is None:
-            gx, gslope = planes.activation_backward(g, x, self.affine.slope, self.step)
-            return planes.Gradients(gx, None, None, gslope)
-        return self.kernels.backward(g, h, x, at, self.affine, self.step)
-
-    def _resized(self, z: Tensor) -> Tensor:
+    def _resized(self, flat: Tensor, x: Tensor) -> Tensor:
+        """``(N, C, L)`` → ``(N, C, L1, …)`` as x has them, enlarged."""
+        z = flat.view(x.shape)
+        if x.shape[1] == 1 and is_last(x):  # which a view of one channel would forget
+            z = laid(z, True)
         return z if self.how.resize is None else self.how.resize(z)
 
 
@@ -235,8 +231,9 @@ class _Run:
 
     def __init__(self, weights: Sequence[Weights], how: Block, manner: Manner, dtype: torch.dtype) -> None:
         self.how, self.memory, self.kernels = how, manner.memory, manner.kernels
-        pairs = zip(how.units, weights, strict=False)
-        self.units = [_UnitRun(unit, own, dtype, manner.kernels) for unit, own in pairs]
+        self.units: list[_UnitRun] = []
+        for unit, own in zip(how.units, weights, strict=False):
+            self.units.append(_UnitRun(unit, own, dtype, manner.kernels))
         self.shortcut = None
         if how.shortcut is not None:
             self.shortcut = _ShortcutRun(how.shortcut, weights[-1], dtype, manner.kernels)
@@ -247,9 +244,9 @@ class _Run:
         for index, unit in enumerate(self.units):
             z, at = unit.open(y)
             if kept is not None:
-                own = _Kept(y if self._keeps(index) else None, z if self.memory == 'fast' else None, *(at or ()))
-                kept.append(own)
-            y = unit.close(z)
+                keeps = self.memory in ('fast', 'lean') or self._keeps(index)
+                kept.append(_Kept(y if keeps else None, z if self.memory == 'fast' else None, *(at or ())))
+            y = self.kernels.convolution.forward(z, unit.kernel, unit.bias, unit.geometry)
         if self.how.adds == 'input':
             return _sum(y, x)
         return y if self.shortcut is None else self._plus_shortcut(y, x, kept)
@@ -258,8 +255,10 @@ class _Run:
         self, g: Tensor, kept: list[_Kept], needs: Sequence[_Needs], below: bool
     ) -> tuple[Tensor | None, list[_Grads]]:
         """Gradients of x, if ``below``, and of the parameters."""
-        self._rebuild_inputs(kept)
-        x = kept[0].input
+        if self.memory not in ('fast', 'lean'):
+            self._rebuild_inputs(kept)
+        x = kept[0].x
+        assert x is not None, 'a block keeps its input'
         gy: Tensor | None = g
         grads = [_Grads()] * len(needs)
         for index in reversed(range(len(self.units))):
@@ -287,9 +286,11 @@ class _Run:
         return self.memory == 'leaner' and math.prod(giver.kernel.shape[2:]) > 1
 
     def _rebuild_inputs(self, kept: list[_Kept]) -> None:
-        for unit, before, after in zip(self.units, kept, kept[1 : len(self.units)], strict=False):
+        for index, unit in enumerate(self.units[:-1]):
+            before, after = kept[index], kept[index + 1]
             if after.x is None:
-                after.x = unit.close(unit.reopen(before.input, before.at)[0])
+                assert before.x is not None, 'inputs are rebuilt in order'
+                kept[index + 1] = after._replace(x=unit.close(unit.reopen(before.x, before.at)[0]))
 
     def _plus_shortcut(self, y: Tensor, x: Tensor, kept: list[_Kept] | None) -> Tensor:
         assert self.shortcut is not None
@@ -298,12 +299,6 @@ class _Run:
         if kept is not None:
             kept.append(_Kept(None, u if self.memory == 'fast' else None, *at))
         return _sum(y, own)
-
-
-def _maps(flat: Tensor, like: Tensor) -> Tensor:
-    """``(N, C, L)`` → ``(N, C, L1, …)``; a view of one channel would forget that it lies last."""
-    maps = flat.view(like.shape)
-    return laid(maps, True) if like.shape[1] == 1 and is_last(like) else maps
 
 
 def _planar(values: Tensor | None) -> Tensor | None:
@@ -329,7 +324,7 @@ class _FusedBlock(torch.autograd.Function):
         kept: list[_Kept] = []
         with torch.autocast(x.device.type, enabled=False), manner.kernels.memory(x):
             y = _Run(_grouped(flat), how, manner, ctx.dtype).forward(x, kept)
-        ctx.save_for_backward(x, *flat, *(each for own in kept for each in own.tensors()))
+        ctx.save_for_backward(x, *flat, *chain.from_iterable(kept))
         ctx.parameters = len(flat)
         return y
 
@@ -340,17 +335,15 @@ class _FusedBlock(torch.autograd.Function):
         needs_x, _, _, *needs = ctx.needs_input_grad
         if torch.is_grad_enabled():
             return _differentiable(ctx, g, (x, *flat), (needs_x, *needs))
-        kept = [_Kept(*rest[start : start + 4]) for start in range(0, len(rest), 4)]
+        kept = [*map(_Kept._make, zip(*[iter(rest)] * len(_Kept._fields), strict=True))]
         run = _Run(_grouped(flat), ctx.how, ctx.manner, ctx.dtype)
         del saved, rest
         with torch.autocast(x.device.type, enabled=False), ctx.manner.kernels.memory(x):
-            size = len(_Needs._fields)
-            wanted = [_Needs(*needs[start : start + size]) for start in range(0, len(needs), size)]
+            wanted = [*map(_Needs._make, zip(*[iter(needs)] * len(_Needs._fields), strict=True))]
             gx, grads = run.backward(run.dense(g, x), kept, wanted, needs_x)
             if gx is not None and is_last(gx) != is_last(x):
                 gx = laid(gx, is_last(x), ctx.manner.kernels.dense)
-        each = zip((each for own in grads for each in own), flat, needs, strict=True)
-        return gx, None, None, *(_like_parameter(grad, own) if need else None for grad, own, need in each)
+        return gx, None, None, *_like_parameters(chain.from_iterable(grads), flat, needs)
 
 
 def _differentiable(ctx: Any, g: Tensor, inputs: tuple[Tensor, ...], needs: tuple[bool, ...]) -> tuple[Any, ...]:
@@ -366,14 +359,19 @@ def _differentiable(ctx: Any, g: Tensor, inputs: tuple[Tensor, ...], needs: tupl
     return gx, None, None, *rest
 
 
-def _like_parameter(grad: Tensor | None, own: Tensor | None) -> Tensor | None:
-    if grad is None or own is None:
-        return None
-    if own.numel() == 1:  # one slope for all channels
-        grad = grad.sum()
-    return grad.view_as(own).to(own.dtype)
+def _like_parameters(
+    grads: Iterable[Tensor | None], flat: Sequence[Tensor | None], needs: Sequence[bool]
+) -> list[Tensor | None]:
+    """Those gradients that are needed, in the shapes and dtypes of their parameters."""
+    found: list[Tensor | None] = []
+    for grad, own, need in zip(grads, flat, needs, strict=True):
+        if not need or grad is None or own is None:
+            found.append(None)
+        else:
+            # One slope may serve all channels.
+            found.append((grad.sum() if own.numel() == 1 else grad).view_as(own).to(own.dtype))
+    return found
 
 
 def _grouped(flat: Sequence[Any]) -> list[Weights]:
-    size = len(Weights._fields)
-    return [Weights(*flat[start : start + size]) for start in range(0, len(flat), size)]
+    return [*map(Weights._make, zip(*[iter(flat)] * len(Weights._fields), strict=True))]

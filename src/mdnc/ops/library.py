@@ -16,7 +16,7 @@ from torch import Tensor
 from mdnc.ops import compiled, fused, planes
 from mdnc.ops.convolution import Geometry
 from mdnc.ops.definition import Block, Resize, Shortcut, Unit, Weights, low_precision
-from mdnc.ops.fused import Manner, _grouped, _Kept, _like_parameter, _Needs, _Run
+from mdnc.ops.fused import Manner, _grouped, _Kept, _like_parameters, _Needs, _Run
 from mdnc.ops.layout import is_last, laid
 
 # By the names that graphs call them by.
@@ -170,7 +170,7 @@ def _apart(tensors: list[Tensor]) -> list[Tensor]:
 def _unflat(run: _Run, x: Tensor, flat: Sequence[Tensor]) -> list[_Kept]:
     values = iter(flat)
     kept = [_Kept(**{name: next(values) for name in names}) for names in _kept_names(run)]
-    kept[0].x = x
+    kept[0] = kept[0]._replace(x=x)
     return kept
 
 
@@ -193,7 +193,7 @@ def _(x: Tensor, weights: list[Tensor], plan: str) -> list[Tensor]:
     own = _read(plan)
     run, y, kept = own.run(weights), x, []
     for unit in run.units:
-        z = unit._resized(_empty(own, y, y.shape))
+        z = unit._resized(_empty(own, y, y.shape).flatten(2), y)
         kept.append(_Kept(y, z, *_moments(y)))
         y = _empty(own, x, (x.shape[0], unit.kernel.shape[0], *_convolved(z, unit.kernel, unit.geometry)))
     if run.shortcut is not None:
@@ -233,7 +233,8 @@ def _backward(
         gx, grads = run.backward(own.laid(g), _unflat(run, x, kept), wanted, below)
     flat = [each for grad in grads for each in grad]
     given = [each for each, there in zip(flat, own.given, strict=True) if there]
-    found = [_like(grad, weight) for grad, weight, need in zip(given, weights, rest, strict=True) if need]
+    like = zip(_like_parameters(given, weights, rest), weights, rest, strict=True)
+    found = [_found(grad, weight) for grad, weight, need in like if need]
     return _apart(found if gx is None else [laid(gx, at), *found])
 
 
@@ -248,9 +249,8 @@ def _(g: Tensor, x: Tensor, weights: list[Tensor], kept: list[Tensor], plan: str
     return [laid(x.new_empty(x.shape), is_last(x)), *found] if below else found
 
 
-def _like(grad: Tensor | None, weight: Tensor) -> Tensor:
-    found = _like_parameter(grad, weight)
-    return torch.zeros_like(weight) if found is None else laid(found, is_last(weight))
+def _found(grad: Tensor | None, weight: Tensor) -> Tensor:
+    return torch.zeros_like(weight) if grad is None else laid(grad, is_last(weight))
 
 
 def _setup(ctx: Any, inputs: tuple[Tensor, list[Tensor], str], output: list[Tensor]) -> None:

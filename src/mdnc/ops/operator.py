@@ -12,7 +12,7 @@ from torch import Tensor
 from mdnc.ops import definition
 from mdnc.ops.definition import Block, Resize, Unit, Weights
 from mdnc.ops.fused import Manner
-from mdnc.ops.path import DTYPES, MEMORY_LEVELS, Fused, why_not_now, why_not_with
+from mdnc.ops.path import DTYPES, MEMORY_LEVELS, fuse, why_not_now, why_not_with
 
 ACTIVATORS = ('prelu', 'relu', 'null')
 
@@ -79,7 +79,7 @@ def norm_act_conv(
     _refuse('memory', memory, memory in MEMORY_LEVELS, f'must be one of {MEMORY_LEVELS}')
     strides, paddings = _per_axis('stride', stride, axes), _per_axis('padding', padding, axes, least=0)
     how = Unit(strides, paddings, _eps(eps), activator, resize)
-    block = Fused(Block((how,)), (weights,))
+    block = fuse(Block((how,)), (weights,))
     # While compiling, any of the numbers may be symbolic, which checks and the node of a graph have no words for.
     if not torch.compiler.is_compiling():
         _admit(x, weights, how)

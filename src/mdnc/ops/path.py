@@ -1,11 +1,13 @@
 """The one rule by which a unit takes the fused path or the plain one, and the reason for the latter."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -61,19 +63,20 @@ def _count(step: int) -> None:
 
 @dataclass(frozen=True)
 class Fused:
-    """A block read from its layers, ready for the fused path."""
+    """A block read from its layers, ready for the fused path; see `fuse`."""
 
     how: Block
     weights: tuple[Weights, ...]
-
-    @property
-    def tensors(self) -> Iterator[Tensor]:
-        """The parameters."""
-        return (each for own in self.weights for each in own if each is not None)
+    tensors: tuple[Tensor, ...]
 
     def __call__(self, x: Tensor, manner: Manner) -> Tensor:
         block = library.block if torch.compiler.is_compiling() else fused.block
         return block(x, self.weights, self.how, manner)
+
+
+def fuse(how: Block, weights: tuple[Weights, ...]) -> Fused:
+    """A block with its parameters."""
+    return Fused(how, weights, tuple(each for own in weights for each in own if each is not None))
 
 
 class _NotFused(Exception):
@@ -94,7 +97,7 @@ def read(units: Sequence[nn.Module], adds: str = 'nothing', shortcut: nn.Module 
     except _NotFused as reason:
         return str(reason)
     how = Block(tuple(how for how, _ in pairs), adds, None if last is None else last[0])
-    return Fused(how, (*(own for _, own in pairs), *(() if last is None else (last[1],))))
+    return fuse(how, (*(own for _, own in pairs), *(() if last is None else (last[1],))))
 
 
 def call(module: nn.Module, x: Tensor, manner: Manner) -> Tensor:
@@ -126,10 +129,21 @@ def run(
     """What the layers give, by the fused path; ``None`` where only the plain path may be taken."""
     if why_not_now(manner.memory) or type(x) not in _TENSORS:
         return None
-    block = read(units, adds, shortcut)
-    if isinstance(block, str) or why_not_with(x, block) or why_not_compiled(x, manner):
+    if torch.compiler.is_compiling():
+        block = read(units, adds, shortcut)
+        return (
+            None
+            if isinstance(block, str) or why_not_with(x, block) or why_not_compiled(x, manner)
+            else block(x, manner)
+        )
+    reading = _READINGS.get(units[0])
+    if reading is None or not reading.holds(units, adds, shortcut):
+        reading = _Reading(units, adds, shortcut)
+        _READINGS[units[0]] = reading
+    block = reading.block
+    if isinstance(block, str) or why_not_with(x, block):
         return None
-    return block(x, manner)
+    return fused.block(x, block.weights, block.how, manner)
 
 
 def memory(x: Tensor, manner: Manner) -> AbstractContextManager[None]:
@@ -172,13 +186,25 @@ def taken(named: dict[str, nn.Module], manner: Manner, adds: str, shortcut: str)
 
 def why_not_now(memory: str) -> str:
     """Why no unit takes the fused path at this moment, or an empty string."""
-    if torch.compiler.is_compiling() and not _COMPILES:  # first: an older compiler can trace none of the others
+    compiling = torch.compiler.is_compiling()
+    if compiling and not _COMPILES:  # first: an older compiler can trace none of the others
         return 'torch.compile before torch 2.13 is tracing'
     if torch.compiler.is_exporting():
         return 'torch.export is tracing'
-    if memory == 'plain' or (_anywhere if torch.compiler.is_compiling() else _plainly.get()):
+    if memory == 'plain' or (_anywhere if compiling else _plainly.get()):
         return 'the plain path was asked for'
-    return next((reason for reason, holds in _TRANSFORMS if holds()), '')
+    if reason := _tracer():
+        return reason
+    return 'hooks on all modules are registered' if any(_HOOKS_ON_ALL) else ''
+
+
+def _tracer() -> str:
+    # What records or transforms the layers one by one needs them called one by one.
+    if torch._C._get_tracing_state() is not None:
+        return 'torch.jit.trace is tracing'
+    if _transformed() if torch.compiler.is_compiling() else _interpreter() is not None:
+        return 'a torch.func transform is on'
+    return 'forward-mode differentiation is on' if forward_ad._current_level >= 0 else ''
 
 
 def why_not_parameters(block: Fused) -> str:
@@ -191,18 +217,23 @@ def why_not_with(x: Tensor, block: Fused) -> str:
     """Why these tensors can't take the fused path, or an empty string."""
     if type(x) not in _TENSORS:
         return f'the input is a {type(x).__name__}'
-    if reason := why_not_parameters(block):
-        return reason
-    if x.device.type not in ('cpu', 'cuda') or x.layout is not torch.strided or x.dtype not in DTYPES:
-        return f'the input is {x.layout}, {x.dtype}, on {x.device}'
-    if not torch.compiler.is_compiling() and not all(type(length) is int for length in x.shape):
+    tensors = block.tensors
+    for each in tensors:
+        if type(each) not in _TENSORS:
+            return why_not_parameters(block)
+    device, dtype, shape = x.device, x.dtype, x.shape
+    if device.type not in ('cpu', 'cuda') or x.layout is not torch.strided or dtype not in DTYPES:
+        return f'the input is {x.layout}, {dtype}, on {device}'
+    if not torch.compiler.is_compiling() and {*map(type, shape)} != {int}:
         return 'the input has symbolic sizes'
-    if x.dim() != 2 + len(block.how.units[0].stride) or not x.numel() > x.shape[0] * x.shape[1] > 0:
-        return f'the input has shape {tuple(x.shape)}'
-    autocast = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
-    legal = DTYPES[:3] if autocast else (x.dtype,)
-    odd = next((own for own in block.tensors if own.dtype not in legal or own.device != x.device), None)
-    return '' if odd is None else f'the input is {x.dtype} on {x.device}, a parameter {odd.dtype} on {odd.device}'
+    if len(shape) != 2 + len(block.how.units[0].stride) or not x.numel() > shape[0] * shape[1] > 0:
+        return f'the input has shape {tuple(shape)}'
+    autocast = torch.is_autocast_enabled(device.type) and dtype != torch.float64
+    legal = DTYPES[:3] if autocast else (dtype,)
+    for each in tensors:
+        if each.dtype not in legal or each.device != device:
+            return f'the input is {dtype} on {device}, a parameter {each.dtype} on {each.device}'
+    return ''
 
 
 def why_not_compiled(x: Tensor, manner: Manner) -> str:
@@ -221,8 +252,11 @@ def why_not_compiled(x: Tensor, manner: Manner) -> str:
     return ''
 
 
+_interpreter = torch._C._functorch.peek_interpreter_stack
+
+
 def _transformed() -> bool:
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return _interpreter() is not None
 
 
 # torch.compile asks when it traces and guards the answer itself. As `torch.compiler.assume_constant_result`, which
@@ -231,29 +265,20 @@ _transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 _TENSORS = (Tensor, nn.Parameter, FakeTensor)
+_KINDS_OF_HOOKS = ('forward', 'forward_pre', 'backward', 'backward_pre')
 
 # The registries themselves: they are empty unless somebody registers.
-_HOOKS_ON_ALL: list[dict[int, Any]] = [
-    getattr(module_hooks, f'_global_{kind}_hooks') for kind in ('forward', 'forward_pre', 'backward', 'backward_pre')
-]
-
-# What records or transforms the layers one by one needs them called one by one.
-_TRACERS: tuple[tuple[str, Callable[[], bool]], ...] = (
-    ('torch.jit.trace is tracing', lambda: torch._C._get_tracing_state() is not None),
-    ('a torch.func transform is on', _transformed),
-    ('forward-mode differentiation is on', lambda: forward_ad._current_level >= 0),
-)
-_TRANSFORMS = (*_TRACERS, ('hooks on all modules are registered', lambda: any(_HOOKS_ON_ALL)))
+_HOOKS_ON_ALL: list[dict[int, Any]] = [getattr(module_hooks, f'_global_{kind}_hooks') for kind in _KINDS_OF_HOOKS]
 
 
 def _traced(x: Tensor) -> bool:
     symbolic = torch.compiler.is_exporting() or not all(type(length) is int for length in x.shape)
-    return symbolic or any(holds() for _, holds in _TRACERS)
+    return symbolic or bool(_tracer())
 
 
 def transformed() -> bool:
     """Whether a compiler, a tracer or a transform follows each step, and knows no derivative given beside them."""
-    return torch.compiler.is_compiling() or any(holds() for _, holds in _TRACERS)
+    return torch.compiler.is_compiling() or bool(_tracer())
 
 
 # ---- Reading layers ----
@@ -267,6 +292,42 @@ def _layers(module: nn.Module) -> list[Any]:
         if 'forward' in each.__dict__:
             raise _NotFused(f'{type(each).__name__} has a forward of its own')
     return layers
+
+
+class _Reading:
+    """What was read of a block, for as long as its layers are what they were.
+
+    Whatever is set on a layer, put into its parameters or children, or hooked to it, ends it: attributes are compared
+    with those of the time of reading, one by one, by identity. It lives beside the layers, so that copies and files of
+    them know nothing of it, and holds no reference to the first unit, with which it goes.
+    """
+
+    def __init__(self, units: Sequence[nn.Module], adds: str, shortcut: nn.Module | None) -> None:
+        self.block = read(units, adds, shortcut)
+        self.arguments = (*units[1:], adds, shortcut)
+        roots = [*units, *(() if shortcut is None else (shortcut,))]
+        modules = [each for root in roots for each in (root, *root._modules.values()) if each is not None]
+        self.first, self.others = type(modules[0]), modules[1:]
+        self.types = [*map(type, self.others)]
+        self.hooks = [getattr(each, f'_{kind}_hooks') for each in modules for kind in _KINDS_OF_HOOKS]
+        self.states = [
+            (own, [*own.values()]) for each in modules for own in (each.__dict__, each._modules, each._parameters)
+        ]
+
+    def holds(self, units: Sequence[nn.Module], adds: str, shortcut: nn.Module | None) -> bool:
+        """Whether these are the layers that were read, as they were."""
+        given = (*units[1:], adds, shortcut)
+        if len(given) != len(self.arguments) or not all(map(is_, given, self.arguments)) or any(self.hooks):
+            return False
+        if type(units[0]) is not self.first or not all(map(is_, map(type, self.others), self.types)):
+            return False
+        for now, then in self.states:  # noqa: SIM110, for a generator is a call for each
+            if len(now) != len(then) or not all(map(is_, now.values(), then)):
+                return False
+        return True
+
+
+_READINGS: WeakKeyDictionary[nn.Module, _Reading] = WeakKeyDictionary()
 
 
 def _unit(layers: list[Any]) -> tuple[Unit, Weights]:

@@ -57,9 +57,12 @@ class Step:
     dtype: torch.dtype
 
 
+_ACCUMULATORS = {torch.float64: torch.float64}
+
+
 def accumulator(dtype: torch.dtype) -> torch.dtype:
     """The dtype of statistics and sums."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
+    return _ACCUMULATORS.get(dtype, torch.float32)
 
 
 # ---- The definition: what Inductor compiles, and what eager torch runs where no kernel of its own fits. ----
@@ -117,7 +120,7 @@ def _summed(planes: Tensor) -> Tensor:
 def native_norm(x: Tensor, affine: Affine, eps: float) -> tuple[Tensor, Moments]:
     """h and the moments of contiguous x."""
     n, c, length = x.shape
-    scale, shift = _vector(affine.scale, x, 1.0), _vector(affine.shift, x, 0.0)
+    scale, shift = _vectors(affine, x)
     if x.device.type == 'cpu':
         # A group norm with one channel a group: its C++ is vectorised, which that of batch norm is not.
         h, mean, rate = _aten.native_group_norm(x, scale, shift, n, c, length, c, eps)
@@ -132,12 +135,16 @@ def native_norm_backward(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """∂x, ∂γ and ∂β from gₙ, for contiguous x."""
     n, c, length = x.shape
-    scale, g = _vector(affine.scale, x, 1.0), g.contiguous()
+    scale, g = _vectors(affine, x)[0], g.contiguous()
     mask = [True, affine.scale is not None, affine.shift is not None]
     if x.device.type == 'cpu':
         mean, rate = at.mean.view(n, c), at.rate.view(n, c)
-        gx, *sums = _aten.native_group_norm_backward(g, x, mean, rate, scale, n, c, length, c, mask)
-        return gx, *(None if each is None else each.view(1, c, 1) for each in sums)
+        gx, gscale, gshift = _aten.native_group_norm_backward(g, x, mean, rate, scale, n, c, length, c, mask)
+        return (
+            gx,
+            gscale if gscale is None else gscale.view(1, c, 1),
+            gshift if gshift is None else gshift.view(1, c, 1),
+        )
     planes, mean, rate = (1, n * c, length), at.mean.view(-1), at.rate.view(-1)
     gx, *sums = _aten.native_batch_norm_backward(
         g.view(planes), x.view(planes), _tiled(scale, n), None, None, mean, rate, True, 0.0, mask
@@ -155,12 +162,17 @@ def native_prelu_backward(g: Tensor, h: Tensor, slope: Tensor | None, step: Step
     return positive.addcmul_(negative, slope.to(step.dtype)).to(h.dtype), _summed(terms)
 
 
-def _vector(values: Tensor | None, x: Tensor, default: float) -> Tensor | None:
+def _vectors(affine: Affine, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
     # Without an affine of at least float32 the kernels would round the moments to the dtype of x.
-    wide = accumulator(x.dtype)
-    if values is not None:
-        return values.reshape(-1).to(wide)
-    return None if x.dtype == wide else torch.full((x.shape[1],), default, dtype=wide, device=x.device)
+    scale, shift, wide = affine.scale, affine.shift, _ACCUMULATORS.get(x.dtype, torch.float32)
+    given = (
+        None if scale is None else scale.reshape(-1).to(wide),
+        None if shift is None else shift.reshape(-1).to(wide),
+    )
+    if x.dtype == wide or all(each is not None for each in given):
+        return given
+    one, zero = x.new_ones(x.shape[1], dtype=wide), x.new_zeros(x.shape[1], dtype=wide)
+    return one if scale is None else given[0], zero if shift is None else given[1]
 
 
 def _tiled(values: Tensor | None, n: int) -> Tensor | None:

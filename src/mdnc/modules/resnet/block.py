@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -172,14 +173,19 @@ class Block(nn.Module):
         self._refuse_starved(tuple(x.shape[2:]), x.shape[0], self.training)
 
     def _refuse_starved(self, size: Size, batch: int, training: bool) -> None:
-        maps = self._plan.maps(size)
-        found = [(held, why) for layer, held in maps if (why := _plan.refused(layer, held, batch, training))]
-        if found:
-            held, why = min(found, key=lambda each: _sizes.volume(each[0]))
+        if starved := _starved(self._plan, size, batch, training):
+            held, why = starved
             raise ValueError(
                 f'{type(self).__name__}: input size {size} is too small: the block would hold {_sizes.text(held)}, and '
                 f'{why}. Give it a larger input, or another {"padding_mode" if "padding" in why else "normalizer"}.'
             )
+
+
+@lru_cache(maxsize=256)  # asked before every call of a block that has a door
+def _starved(plan: _plan.Block, size: Size, batch: int, training: bool) -> tuple[Size, str] | None:
+    """The smallest of the maps within a block that one of its layers refuses, and why."""
+    found = [(held, why) for layer, held in plan.maps(size) if (why := _plan.refused(layer, held, batch, training))]
+    return min(found, key=lambda each: _sizes.volume(each[0]), default=None)
 
 
 def _planned(kind: str, owner: str, order: int, arguments: dict[str, Any], options: dict[str, Any]) -> _plan.Block:

@@ -147,7 +147,7 @@ WRONG = [
     (['--model', 'Nope'], 'option "model": there is no class called Nope.'),
     (['--model.network.name', 'Foo'], "there is no network called 'Foo'"),
     (['--model.network.arguments.kernel_size', '4'], 'kernel_size'),
-    (['--keeper.keep', '1'], 'keep at least 2'),
+    (['--keeper.keep', '1'], 'keep a whole number of at least 2'),
     (['--ckpt_path', '/no/such.ckpt'], 'there is no checkpoint /no/such.ckpt'),
     (['--trainer.strategy', 'fsdp'], 'FSDP'),
 ]
@@ -432,7 +432,7 @@ NEAR = [
     ('--model.lrr 3', "Option 'lrr' is not accepted. is it lr?"),
     ('--data.batchsize 3', 'is it batch_size?'),
     ('--data.split.vall 0.2', 'is it val?'),
-    ('--model.network.arguments.chanel 3', 'is it channel?'),
+    ('--model.network.arguments.chanel 3', 'Did you mean channel'),
     (
         '--model Clasification',
         'there is no class called Clasification. Given value: Clasification. is it Classification',

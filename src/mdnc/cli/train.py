@@ -3,7 +3,6 @@
 import contextlib
 import difflib
 import functools
-import inspect
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,6 @@ from mdnc.cli import UsageError
 from mdnc.cli.help import class_help, find_class, known_classes, parameters
 from mdnc.cli.networks import near
 from mdnc.cli.recipe import CONFIG, Request, read_request
-from mdnc.modules import resnet
 from mdnc.training import run
 from mdnc.training.checkpoint import FOLDER, numbered
 from mdnc.training.claim import TakenError, claimed, is_first_process
@@ -166,7 +164,6 @@ _OPTION = re.compile(
     r"unrecognized arguments: (?:--)?([\w.]+)|(?:()|Group '(\w+)' does not accept o|O)ption '([\w.]+)'"
 )
 _NAME = re.compile(r'option "(model|data)": there is no class called (\w+)\.')
-_NETWORK = re.compile(r"network (\w+) refuses .* unexpected keyword argument '(\w+)'")
 
 
 def _hint(reason: str, options: Sequence[str] = ()) -> str:
@@ -179,8 +176,6 @@ def _hint(reason: str, options: Sequence[str] = ()) -> str:
         return '' if rest else f' {near(first, known)}'
     if match := _NAME.search(reason):
         return f' {near(match[2], known_classes(match[1]))}'
-    if match := _NETWORK.search(reason):
-        return f' {near(match[2], inspect.signature(getattr(resnet, match[1])).parameters)}'
     if match := _OPTION.search(reason):
         word = '.'.join(filter(None, match.groups()))
         found = difflib.get_close_matches(f'--{word}', options, n=1)

@@ -1,3 +1,3 @@
 """The version, once: for the metadata, for users, and for the files that mdnc writes."""
 
-__version__ = '0.2.0'
+__version__ = '0.3.0'

@@ -223,6 +223,9 @@ def rebuild(state_dict: Mapping[str, Tensor], *, prefix: str | None = None, **kn
     shapes = Shapes({key: tuple(value.shape) for key, value in weights.items()})
     readings = READERS[anatomy(shapes.shapes)](shapes)
     _pretrained.refuse_unheld(known, weights, f'{OWNER}: the state dict')
+    blocks = max(sum(reading.arguments['layers']) for reading in readings)
+    if 2 * blocks > len(weights):  # a block has two convolutions; many names are planned many times below
+        raise ValueError(f'{OWNER}: the state dict is not whole: it names {blocks} blocks in {len(weights)} tensors.')
     legal = inspect.signature(readings[0].cls).parameters.keys() - UNTOLD
     for reading in readings:
         reading.settle({name: known[name] for name in legal & known.keys() - {'out_size'}})

@@ -69,6 +69,7 @@ VARIANTS = [
     ),
     Entry('AE2d', {'channel': 4, 'layers': [1, 1, 2], 'block': 'plain'}, (1, 11, 16), (1, 11, 16)),
     Entry('UNet2d', {'channel': 4, 'layers': [1, 1, 1], 'block': 'plain'}, (1, 11, 16), (1, 11, 16)),
+    Entry('UNet1d', {'channel': 4, 'layers': [2, 1, 1], 'up_layers': 0}, (1, 37), (1, 37)),
     Entry('UNet3d', {'channel': 2, 'layers': [2, 1, 1], 'kernel_size': (1, 3, 3)}, (1, 3, 9, 6), (1, 3, 9, 6)),
 ]
 
@@ -98,6 +99,8 @@ NETWORKS = [entry for entry in [*CLASSES, *VARIANTS] if not entry.name.startswit
 def identity(entry: Entry) -> str:
     """A readable test identifier."""
     words = '-'.join(
-        str(value).replace(' ', '') for key, value in entry.arguments.items() if key in ('block', 'kernel_size')
+        str(value).replace(' ', '')
+        for key, value in entry.arguments.items()
+        if key in ('block', 'kernel_size', 'up_layers')
     )
     return f'{entry.name}{"-" if words else ""}{words}'

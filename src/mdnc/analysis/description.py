@@ -19,6 +19,7 @@ from mdnc.analysis.standin import Trial, stand_in, trial
 from mdnc.analysis.table import bytes_text, count_text, table
 from mdnc.contribs.torchsummary.record import tensors
 from mdnc.modules import Block, _checks
+from mdnc.modules.resnet.branch import _Branch
 
 Shape = tuple[int, ...]
 LISTS = (nn.ModuleList, nn.ModuleDict)  # never called: what they hold counts as their owner's
@@ -37,7 +38,8 @@ class ModuleFigures:
         kernel: Its kernel size; empty without one.
         parameters: Values of its parameters, those that an earlier module has too left out.
         macs: Multiply-adds of a run forward.
-        kept: Bytes kept for backward; ``None`` inside a block, which may keep them for several modules at once.
+        kept: Bytes kept for backward; ``None`` inside a block and of a unit, which may keep them for several modules at
+            once.
     """
 
     path: str
@@ -260,12 +262,13 @@ def _plain_run(run: Trial, modules: dict[str, nn.Module]) -> tuple[_Calls, Meter
 
 def _kept(run: Trial, modules: dict[str, nn.Module]) -> dict[str, int | None]:
     """Run as the network does, and count what is kept for backward down to whole blocks."""
-    blocks = [path for path, module in modules.items() if isinstance(module, Block)]
+    # A hook inside a block, or on a unit, would keep it from its fused path.
+    fused = {path: module for path, module in modules.items() if isinstance(module, (Block, _Branch))}
     inside = {
         path
         for path in modules
-        for block in blocks
-        if path != block and f'{path}.'.startswith(f'{block}.' if block else '')
+        for at, module in fused.items()
+        if f'{path}.'.startswith(f'{at}.' if at else '') and (path != at or isinstance(module, _Branch))
     }
     outside = {path: module for path, module in modules.items() if path not in inside}
     watch = PartWatch(run.net, {path: module for path, module in outside.items() if path})

@@ -6,14 +6,13 @@ from typing import Any
 
 from mdnc import _bundle
 from mdnc._bundle import Bundle
-from mdnc.modules import Network, _pretrained
+from mdnc.modules import Network, _pretrained, resnet
 from mdnc.modules._foreign import allowed_class
-from mdnc.modules.resnet import encoder, presets
 
 NAMED: dict[str, type[Network]] = {
-    made.__name__: made
-    for orders in (encoder.ENCODERS, presets.DECODERS, presets.AES, presets.UNETS)
-    for made in orders.values()
+    name: made
+    for name in resnet.__all__
+    if isinstance(made := getattr(resnet, name), type) and issubclass(made, Network)
 }
 
 

@@ -54,7 +54,13 @@ class Steps:
     def scores(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """What the network gives for inputs in the data's own units: logits, or values in standard units."""
         self._admit(x)
-        y = single(network(_suited(network, self.before.standard(x))))
+        given = network(_suited(network, self.before.standard(x)))
+        if isinstance(given, tuple):
+            raise ValueError(
+                f'the network gives a tuple of {len(given)} (of heads, or for deep_supervision in training), '
+                'and an answer, a task and an exported file are made of one tensor'
+            )
+        y = single(given)
         return y + self._added(x, y) if self.residual else y
 
     def _admit(self, x: Tensor) -> None:

@@ -107,7 +107,7 @@ def encoder(frame: Frame, in_planes: int, head: Head) -> Plan:
         parts += _dropout(head.dropout)
         linear = _plan.Linear(frame.widths[-1], head.out_length, in_planes if head.amplitude else 0)
         parts.append(Single('fc', (linear,)))
-    return _finished(frame, Plan(frame.order, in_planes, tuple(parts), ('netbody', 'dropout', 'fc')))
+    return finished(frame, Plan(frame.order, in_planes, tuple(parts), ('netbody', 'dropout', 'fc')))
 
 
 def _tail(frame: Frame, head: Head, name: str) -> list[Single]:
@@ -144,7 +144,7 @@ def decoder(frame: Frame, out_size: Size, in_length: int | None, out_planes: int
     parts.append(frame.outer('conv_last', -1, frame.channel, out_planes, bias=True))
     planes, size = (wide, sizes[0]) if in_length is None else (in_length, ())
     modules = ('conv_in', 'conv_first', 'netbody', 'dropout', 'conv_last')
-    return _finished(frame, Plan(frame.order, planes, tuple(parts), modules, size))
+    return finished(frame, Plan(frame.order, planes, tuple(parts), modules, size))
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def autoencoder(frame: Frame, in_planes: int, out_planes: int, ways: Ways) -> Pl
     heads = _heads(frame, ways, up, planes, out_planes)
     outputs = (final.name, *(head.name for head in heads)) if ways.deep_supervision else ()
     modules = ('conv_first', 'conv_down_list', 'conv_up_list', 'conv_middle_up', 'dropout', 'conv_final', 'heads')
-    return _finished(frame, Plan(frame.order, in_planes, (*parts, final, *heads), modules, None, outputs))
+    return finished(frame, Plan(frame.order, in_planes, (*parts, final, *heads), modules, None, outputs))
 
 
 def _way_down(frame: Frame, ways: Ways) -> list[Stage]:
@@ -253,9 +253,15 @@ def _heads(frame: Frame, ways: Ways, up: list[Stage], planes: dict[str, int], ou
     return heads
 
 
-def _finished(frame: Frame, plan: Plan) -> Plan:
-    tops = {part.name.partition('.')[0] for part in plan.parts}
-    modules = tuple(top for top in plan.modules if top in tops)
+def finished(frame: Frame, plan: Plan) -> Plan:
+    """The plan with what `drop_path` and `small` do to each, and a module for each first word of its parts' paths.
+
+    Args:
+        frame: What it was made of.
+        plan: The plan; first words that its ``modules`` leaves out follow as they run.
+    """
+    tops = dict.fromkeys(part.name.partition('.')[0] for part in plan.parts)
+    modules = tuple(top for top in dict.fromkeys((*plan.modules, *tops)) if top in tops)
     parts = _with_drop_path(plan.parts, frame.drop_path) if frame.drop_path else plan.parts
     return replace(plan, parts=parts, modules=modules, small=frame.small)
 

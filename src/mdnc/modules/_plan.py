@@ -466,10 +466,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Single(Part):
-    """One layer, or several in a sequence.
+    """One layer, or several in a sequence. What resizes a map stands in a `Stage`, whose blocks may be a single `Unit`.
 
     Args:
-        layers: The layers.
+        layers: The layers, none of which has a stride.
         outer: Whether it is a convolution beside the stages, one of the layers along the depth of the network.
         vector: Whether it takes a vector and gives a map.
     """
@@ -477,6 +477,15 @@ class Single(Part):
     layers: tuple[Layer, ...]
     outer: bool = field(default=False, kw_only=True)
     vector: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        # Sizes, fields and refusals of small inputs are read off stages.
+        for layer in self.layers:
+            if isinstance(layer, (Upsample, AveragePool)) or (isinstance(layer, Conv) and max(layer.stride) > 1):
+                raise ValueError(
+                    f'Single: the {type(layer).__name__} of {self.name!r} changes the size of a map, which only '
+                    'a Stage does: give it a Stage with a Unit.'
+                )
 
     @property
     def out_planes(self) -> int | None:

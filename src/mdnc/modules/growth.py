@@ -205,6 +205,8 @@ def _lifted(net: Network, kernel_size: int | None, length: int | None) -> dict[s
         raise ValueError(f'lift: length={length!r}, but {need} the new axis.')
     if length is not None:
         config['out_size'] = (_checks.integer('lift', 'length', length), *config['out_size'])
+    if 'kernel_size' not in config:
+        raise TypeError(f'lift: a {type(net).__name__} has no kernel_size, which is to have one axis more.')
     kernels = config['kernel_size']
     each = kernels if isinstance(kernels[0], tuple) else (kernels,)
     if 'strides' not in config and (kernel_size or 1) > 1 and any(kernel[0] == 1 for kernel in each):

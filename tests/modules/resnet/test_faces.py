@@ -5,17 +5,10 @@ import inspect
 import pytest
 
 from mdnc.modules import resnet
-from mdnc.modules.resnet import autoencoder, block, decoder, encoder, unet
 
-GENERIC = {
-    'BlockPlain': block._BlockPlainNd,
-    'BlockBottleneck': block._BlockBottleneckNd,
-    'EncoderNet': encoder._EncoderNetNd,
-    'DecoderNet': decoder._DecoderNetNd,
-    'AE': autoencoder._AENd,
-    'UNet': unet._UNetNd,
-}
+FAMILIES = sorted({name[:-2] for name in resnet.__all__ if name[0].isupper()})
 
+# What others rely on: a call that was written for mdnc 0.1.6, or since for a preset, goes on meaning the same.
 DOCUMENTED = {
     'BlockPlain': 'in_planes out_planes kernel_size=3 stride=1 padding=1 output_size=None '
     "normalizer='pinst' activator='prelu' layer_order='new' scaler='down'",
@@ -45,21 +38,23 @@ def positional(function: object) -> str:
     return ' '.join(p.name if p.default is p.empty else f'{p.name}={p.default!r}' for p in words)
 
 
-def test_every_name_has_a_documented_signature():
-    assert {
-        name.rstrip('0123456789d') if name[0].isupper() else name.rstrip('0123456789') for name in resnet.__all__
-    } == set(DOCUMENTED)
+def family_of(name: str) -> str:
+    return name[:-2] if name[0].isupper() else name.rstrip('0123456789')
 
 
-@pytest.mark.parametrize('name', resnet.__all__)
-def test_documented_signature(name: str):
-    family = name[:-2] if name[0].isupper() else name.rstrip('0123456789')
-    assert positional(getattr(resnet, name)) == DOCUMENTED[family]
+@pytest.mark.parametrize('family', DOCUMENTED)
+def test_documented_signature(family: str):
+    names = [name for name in resnet.__all__ if family_of(name) == family]
+    assert names
+    for name in names:
+        assert positional(getattr(resnet, name)) == DOCUMENTED[family]
 
 
-@pytest.mark.parametrize('family', GENERIC)
+@pytest.mark.parametrize('family', FAMILIES)
 def test_generic_signature_is_the_face_after_order(family: str):
-    generic = inspect.signature(GENERIC[family])
+    (base,) = {getattr(resnet, f'{family}{order}d').__base__ for order in (1, 2, 3)}
+    assert base.__name__ == f'_{family}Nd'
+    generic = inspect.signature(base)
     words = [p for p in generic.parameters.values() if p.name != 'order']
     for order in (1, 2, 3):
         face = inspect.signature(getattr(resnet, f'{family}{order}d'))

@@ -96,7 +96,7 @@ def test_samples_of_a_list_may_differ_in_size():
         (X[:0], DataError, 'there is no sample'),
         ({'train': {'x': X}}, TypeError, 'train: inputs must be .* is a dict, not an array'),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__ if ' at 0x' in str(value) else str(value)[:40],
 )  # fmt: skip
 def test_what_is_no_data_is_named_with_what_would_be(wrong, error, message):
     with pytest.raises(error, match=message):

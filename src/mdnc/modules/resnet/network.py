@@ -270,15 +270,14 @@ class Network(Featured):
 
     def _run_stage(self, part: Stage, x: Tensor | Ragged, given: dict[str, Any], stride: Size | None) -> None:
         stage = self.get_submodule(part.name)
+        inputs = (x, given[part.skip]) if part.skip else (x,)
         words: dict[str, Any] = {}
-        if part.skip:
-            words['skip'] = given[part.skip]
         if part.like:
             like = given[part.like]
             words['size'] = extent(like) if isinstance(like, (Tensor, Ragged)) else like
         if stride is not None and stride != part.resize.stride:
             words['stride'] = stride
-        y = stage(x, **words)
+        y = stage(*inputs, **words)
         if part.holds:
             y, given[f'{part.name}:held'] = y
         given[f'{part.name}:whole'] = y

@@ -119,7 +119,7 @@ def test_the_smallest_sizes_are_stated_right():
             for l2 in range(1, 10):
                 sides = (l1, l2)[: net.plan.order]
                 values = {'L1': l1, 'L2': l2, 'ceil': lambda ratio: -int(-ratio // 1)}
-                assert (eval(rule, values) >= 2) == (net.plan.first_starved(sides) is None)
+                assert (eval(rule, values) >= 2) == (net.plan.refusal(sides) is None)
 
 
 @pytest.mark.parametrize('kind', TO)

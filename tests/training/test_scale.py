@@ -1,5 +1,6 @@
 """Strategies for many devices, built from a recipe's words; on a GPU also run."""
 
+import contextlib
 import signal
 
 import pytest
@@ -27,7 +28,9 @@ def two_gpus(monkeypatch):
 def test_strategies_are_built_from_a_recipe(two_gpus, tmp_path, name, strategy):
     words = ['--trainer.devices', '2', '--trainer.num_nodes', '3', '--trainer.precision', 'bf16-mixed']
     place = ['--trainer.default_root_dir', str(tmp_path), '--trainer.accelerator', 'cuda']
-    command = _Command('fit', read_request(['--config', 'digits', '--trainer.strategy', name, *words, *place]))
+    request = read_request(['--config', 'digits', '--trainer.strategy', name, *words, *place])
+    with contextlib.ExitStack() as claims:
+        command = _Command('fit', request, claims)
     assert isinstance(command.trainer.strategy, strategy)
     assert (command.trainer.world_size, command.trainer.num_nodes) == (6, 3)
     assert type(command.trainer.strategy.checkpoint_io).__name__ == 'WholeFileIO'

@@ -26,7 +26,7 @@ from mdnc.training.checkpoint import FOLDER, numbered
 from mdnc.training.claim import TakenError, claimed, is_first_process
 from mdnc.training.guard import Guard
 from mdnc.training.keeper import Keeper
-from mdnc.training.signals import leave_at_once
+from mdnc.training.signals import leaving_at_once
 from mdnc.training.tasks import Task
 
 
@@ -231,14 +231,13 @@ def _answer_help(argv: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _command(verb: str, argv: list[str]) -> Iterator[_Command]:
-    leave_at_once()
-    run.quieten()
-    _answer_help(argv)
-    request = read_request(argv)
-    if request.checkpoint and not request.checkpoint.is_file():
-        what = 'a folder, no checkpoint:' if request.checkpoint.is_dir() else 'no checkpoint'
-        raise UsageError(f'--ckpt_path: there is {what} {request.checkpoint}')
-    with contextlib.ExitStack() as claims:
+    with leaving_at_once(), contextlib.ExitStack() as claims:
+        run.quieten()
+        _answer_help(argv)
+        request = read_request(argv)
+        if request.checkpoint and not request.checkpoint.is_file():
+            what = 'a folder, no checkpoint:' if request.checkpoint.is_dir() else 'no checkpoint'
+            raise UsageError(f'--ckpt_path: there is {what} {request.checkpoint}')
         try:
             command = _Command(verb, request, claims)
         except (ArgumentError, ValueError, TypeError, OSError, MisconfigurationException, TakenError) as error:

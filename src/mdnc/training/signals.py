@@ -1,5 +1,6 @@
 """What a scheduler or a keyboard asks of a run, and how all its processes agree on it."""
 
+import contextlib
 import multiprocessing
 import os
 import select
@@ -8,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from types import FrameType
 from typing import Any
@@ -145,15 +146,27 @@ if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=WATCH.forget)
 
 
-def leave_at_once() -> None:
-    """Outside of training there is nothing to save: SIGTERM and SIGINT end the process with 143 and 130."""
-    WATCH.start()
+@contextlib.contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Outside of training there is nothing to save: SIGTERM and SIGINT end the process with 143 and 130.
+
+    Behind it signals are as before, and nobody looks any more: a program that goes on is not ended.
+    """
 
     def handler(number: int, frame: FrameType | None) -> None:
         if _wishes()[number] > Wish.SAVE:
             raise SystemExit(_wishes()[number].exit_code)
 
-    _install(handler)
+    looks = not WATCH.running
+    WATCH.start()
+    before = _install(handler)
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, signal.SIG_DFL if former is None else former)
+        if looks:
+            WATCH.stop()
 
 
 def outlive_signals(worker: int) -> None:

@@ -73,6 +73,70 @@ VARIANTS = [
     Entry('UNet3d', {'channel': 2, 'layers': [2, 1, 1], 'kernel_size': (1, 3, 3)}, (1, 3, 9, 6), (1, 3, 9, 6)),
 ]
 
+# Options at other values than their defaults, but for those by which training is random or gives more than eval.
+OPTIONS = {
+    'EncoderNet1d': [
+        ((1, 21), (2,), {'normalizer': 'batch', 'activator': 'relu', 'tail': 'norm', 'pool': 'avgmax'}),
+        ((1, 25), (2,), {'strides': [3, 2], 'shortcut': 'pool', 'pool': 'gem', 'amplitude': True}),
+        ((1, 40), (2,), {'small': 'keep', 'normalizer': 'inst', 'strides': 4, 'tail': 'act', 'pool': 'std'}),
+    ],
+    'EncoderNet2d': [
+        ((2, 13, 10), (6, 5, 2), {'channels': [4, 6], 'out_length': None, 'strides': [(3, 2), (1, 4)], 'se': 1}),
+        ((2, 13, 10), (2,), {'block': 'plain', 'resize_at': 'first', 'kernel_size': [3, (5, 1)], 'layer_order': 'old'}),
+        ((2, 9, 9), (2,), {'normalizer': 'group', 'norm_groups': 2, 'groups': 2, 'padding_mode': 'reflect'}),
+    ],
+    'DecoderNet1d': [
+        ((3,), (1, 26), {'out_size': 26, 'in_length': 3, 'upsampling': 'transposed', 'strides': [2, 3], 'se': 2}),
+        ((3,), (1, 26), {'out_size': 26, 'in_length': 3, 'strides': 3, 'normalizer': 'layer', 'activator': 'gelu'}),
+    ],
+    'DecoderNet2d': [
+        (
+            (8, 3, 2),
+            (1, 11, 15),
+            {'out_size': (11, 15), 'in_length': None, 'upsampling': 'nearest', 'strides': (2, 3), 'small': 'keep'},
+        ),
+    ],
+    'AE1d': [
+        ((1, 22), (1, 22), {'ratio': 2, 'strides': 3, 'activator': 'silu'}),
+        ((1, 22), (1, 22), {'upsampling': 'nearest', 'normalizer': 'null', 'up_layers': 0, 'max_channel': 6}),
+    ],
+    'UNet1d': [
+        ((1, 22), (1, 22), {'layers': [1, 2, 1], 'strides': [2, 4], 'normalizer': 'batch', 'layer_order': 'old'}),
+        ((1, 22), (1, 22), {'layers': [1, 2, 1], 'resize_at': 'first', 'up_layers': [0, 1], 'strides': [4, 1]}),
+    ],
+    'UNet2d': [
+        (
+            (1, 11, 16),
+            (1, 11, 16),
+            {'resize_at': 'first', 'up_layers': 1, 'upsampling': 'transposed', 'block': 'plain'},
+        ),
+        (
+            (1, 9, 18),
+            (1, 9, 18),
+            {'small': 'keep', 'layers': [1, 1, 1], 'padding_mode': 'replicate', 'init': 'kaiming'},
+        ),
+        ((1, 11, 16), (1, 11, 16), {'layers': [1, 1, 1], 'up_layers': 0, 'activator': 'elu'}),
+    ],
+    'UNet3d': [
+        (
+            (1, 3, 9, 6),
+            (1, 3, 9, 6),
+            {'strides': [(1, 2, 3)], 'kernel_size': [(1, 3, 3), 3], 'activator': 'leaky_relu'},
+        ),
+    ],
+}
+OPTED = [
+    Entry(name, {'channel': 4, 'layers': [1, 2], 'in_planes': taken[0]} | options, taken, given)
+    if not name.startswith('Decoder')
+    else Entry(name, {'channel': 4, 'layers': [1, 2]} | options, taken, given)
+    for name, rows in OPTIONS.items()
+    for taken, given, options in rows
+]
+VARIANTS += OPTED
+
+# Arguments that don't tell entries apart.
+ROUTINE = ('channel', 'layers', 'order', 'in_planes', 'out_planes', 'out_length', 'in_length', 'out_size', 'stride')
+
 # The presets have 64 channels; sizes just above the smallest keep them quick.
 PRESETS = [
     *(Entry(f'encnet{n}', {'order': 1, 'out_length': 3}, (1, 40), (3,)) for n in (12, 32, 47, 62)),
@@ -98,9 +162,5 @@ NETWORKS = [entry for entry in [*CLASSES, *VARIANTS] if not entry.name.startswit
 
 def identity(entry: Entry) -> str:
     """A readable test identifier."""
-    words = '-'.join(
-        str(value).replace(' ', '')
-        for key, value in entry.arguments.items()
-        if key in ('block', 'kernel_size', 'up_layers')
-    )
+    words = '-'.join(str(value).replace(' ', '') for key, value in entry.arguments.items() if key not in ROUTINE)
     return f'{entry.name}{"-" if words else ""}{words}'

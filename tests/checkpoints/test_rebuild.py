@@ -9,6 +9,7 @@ import torch
 
 from mdnc.checkpoints import rebuild
 from mdnc.modules import resnet
+from tests.catalogue import OPTED, identity
 
 GOLDEN = json.loads((Path(__file__).parents[1] / 'golden' / 'networks.json').read_text(encoding='utf-8'))
 
@@ -174,3 +175,42 @@ def test_no_key_may_be_missing():
         for key in whole:
             with pytest.raises(ValueError, match=r'mdnc\.rebuild: '):
                 rebuild(_without(whole, key), **_known(net.config))
+
+
+# What leaves no trace in shapes, and is told where the network has other options.
+TOLD = {'normalizer': 'pinst', 'activator': 'prelu', 'strides': None, 'upsampling': 'linear'}
+HIDDEN = ('norm_groups', 'small', 'padding_mode', 'pool', 'init', 'resize_at', 'out_size')
+
+
+@pytest.mark.parametrize('entry', OPTED, ids=identity)
+def test_options_are_read_or_asked_for(entry):
+    net = entry.build().eval()
+    told = {name: net.config.get(name, value) for name, value in TOLD.items()}
+    told |= {name: net.config[name] for name in HIDDEN if name in net.config}
+    again = rebuild(net.state_dict(), **told)
+    assert again.plan.tensors == net.plan.tensors
+    torch.testing.assert_close(again(entry.sample()), net(entry.sample()))
+
+
+def test_options_that_shapes_tell_are_read():
+    options = {'normalizer': 'batch', 'layer_order': 'old', 'ratio': 2, 'groups': 2, 'se': 2, 'shortcut': 'pool'}
+    more = {'tail': 'norm', 'channels': (8, 12), 'kernel_size': ((3,), (5,))}
+    net = resnet.EncoderNet1d(4, [1, 2], **options, **more)
+    config = rebuild(net.state_dict(), strides=None).config
+    assert {name: config[name] for name in (*options, *more)} == options | more
+    net = resnet.UNet1d(4, [2, 2, 1], normalizer='null', resize_at='first', up_layers=[0, 1], upsampling='transposed')
+    config = rebuild(net.state_dict(), strides=None).config
+    assert config == net.config
+
+
+def test_what_shapes_do_not_tell_is_asked_for_by_name():
+    net = resnet.EncoderNet1d(4, [1, 1], activator='gelu', normalizer='group', norm_groups=2, tail='act')
+    with pytest.raises(ValueError, match=r"give normalizer \('pinst' or 'layer'\), activator \('relu' or .*strides"):
+        rebuild(net.state_dict())
+    known = {'activator': 'gelu', 'normalizer': 'group', 'norm_groups': 2, 'strides': None, 'tail': 'act'}
+    again = rebuild(net.state_dict(), **known)
+    assert again.config == net.config
+    with pytest.raises(ValueError, match=r"normalizer='batch' is not what the shapes say: "):
+        rebuild(net.state_dict(), **known | {'normalizer': 'batch', 'norm_groups': 8})
+    with pytest.raises(ValueError, match=r'does not hold the weights of layers=.*1000000000'):
+        rebuild(net.state_dict(), layers=[10**9, 1])

@@ -216,14 +216,16 @@ class TwoHeads(Network):
         super().__init__(Plan(1, 1, (body, *heads), ('body', 'kind', 'age'), outputs=('kind', 'age')), {'width': width})
 
 
-def test_two_heads_give_a_tuple_which_is_saved_but_no_answer(tmp_path: Any):
+def test_two_heads_give_a_tuple_which_is_saved_and_exported_but_no_answer(tmp_path: Any):
     net = TwoHeads(4)
     net.save_pretrained(tmp_path / 'net')
     again = TwoHeads.from_pretrained(tmp_path / 'net')
     assert again.origin.difference == 0
     assert [each.shape for each in again(torch.randn(2, 1, 7))] == [(2, 3), (2, 1)]
-    with pytest.raises(ValueError, match=r'the network gives a tuple of 2 .* exported file are made of one tensor'):
-        mdnc.export.to_torch_export(net, tmp_path / 'net.pt2')
+    assert mdnc.export.to_torch_export(net, tmp_path / 'net.pt2').difference < 1e-4
+    answer = mdnc.checkpoints.Answer(net, {'answer': {'output': 'probabilities'}})
+    with pytest.raises(ValueError, match=r'the network gives a tuple of 2 .* answer and a task are made of one tensor'):
+        answer.predict(torch.randn(2, 1, 7))
 
 
 @pytest.mark.parametrize(

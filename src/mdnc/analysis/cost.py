@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from mdnc import ops
+from mdnc._purity import tensors
 from mdnc.analysis.parts import ITSELF, BothWaysWatch, PartWatch
 from mdnc.analysis.standin import stand_in, trial
 from mdnc.analysis.table import bytes_text, count_text, seconds_text, table
-from mdnc.contribs.torchsummary.record import tensors
 from mdnc.contribs.torchsummary.request import usable_device
 from mdnc.modules import _checks
 

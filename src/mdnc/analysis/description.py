@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from mdnc import ops
+from mdnc._purity import tensors
 from mdnc.analysis.cost import Meter
 from mdnc.analysis.memory import saved_by_part
 from mdnc.analysis.parts import PartWatch
 from mdnc.analysis.standin import Trial, stand_in, trial
 from mdnc.analysis.table import bytes_text, count_text, table
-from mdnc.contribs.torchsummary.record import tensors
 from mdnc.modules import Block, _checks
 from mdnc.modules.resnet.branch import _Branch
 

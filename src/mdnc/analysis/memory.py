@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn, optim
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
+from mdnc._purity import tensors
 from mdnc.analysis.parts import ITSELF, PartWatch
 from mdnc.analysis.standin import StandIn, stand_in, trial, undisturbed
 from mdnc.analysis.table import bytes_text, table
-from mdnc.contribs.torchsummary.record import tensors
 from mdnc.contribs.torchsummary.request import refuse_unreadable
 from mdnc.modules import _checks
 

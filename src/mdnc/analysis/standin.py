@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mdnc.contribs.torchsummary.record import random_state_kept, silent, unchanged
+from mdnc._purity import random_state_kept, silent, unchanged
 from mdnc.contribs.torchsummary.request import refuse_unreadable
 from mdnc.modules import Block, Network, _checks
 

@@ -80,7 +80,7 @@ def load_into(net: Network, state_dict: Mapping[str, Tensor], *, prefix: str | N
 
     Args:
         net: The network to fill.
-        state_dict: Tensors by name, of any family; wrappers and a common prefix are stripped.
+        state_dict: Tensors by name, of any network; wrappers and a common prefix are stripped.
         prefix: What the keys to take begin with where there are others too, for example ``'network.'``.
 
     Returns:
@@ -138,8 +138,7 @@ def _places(keys: Mapping[str, Tensor]) -> dict[Place, str]:
 def _place(unit: str, build: str, last: dict[str, int]) -> Place:
     block = BLOCK.fullmatch(unit)
     if block is None:
-        tail = 'tail' if unit.startswith('netbody.') else unit
-        return SINGLES.get((build, unit), tail), ''
+        return SINGLES.get((build, unit)) or _behind(unit, last), ''
     stem, number, name = block.groups()
     if number is None:
         return 'middle', name
@@ -147,6 +146,15 @@ def _place(unit: str, build: str, last: dict[str, int]) -> Place:
     down = stem == 'conv_down_list' or build == 'encoder'
     level = int(number) + (build != 'encoder') if down else last[stem] - int(number) + 1
     return f'{"down" if down else "grow" if build == "decoder" else "up"} {level}', name
+
+
+def _behind(unit: str, last: dict[str, int]) -> str:
+    # What an encoder has behind its stages is counted from there, however many these are.
+    stem, number, layer = (*unit.split('.', 2), '', '')[:3]
+    if stem not in last or not number.isdecimal():
+        return unit
+    behind = int(number) - last[stem] - 1
+    return ' '.join(filter(None, ('tail', f'{behind or ""}', layer)))
 
 
 def _fit(row: LoadRow, state: dict[str, Tensor], weights: dict[str, Tensor]) -> tuple[LoadRow, dict[str, Tensor]]:
@@ -164,7 +172,7 @@ def _fit(row: LoadRow, state: dict[str, Tensor], weights: dict[str, Tensor]) -> 
     for name, value in theirs.items():
         if value.is_meta and not ours[name].is_meta:
             return replace(row, fate='left', note=f'{name}: no values there, it is on the meta device'), {}
-        if not value.is_floating_point():
+        if value.is_floating_point() != ours[name].is_floating_point():  # a batch norm counts batches
             return replace(row, fate='left', note=f'{name}: {value.dtype} there'), {}
         if value.shape != ours[name].shape:
             there, here = tuple(weights[f'{row.there}.{name}'].shape), tuple(ours[name].shape)

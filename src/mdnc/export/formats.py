@@ -28,7 +28,7 @@ class Opened:
         device: Where it runs.
     """
 
-    run: Callable[[Tensor], Tensor]
+    run: Callable[[Tensor], Any]
     facts: dict[str, Any]
     device: str = 'cpu'
 
@@ -69,9 +69,11 @@ class Onnx:
         size = sum(value.nbytes for value in program.state_dict.values())
         if size > ONE_FILE:
             raise ValueError(f'the weights take {size} bytes, and an ONNX file holds at most 2 GiB.')
+        count = len(program.graph_signature.user_outputs)
+        outputs = ['y'] if count == 1 else [f'y{i + 1}' for i in range(count)]
         with quiet():
             made = torch.onnx.export(
-                program, dynamo=True, opset_version=self.opset, input_names=['x'], output_names=['y'], verbose=False
+                program, dynamo=True, opset_version=self.opset, input_names=['x'], output_names=outputs, verbose=False
             )
         assert made is not None
         opset = made.model.opset_imports['']
@@ -88,8 +90,9 @@ class Onnx:
         runtime = require('onnxruntime', 'export')
         session = runtime.InferenceSession(path.read_bytes(), providers=['CPUExecutionProvider'])
 
-        def run(x: Tensor) -> Tensor:
-            return torch.from_numpy(session.run(None, {'x': x.numpy()})[0])
+        def run(x: Tensor) -> Any:
+            given = tuple(map(torch.from_numpy, session.run(None, {'x': x.numpy()})))
+            return given if len(given) > 1 else given[0]
 
         return Opened(run, _facts(session.get_modelmeta().custom_metadata_map.get(KEY), path))
 

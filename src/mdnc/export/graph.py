@@ -46,10 +46,13 @@ class Scaled(nn.Module):
             _refuse_misfit(name, given, planes)
         self.steps = Steps({**scales, 'answer': answer or {'output': 'values'}})
         self.steps.ready(device)
+        self.several = isinstance(net, Network) and len(net.plan.results(training=False)) > 1
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         """Answer in the data's own units."""
-        return self.steps.last(self.steps.scores(self.net, x))
+        if not self.several:
+            return self.steps.last(self.steps.scores(self.net, x))
+        return tuple(map(self.steps.last, self.net(self.steps.before.standard(x))))
 
 
 def _copied(net: nn.Module, device: torch.device | str) -> nn.Module:

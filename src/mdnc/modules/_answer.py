@@ -58,7 +58,7 @@ class Steps:
         if isinstance(given, tuple):
             raise ValueError(
                 f'the network gives a tuple of {len(given)} (of heads, or for deep_supervision in training), '
-                'and an answer, a task and an exported file are made of one tensor'
+                'and an answer and a task are made of one tensor'
             )
         y = single(given)
         return y + self._added(x, y) if self.residual else y

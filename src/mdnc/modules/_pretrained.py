@@ -5,7 +5,7 @@ import inspect
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -59,12 +59,13 @@ class _Planned(BaseException):
         self.plan, self.config = plan, config
 
 
-_ONLY_PLANNED = contextvars.ContextVar('only planned', default=False)
+# The class of which a network is only to be planned; what it builds inside is built.
+_ONLY_PLANNED: contextvars.ContextVar[type | None] = contextvars.ContextVar('only planned', default=None)
 
 
 def planned(cls: type[nn.Module], arguments: dict[str, Any]) -> tuple[Plan, dict[str, Any]]:
     """The plan and the configuration of a network, without building it."""
-    token = _ONLY_PLANNED.set(True)
+    token = _ONLY_PLANNED.set(cls)
     try:
         raise TypeError(f'{cls(**arguments)!r:.80} has no plan.')
     except _Planned as found:
@@ -80,7 +81,7 @@ class _Pretrained(nn.Module):
     origin: Origin | None = None
 
     def __init__(self, plan: Plan, config: dict[str, Any]) -> None:
-        if _ONLY_PLANNED.get():
+        if type(self) is _ONLY_PLANNED.get():
             raise _Planned(plan, config)
         super().__init__()
         self._plan, self._config = plan, config
@@ -259,10 +260,16 @@ def refuse_unheld(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], s
         ValueError: There are fewer tensors than an argument counts blocks.
     """
     for name, value in arguments.items():
-        if _count(name, value) > max(len(weights), FEW):
+        # One number is that of each stage.
+        stages = 1 if _listed(value) else max(1, len(_listed(arguments.get('layers'))))
+        if stages * _count(name, value) > max(len(weights), FEW):
             raise ValueError(
                 f'{source} does not hold the weights of {name}={short_repr(value)}: it has {len(weights)} tensors.'
             )
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def _count(name: str, value: Any) -> int:

@@ -9,9 +9,9 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
 from mdnc._files import whole_file
+from mdnc._purity import random_state_kept, unchanged
 from mdnc.analysis import memory_forecast
 from mdnc.contribs.torchsummary import summary_string
-from mdnc.contribs.torchsummary.record import random_state_kept, unchanged
 from mdnc.training.sampler import Loader
 
 FILE = 'network.txt'

@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from tests.catalogue import CLASSES, ENTRIES, NETWORKS, PRESETS, VARIANTS, Entry, identity
+from torch import nn
 
 from mdnc.modules import resnet
 
@@ -40,10 +41,11 @@ def test_gradient_reaches_every_parameter_and_the_input(entry: Entry):
 
 @every_class
 def test_train_and_eval_agree(entry: Entry):
-    # Instance norm has no running statistics, so nothing in a documented network depends on the mode.
+    # Only a batch norm has running statistics, and nothing else in these networks depends on the mode.
     net, x = entry.build(), entry.sample()
     trained = net.train()(x)
-    torch.testing.assert_close(net.eval()(x), trained)
+    same = torch.allclose(net.eval()(x), trained, rtol=1e-4, atol=1e-5)
+    assert same != any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
 
 
 @every_class

@@ -103,9 +103,16 @@ def test_modules_that_hold_networks_and_modules_that_hold_none():
         mdnc.optimize(holder, keep_memory=1)
 
 
+def inside(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What the last stage gives; the network's output lies as torch's layers would leave it."""
+    seen = []
+    net.netbody[2].register_forward_hook(lambda module, inputs, y: seen.append(y))
+    assert net(x).is_contiguous()
+    return seen[0]
+
+
 def test_signals_stay_in_rows_inside():
-    net = mdnc.optimize(EncoderNet1d(4, [1, 1], out_length=None))
-    y = net(torch.randn(2, 1, 16))
+    y = inside(mdnc.optimize(EncoderNet1d(4, [1, 1], out_length=None)), torch.randn(2, 1, 16))
     assert y.transpose(1, 2).is_contiguous()
     assert not y.is_contiguous()
 
@@ -120,8 +127,7 @@ def test_inputs_of_one_channel_lead_to_channels_last_from_the_first_convolution_
 
 
 def test_volumes_stay_channels_last_inside():
-    net = mdnc.optimize(EncoderNet3d(4, [1, 1], out_length=None))
-    y = net(torch.randn(2, 1, 8, 9, 7))
+    y = inside(mdnc.optimize(EncoderNet3d(4, [1, 1], out_length=None)), torch.randn(2, 1, 8, 9, 7))
     assert y.is_contiguous(memory_format=torch.channels_last_3d)
 
 

@@ -157,3 +157,16 @@ def test_weights_that_the_user_laid_stay_so():
         if own.dim() > 1:
             for each in (own, own.grad):
                 assert each.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize('make', [NETWORKS[2], mdnc.modules.resnet.EncoderNet2d, mdnc.modules.resnet.BlockPlain2d])
+def test_outputs_lie_as_torchs_layers_would_leave_them(make):
+    # Wide enough that channels last are taken inside.
+    words = {'out_planes': 3} if make is NETWORKS[2] else {'out_length': None}
+    net = make(16, 16) if make is mdnc.modules.resnet.BlockPlain2d else make(16, [1, 1], in_planes=16, **words)
+    fast = mdnc.optimize(copy.deepcopy(net))
+    x = torch.randn(2, 16, 24, 20)
+    y = fast(x)
+    assert y.is_contiguous() and y.stride() == net(x).stride()
+    torch.testing.assert_close(y.view(-1), net(x).view(-1), rtol=1e-4, atol=1e-4)
+    y.view(-1).sum().backward()

@@ -19,6 +19,11 @@ def contiguous(x: Tensor) -> Tensor:
     return x.contiguous()
 
 
+def as_given(y: Tensor, x: Tensor) -> Tensor:
+    """An output as torch's layers would leave it, contiguous where the input is, whatever the layout inside."""
+    return y.contiguous() if x.is_contiguous() and not y.is_contiguous() else y
+
+
 Dense = Callable[[Tensor], Tensor]  # what makes such copies
 
 

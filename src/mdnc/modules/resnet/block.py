@@ -18,7 +18,8 @@ from mdnc.modules._sizes import Size
 from mdnc.modules.ragged import Ragged, through
 from mdnc.modules.resnet.branch import _Branch, resized
 from mdnc.ops import path
-from mdnc.ops.fused import Manner
+from mdnc.ops.fused import EAGER, Manner
+from mdnc.ops.layout import as_given
 
 
 class Block(nn.Module):
@@ -103,7 +104,8 @@ class Block(nn.Module):
         if self.se is None and not self._drops:
             fused = path.run(x, units, self.manner, self._adds, self.in_node)
             if fused is not None:
-                return fused
+                outside = self._has_door and self.manner.kernels is not EAGER and not _checks.traced(x)
+                return as_given(fused, x) if outside else fused
         y = x
         for unit in units:
             y = path.call(unit, y, self.manner)

@@ -19,7 +19,8 @@ from mdnc.modules.resnet.block import Block
 from mdnc.modules.resnet.features import Featured
 from mdnc.modules.resnet.stage import _BlockResStkNd, crop
 from mdnc.ops import path
-from mdnc.ops.fused import Manner
+from mdnc.ops.fused import EAGER, Manner
+from mdnc.ops.layout import as_given
 
 RAGGED = 'the samples of the batch differ in size'
 
@@ -218,6 +219,8 @@ class Network(Featured):
         names = self._results[self.training]
         several = len(names) > 1 or (self.training and self._plan.outputs)
         found = tuple(self._left(given[name], name, x, lengths) for name in names)
+        if self.manner.kernels is not EAGER and not _checks.traced(x):
+            found = tuple(as_given(y, x) for y in found)
         return found if several else found[0]
 
     def _entered(self, x: Tensor, lengths: Any) -> Tensor | Ragged:

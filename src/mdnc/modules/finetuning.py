@@ -33,8 +33,8 @@ def freeze(net: Network, stages: Sequence[str | int] | None = None) -> None:
         >>> import mdnc
         >>> net = mdnc.modules.resnet.EncoderNet2d(8, [1, 1])
         >>> mdnc.modules.freeze(net, ['netbody'])
-        >>> [name for name, each in net.named_parameters() if each.requires_grad]
-        ['fc.weight', 'fc.bias']
+        >>> sorted(name for name, each in net.named_parameters() if each.requires_grad)
+        ['fc.bias', 'fc.weight']
     """
     names = _parts('freeze', net, stages)
     for name in names:
@@ -103,8 +103,8 @@ def param_groups(
         >>> net = mdnc.modules.resnet.EncoderNet2d(8, [1, 1])
         >>> groups = mdnc.modules.param_groups(net, lr=0.001, weight_decay=0.05, layer_decay=0.5)
         >>> optimizer = torch.optim.AdamW(groups)
-        >>> [(group['name'], group['lr']) for group in groups][-2:]
-        [('fc', 0.001), ('fc, no decay', 0.001)]
+        >>> tuple((group['name'], group['lr']) for group in groups[-2:])
+        (('fc', 0.001), ('fc, no decay', 0.001))
     """
     lr = _checks.number('param_groups', 'lr', lr, above=0)
     weight_decay = _checks.number('param_groups', 'weight_decay', weight_decay, least=0)

@@ -3,7 +3,6 @@
 No torch here: these rules are what the layers do, and are tested against them over full small ranges.
 """
 
-import math
 from collections.abc import Callable
 
 Size = tuple[int, ...]
@@ -42,22 +41,9 @@ def kept(size: Size, stride: Size) -> Size:
     return tuple(1 if length > 1 and -(-length // step) == 1 else step for length, step in pairs)
 
 
-def levels(size: Size, stride: Size, count: int) -> tuple[Size, ...]:
-    """The size and what is left of it after each of ``count`` strided convolutions: ``count + 1`` sizes."""
-    sizes = [size]
-    for _ in range(count):
-        sizes.append(shrunk(sizes[-1], stride))
-    return tuple(sizes)
-
-
 def crop_start(have: int, want: int) -> int:
     """Where a centred crop from ``have`` to ``want`` values begins."""
     return (have - want) // 2
-
-
-def volume(size: Size) -> int:
-    """How many values a plane of this size has."""
-    return math.prod(size)
 
 
 def smallest(works: Callable[[int], bool], limit: int) -> int:

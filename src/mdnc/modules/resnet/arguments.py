@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mdnc.modules import _checks, _options, _plan
+from mdnc.modules import _checks, _options, _plan, _sizes
 from mdnc.modules._families import Frame
 from mdnc.modules._options import PerStage
 from mdnc.modules._plan import Plan, Style
@@ -54,7 +54,6 @@ class Arguments:
             steps: How many strides there are.
         """
         options = self.options
-        style = Style(**{name: options[name] for name in Style.__dataclass_fields__})
         return Frame(
             order=self.order,
             channel=self.channel,
@@ -63,11 +62,15 @@ class Arguments:
             block=self.block,
             kernels=self.kernels,
             strides=self._strides(steps),
-            style=style,
+            style=self._style,
             resize_first=options['resize_at'] == 'first',
             drop_path=options['drop_path'],
             small=options['small'],
         )
+
+    @property
+    def _style(self) -> Style:
+        return Style(**{name: self.options[name] for name in Style.__dataclass_fields__})
 
     def planes(self, name: str, value: object) -> int:
         """Check a number of channels or the length of a vector."""
@@ -89,8 +92,7 @@ class Arguments:
     def checked(self, plan: Plan) -> Plan:
         """Refuse a plan whose layers can't be built, and options that no part of it follows."""
         options = self.options
-        style = Style(**{name: options[name] for name in Style.__dataclass_fields__})
-        _plan.refuse_misfits(self.owner, (each for stage in plan.stages for each in stage.blocks), style)
+        _plan.refuse_misfits(self.owner, (each for stage in plan.stages for each in stage.blocks), self._style)
         if 'group' not in (options['normalizer'], options.get('tail_normalizer')):
             self.refuse('norm_groups', "without a norm 'group'")
         blocks = (each for stage in plan.stages for each in stage.blocks if isinstance(each, _plan.Block))
@@ -128,6 +130,6 @@ class Arguments:
         given = self.options['strides']
         if given is None:
             # An axis with kernel 1 is never resized.
-            return tuple(tuple(2 if side > 1 else 1 for side in kernel) for kernel in self.kernels[:steps])
+            return tuple(map(_sizes.stride, self.kernels[:steps]))
         self.options['strides'] = _checks.per_stage(self.owner, 'strides', given, self.order, steps, STRIDES)
         return self.options['strides']  # type: ignore[no-any-return]

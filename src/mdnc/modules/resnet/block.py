@@ -1,5 +1,6 @@
 """Residual blocks: a branch of two or three units, plus a shortcut."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -187,7 +188,7 @@ class Block(nn.Module):
 def _starved(plan: _plan.Block, size: Size, batch: int, training: bool) -> tuple[Size, str] | None:
     """The smallest of the maps within a block that one of its layers refuses, and why."""
     found = [(held, why) for layer, held in plan.maps(size) if (why := _plan.refused(layer, held, batch, training))]
-    return min(found, key=lambda each: _sizes.volume(each[0]), default=None)
+    return min(found, key=lambda each: math.prod(each[0]), default=None)
 
 
 def _planned(kind: str, owner: str, order: int, arguments: dict[str, Any], options: dict[str, Any]) -> _plan.Block:

@@ -1,5 +1,6 @@
 """A run of seconds: points to a sum, with shuffling, augmentation and dropout, here and in processes of its own."""
 
+import atexit
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from torch import nn
+from torch import distributed, nn
 from torchmetrics import MeanMetric
 
 from mdnc.training.guard import Guard
@@ -148,8 +149,14 @@ def train(run_dir, *, data=None, task=None, callbacks=(), minutes=10.0, **option
     return task, trainer
 
 
+def note_group(folder):
+    """Write whether this process still belongs to a group when it ends."""
+    (folder / f'group-{os.getpid()}').write_text(str(distributed.is_initialized()))
+
+
 if __name__ == '__main__':
     folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
+    atexit.register(note_group, folder)  # called after what is registered later
     stop = settings.pop('signal', None)
     settings['callbacks'] = [SignalAt(*stop)] if stop else []
     settings['callbacks'] += [Guard('skip')] if settings.pop('skip', False) else []

@@ -193,6 +193,8 @@ def test_each_process_draws_a_dropout_of_its_own(tmp_path):
     draws = [json.loads(line) for line in (tmp_path / 'draws').read_text().splitlines()]
     assert len(draws) == 2 * 7
     assert len({tuple(values) for _, values in draws}) == 14, 'no two processes and no two steps draw the same'
+    groups = [path.read_text() for path in (tmp_path / 'run').glob('group-*')]
+    assert groups == ['False'] * 2, 'processes have left their group before the interpreter ends'
 
 
 def test_a_step_without_a_number_is_left_out_by_both_processes(tmp_path):

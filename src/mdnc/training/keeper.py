@@ -17,6 +17,7 @@ from mdnc.training.checkpoint import BEST, FOLDER, check_saves, keep_as, numbere
 from mdnc.training.claim import claim, release
 from mdnc.training.history import History
 from mdnc.training.options import is_count
+from mdnc.training.processes import end_group_at_exit
 from mdnc.training.signals import WATCH, Wish, Wishes
 
 _LOST = re.compile('peer|gloo|NCCL', re.IGNORECASE)
@@ -65,6 +66,7 @@ class Keeper(Checkpoint):
         trainer._default_root_dir = place  # type: ignore[attr-defined]
         self._folder = Path(trainer.default_root_dir) / FOLDER
         self.best_model_path = str(self._folder / BEST)
+        end_group_at_exit()
         if stage == 'fit' and trainer.is_global_zero:
             claim(trainer.default_root_dir)
             self._claimed = True
@@ -141,6 +143,7 @@ class Keeper(Checkpoint):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._wishes.stop()
         self._release(trainer)
+        end_group_at_exit(isinstance(exception, SystemExit))  # on which all processes have agreed
         # The collective's own text tells of sockets; a killed neighbour is what nearly always stands behind it.
         if trainer.world_size > 1 and isinstance(exception, RuntimeError) and _LOST.search(str(exception)):
             kept = [path.name for path in numbered(self._folder)]

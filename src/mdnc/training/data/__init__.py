@@ -3,6 +3,7 @@
 from mdnc.training.data.augmentation import Augmentation
 from mdnc.training.data.builtin import MNI152, Digits, Photographs, TimeSeries
 from mdnc.training.data.datamodule import ArrayData, SampleData
+from mdnc.training.data.grid import Grid
 from mdnc.training.data.reader import DataError, Reader
 from mdnc.training.data.split import Split
 
@@ -12,6 +13,7 @@ __all__ = [
     'Augmentation',
     'DataError',
     'Digits',
+    'Grid',
     'Photographs',
     'Reader',
     'SampleData',

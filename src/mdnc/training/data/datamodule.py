@@ -12,10 +12,12 @@ from lightning.pytorch.utilities import CombinedLoader
 
 from mdnc.modules._checks import flag, integer, integers, number, spatial_order, word
 from mdnc.training.data.augmentation import Augmentation, share
+from mdnc.training.data.grid import grid_of
 from mdnc.training.data.labels import check_names, find_classes, read_names, refuse_holes, with_target
 from mdnc.training.data.location import Pair, Role, input_columns, open_pair, open_reader, written_columns
 from mdnc.training.data.normalisation import channel_statistics, read_pieces, whole_samples
 from mdnc.training.data.reader import DataError
+from mdnc.training.data.resampling import Resampled, Sampling
 from mdnc.training.data.samples import Samples, View
 from mdnc.training.data.split import PARTS, Split, split_samples
 from mdnc.training.sample import Nonfinite
@@ -44,6 +46,32 @@ def _lengths(owner: str, name: str, value: Any) -> list[int] | None:
     return found
 
 
+def _distances(owner: str, name: str, value: Any) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    found = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(found, list | tuple) or not 1 <= len(found) <= 3:
+        raise ValueError(f'{owner}: {name}={value!r} must be one distance for each of 1, 2 or 3 spatial axes.')
+    return tuple(number(owner, name, each, above=0) for each in found)
+
+
+def _sampling(owner: str, spacing: Any, stored: Any, resize: Any) -> Sampling:
+    size = _lengths(owner, 'resize', resize)
+    if spacing is not None and size is not None:
+        raise ValueError(f'{owner}: spacing={spacing!r} and resize={resize!r} exclude each other; give one of them.')
+    found = Sampling(
+        _distances(owner, 'spacing', spacing),
+        _distances(owner, 'stored_spacing', stored),
+        None if size is None else tuple(size),
+    )
+    if found.stored and found.spacing and len(found.stored) != len(found.spacing):
+        raise ValueError(f'{owner}: spacing={spacing!r} and stored_spacing={stored!r} must have one value an axis.')
+    return found
+
+
+_SAMPLING = {'spacing': 'spacing', 'stored_spacing': 'stored', 'resize': 'resize'}
+
+
 class SampleData(L.LightningDataModule):
     """What every source of samples shares; a source says in `parts` what its samples are.
 
@@ -59,6 +87,10 @@ class SampleData(L.LightningDataModule):
         patch: Spatial size of the windows that training draws from images or volumes; elsewhere samples are whole, and
             a task runs the network on overlapping tiles of this size.
         patches: Windows that training draws from each sample in an epoch.
+        spacing: Distance between neighbouring values along each spatial axis that samples are brought to as they are
+            read: mm of volumes, seconds of signals (1 / rate); maps among the targets too. None: as it is in the files.
+        stored_spacing: The spacing of files that do not say it.
+        resize: Spatial size that every sample is brought to as it is read; maps among the targets too.
         overlap: Share of a tile, in [0, 1), that it has in common with the next.
         corruption: Standard deviation, in the data's own units, of the noise added to the inputs of every part; where
             there are no targets, the clean sample is the target.
@@ -86,6 +118,9 @@ class SampleData(L.LightningDataModule):
         corruption: float = 0.0,
         missing: bool = False,
         nonfinite: Nonfinite = 'stop',
+        spacing: list[float] | None = None,
+        stored_spacing: list[float] | None = None,
+        resize: list[int] | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -99,6 +134,7 @@ class SampleData(L.LightningDataModule):
         window = _lengths(owner, 'crop', crop)
         if window and self.patch:
             raise ValueError(f'{owner}: crop={crop!r} and patch={patch!r} exclude each other; give one of them.')
+        self.sampling = _sampling(owner, spacing, stored_spacing, resize)
         self.classes: list[str] | None = None
         self._named = False
         self._statistics: dict[str, dict[str, list[float]]] = {}
@@ -139,14 +175,21 @@ class SampleData(L.LightningDataModule):
         self.classes = find_classes(pairs, names, self.classes)
         self._named = any(names.values())
         known = {part: with_target(pair, names[part]) for part, pair in pairs.items()}
+        prepared = {part: self._prepared(pair) for part, pair in pairs.items()}
         self._parts = {
-            part: (pairs[source], numbers[np.isin(numbers, known[source])])
+            part: (prepared[source], numbers[np.isin(numbers, known[source])])
             for part, (source, numbers) in divide(pairs, self.split).items()
         }
         if not len(self._parts['train'][1]):
             raise DataError('no sample of the training part has a target')
         self._view = replace(self._view, classes=self.classes, order=self.order)
         self._open_parts()
+
+    def _prepared(self, pair: Pair) -> Pair:
+        if not self.sampling.count:
+            return pair
+        targets = pair.targets and Resampled(pair.targets, self.sampling, pair.inputs)
+        return Pair(Resampled(pair.inputs, self.sampling), targets)
 
     def _open_parts(self) -> None:
         self.train = Samples(*self._parts['train'], self._view, training=True)
@@ -167,7 +210,21 @@ class SampleData(L.LightningDataModule):
             'classes': self.classes,
             'patch': self.patch,
             'overlap': self.overlap,
+            'spacing': self._spacing,
+            'reading': {name: value for name, value in self._reading().items() if value is not None},
         }
+
+    def _reading(self) -> dict[str, Any]:
+        """The arguments by which new samples are read as those of the training were."""
+        options = {name: getattr(self.sampling, field) for name, field in _SAMPLING.items()}
+        return {name: None if value is None else list(value) for name, value in options.items()}
+
+    @property
+    def _spacing(self) -> list[float] | None:
+        SampleData.setup(self)
+        pair, numbers = self._parts['train']
+        grid = grid_of(pair.inputs, int(numbers[0]))
+        return None if grid is None or grid.distances is None else list(grid.distances)
 
     @property
     def target_normalisation(self) -> dict[str, list[float]] | None:
@@ -286,6 +343,9 @@ class ArrayData(SampleData):
         _check_parts(inputs, targets, predict)
         self._inputs, self._targets, self._new = inputs, targets, predict
 
+    def _reading(self) -> dict[str, Any]:
+        return {**super()._reading(), 'order': self.order}
+
     def pairs(self) -> Mapping[str, Pair]:
         if not isinstance(self._inputs, Mapping):
             return {'train': open_pair(self._inputs, self._targets)}
@@ -308,7 +368,7 @@ class ArrayData(SampleData):
             reader = open_reader(self._new, self._role())
             # They are what they are: noise that was added for training is not added to them.
             view = replace(self._view, order=self.order, corruption=0.0)
-            self.predict = Samples(Pair(reader), np.arange(len(reader)), view)
+            self.predict = Samples(self._prepared(Pair(reader)), np.arange(len(reader)), view)
 
     def _role(self) -> Role:
         inputs, targets = (

@@ -11,7 +11,19 @@ from pathlib import Path
 from mdnc.training.data.reader import DataError
 
 _WILD = re.compile(r'(\*\*/|\*+|\?|\[.+?\])')
+_DOUBLE = re.compile(r'(?<=[^/])\.(nii\.gz|ome\.tiff?)$', re.IGNORECASE)
 _REGEX = {'**/': '(?:(.*)/)?', '*': '([^/]*)', '?': '([^/])'}
+
+
+def suffix_of(name: str) -> str:
+    """What a name says of the format, in small letters: ``.nii.gz``, ``.png``."""
+    return '.nii.gz' if name.lower().endswith('.nii.gz') else Path(name).suffix.lower()
+
+
+def without_suffix(name: str) -> str:
+    """A name without what says its format; ``.ome.tif`` is one suffix."""
+    found = _DOUBLE.search(name)
+    return name[: found.start()] if found else name.removesuffix(Path(name).suffix)
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,12 @@ class File:
     @property
     def stem(self) -> str:
         """The name without suffix, by which inputs and targets are paired."""
-        return plain_name(self.name.removesuffix(Path(self.name).suffix))
+        return plain_name(without_suffix(self.name))
+
+    @property
+    def suffix(self) -> str:
+        """What says of which format it is."""
+        return suffix_of(self.path)
 
 
 def plain_name(name: str) -> str:
@@ -86,7 +103,7 @@ def folder_files(folder: str, suffixes: Collection[str]) -> list[File]:
     Raises:
         DataError: There is none, or some lie in the folder itself and some in folders of it.
     """
-    names = [name for name in _below(folder) if Path(name).suffix.lower() in suffixes and not is_hidden(name)]
+    names = [name for name in _below(folder) if suffix_of(name) in suffixes and not is_hidden(name)]
     names.sort(key=natural_key)
     deeper = [name for name in names if '/' in name]
     if not names:
@@ -103,7 +120,7 @@ def folder_files(folder: str, suffixes: Collection[str]) -> list[File]:
 
 
 def _sample(root: str, name: str) -> File:
-    return File(os.path.join(root, name), name, (plain_name(name.removesuffix(Path(name).suffix)),), sample=True)
+    return File(os.path.join(root, name), name, (plain_name(without_suffix(name)),), sample=True)
 
 
 def _literal(pattern: str) -> tuple[str, str]:
@@ -155,9 +172,9 @@ class Kinds:
         Raises:
             DataError: None does, or they hold different things.
         """
-        stores = [file for file in files if os.path.isfile(file.path) or Path(file.path).suffix.lower() == '.zarr']
+        stores = [file for file in files if os.path.isfile(file.path) or file.suffix == '.zarr']
         samples, arrays, tables = (
-            [file for file in stores if Path(file.path).suffix.lower() in suffixes]
+            [file for file in stores if file.suffix in suffixes]
             for suffixes in (self.samples, self.arrays, self.tables)
         )
         if any(file not in arrays for file in samples):
@@ -197,7 +214,7 @@ def _absent(role: str, path: str) -> FileNotFoundError:
 
 
 def _named(path: str, role: str, kinds: Kinds) -> Text:
-    if os.path.isdir(path) and Path(path).suffix.lower() != '.zarr':
+    if os.path.isdir(path) and suffix_of(path) != '.zarr':
         return Text(path, folder_files(path, kinds.samples))
     if os.path.exists(path):
         lone = File(path, os.path.basename(os.path.abspath(path)))
@@ -225,7 +242,7 @@ def find_files(text: str, role: str, kinds: Kinds) -> Text:
         raise FileNotFoundError(f'{role}: {text!r} is no name of a file or folder')
     named = _named(os.path.normpath(os.path.expanduser(path)), role, kinds)
     first = named.files[0]
-    if member and (first.sample or Path(first.path).suffix.lower() == '.npy'):
+    if member and (first.sample or first.suffix == '.npy'):
         raise DataError(f'{text}: files of this kind hold one array; ::{member} has no meaning')
     return replace(named, files=[replace(file, member=member) for file in named.files])
 

@@ -1,13 +1,15 @@
 """A folder, or any list of files, that holds one sample a file: arrays or images."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from mdnc._extras import require
 from mdnc.training.data.files import File
+from mdnc.training.data.grid import Grid
+from mdnc.training.data.nifti import Volume
 from mdnc.training.data.npy import open_npy
 from mdnc.training.data.reader import Array, DataError, Window
 
@@ -52,7 +54,7 @@ def open_tiff(path: str) -> Any:
             pixels = _decode_pages(path, series.shape, series.dtype)
             if pixels is None:
                 codec = getattr(series.keyframe.compression, 'name', 'that')
-                raise DataError(f'its compression {codec} needs a package more: pip install imagecodecs') from error
+                raise DataError(f"its compression {codec} needs imagecodecs; run: pip install 'mdnc[data]'") from error
     return np.moveaxis(pixels, axes.index('S'), 0) if 'S' in axes else pixels
 
 
@@ -63,7 +65,21 @@ SAMPLE_FORMATS: dict[str, Callable[..., Any]] = {
     '.jpeg': open_image,
     '.tif': open_tiff,
     '.tiff': open_tiff,
+    '.nii': Volume,
+    '.nii.gz': Volume,
 }
+
+
+@contextmanager
+def damage_named() -> Iterator[None]:
+    """Say of whatever a library raises about a file that the file is at fault."""
+    try:
+        yield
+    except (DataError, ImportError, FileNotFoundError, PermissionError, MemoryError):
+        raise
+    except Exception as error:  # each format's library has errors of its own
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise DataError(f'the file is damaged, cut short or of another kind than its name says: {reason}') from error
 
 
 class Folder:
@@ -91,16 +107,22 @@ class Folder:
     def _open(self, index: int) -> Any:
         # Shape and window of a sample are asked for one after the other: an image is decoded once for both.
         if self._last[0] != index:
-            path = self.files[index].path
-            reader = SAMPLE_FORMATS[Path(path).suffix.lower()]
-            self._last = (index, open_image(path, self._palette) if reader is open_image else reader(path))
+            with damage_named():
+                path, reader = self.files[index].path, SAMPLE_FORMATS[self.files[index].suffix]
+                self._last = (index, open_image(path, self._palette) if reader is open_image else reader(path))
         return self._last[1]
 
     def shape(self, index: int) -> tuple[int, ...]:
         return tuple(self._open(index).shape)
 
     def read(self, index: int, window: Window = ()) -> Array:
-        return np.asarray(self._open(index)[(..., *window)])
+        opened = self._open(index)
+        with damage_named():
+            return np.asarray(opened[(..., *window)])
+
+    def grid(self, index: int) -> Grid | None:
+        """What the file says of its axes, where its format says anything."""
+        return getattr(self._open(index), 'grid', None)
 
     def name(self, index: int) -> str:
         return self.files[index].name

@@ -4,13 +4,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Any
 
 import numpy as np
 
-from mdnc.training.data.files import File, Kinds, find_files, list_files
+from mdnc.training.data.files import File, Kinds, find_files, list_files, suffix_of
 from mdnc.training.data.folder import SAMPLE_FORMATS, Folder
 from mdnc.training.data.hdf5 import open_hdf5
 from mdnc.training.data.memory import memory_reader
@@ -135,7 +134,7 @@ def _settle(tables: Sequence[Table]) -> None:
 
 
 def _open_file(file: File, role: Role) -> Reader:
-    suffix = Path(file.path).suffix.lower()
+    suffix = file.suffix
     try:
         if suffix in KINDS.tables:
             return Table(file.path, file.member or role.columns, file.name, role.without)
@@ -159,7 +158,7 @@ def _texts(location: Any) -> list[str]:
 
 
 def _may_be_table(path: str) -> bool:
-    suffix = Path(path).suffix.lower()
+    suffix = suffix_of(path)
     return suffix in KINDS.tables or any(mark in suffix for mark in '*?[')
 
 
@@ -174,7 +173,7 @@ def written_columns(location: Any) -> list[str]:
 def _table_paths(location: Any, role: str) -> set[str]:
     paths = [text.partition('::')[0] for text in _texts(location)]
     found = [file.path for path in paths if _may_be_table(path) for file in find_files(path, role, KINDS).files]
-    return {os.path.realpath(path) for path in found if Path(path).suffix.lower() in KINDS.tables}
+    return {os.path.realpath(path) for path in found if suffix_of(path) in KINDS.tables}
 
 
 def open_pair(inputs: Location, targets: Location | None, like: Pair | None = None) -> Pair:

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
-from mdnc.training.data.files import File, plain_name
+from mdnc.training.data.files import File, plain_name, without_suffix
 from mdnc.training.data.folder import Folder
 from mdnc.training.data.reader import DataError, Joined, Reader
 from mdnc.training.data.table import FILE_COLUMN, Table
@@ -96,7 +96,7 @@ class _Names:
     def _index(names: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], list[int]]:
         index = defaultdict(list)
         for place, name in enumerate(names):
-            for form in {name, (*name[:-1], name[-1].rpartition('.')[0])}:
+            for form in {name, (*name[:-1], without_suffix(name[-1]))}:
                 index[form].append(place)
         return index
 

@@ -1,5 +1,7 @@
 """The reader protocol: how many samples there are, how large each is, and a window of one of them.
 
+A reader may also have ``grid(index)``, which says where the values lie (`mdnc.training.data.grid.Grid`).
+
 A sample is one array ``(C, L1, ...)``, channels first; a target may also be a map ``(L1, ...)``, a vector ``(K,)`` or
 a number ``()``. A format is one file beside this one, which says how a path becomes an array-like that knows
 ``shape`` and slicing; the readers here do the rest.
@@ -169,3 +171,8 @@ class Joined:
     def file(self, index: int) -> str:
         reader, row = self.find(index)
         return reader.file(row)
+
+    def grid(self, index: int) -> Any:
+        """What the reader of the sample knows of its axes."""
+        reader, row = self.find(index)
+        return getattr(reader, 'grid', lambda row: None)(row)

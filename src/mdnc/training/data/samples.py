@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mdnc.training.data.augmentation import Augmentation, add_noise, crop_window
+from mdnc.training.data.grid import Grid, grid_of
 from mdnc.training.data.location import Pair
 from mdnc.training.data.reader import Array, DataError, Reader, Window, class_name
 
@@ -103,6 +104,14 @@ class Samples:
     def name(self, index: int) -> str:
         """File and number of a sample, known without reading it."""
         return self._pair.inputs.name(self._number(index))
+
+    def file(self, index: int) -> str:
+        """Path of the file that holds a sample, below what was named."""
+        return self._pair.inputs.file(self._number(index))
+
+    def grid(self, index: int) -> Grid | None:
+        """Where the values of a whole sample lie in its file; None where nothing is known of it, or it is cut."""
+        return None if self._window_size else grid_of(self._pair.inputs, self._number(index))
 
     def item(self, index: int, rng: np.random.Generator | None) -> dict[str, Array]:
         """Read one sample.

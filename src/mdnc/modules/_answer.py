@@ -4,6 +4,7 @@ The one record of it is what a checkpoint keeps of the data, a dictionary of pla
 networks and exported files all go these steps.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from mdnc.modules._scale import Scale
 from mdnc.modules._tiling import run_tiled, single
+from mdnc.modules.ragged import pad_batch
 
 OUTPUTS = ('values', 'probabilities', 'classes', 'scores')
 _WAY_OUT = "say it by data={'answer': {'output': 'values' | 'probabilities' | 'classes'}, …}"
@@ -42,7 +44,8 @@ class Steps:
         self.residual = bool(answer.get('residual', False))
         self.before = Scale(data.get('normalisation'), 'the input')
         self.after = Scale(data.get('target_normalisation'), 'the output')
-        self.patch = data.get('patch') if answer.get('dense', False) else None
+        self.dense = bool(answer.get('dense', False))
+        self.patch = data.get('patch') if self.dense else None
         self.overlap = data.get('overlap', 0.25)
         self.input = tuple(data.get('input') or ())
 
@@ -51,10 +54,19 @@ class Steps:
         for scale in (self.before, self.after):
             scale.ready(device)
 
-    def scores(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """What the network gives for inputs in the data's own units: logits, or values in standard units."""
+    def scores(self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None) -> Tensor:
+        """What the network gives for inputs in the data's own units: logits, or values in standard units.
+
+        Args:
+            network: The network.
+            x: Inputs ``(B, C, L1, ...)``.
+            lengths: Size of each sample of a padded batch. A network that does not take it gets one sample at a time.
+        """
         self._admit(x)
-        given = network(_suited(network, self.before.standard(x)))
+        if lengths is not None and not _takes_lengths(network):
+            return _one_by_one(lambda part: self.scores(network, part), x, lengths)
+        more = {} if lengths is None else {'lengths': lengths}
+        given = network(_suited(network, self.before.standard(x)), **more)
         if isinstance(given, tuple):
             raise ValueError(
                 f'the network gives a tuple of {len(given)} (of heads, or for deep_supervision in training), '
@@ -72,10 +84,12 @@ class Steps:
                 f'{self.input[0]}, {lengths}): {self.input[0]} channel{"s" * (self.input[0] > 1)}'
             )
 
-    def whole(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def whole(self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None) -> Tensor:
         """`scores`, in overlapping tiles where the network was trained on patches of such samples."""
         if self.patch is None:
-            return self.scores(network, x)
+            return self.scores(network, x, lengths)
+        if lengths is not None:
+            return _one_by_one(lambda part: self.whole(network, part), x, lengths)
         return run_tiled(lambda part: self.scores(network, part), x, self.patch, self.overlap)
 
     def last(self, scores: Tensor) -> Tensor:
@@ -101,6 +115,33 @@ def _suited(network: object, x: Tensor) -> Tensor:
     # A network may have been moved to half precision as a whole.
     weight = next(network.parameters(), None) if isinstance(network, nn.Module) else None
     return x if weight is None or not weight.is_floating_point() else x.to(weight.dtype)
+
+
+def _takes_lengths(network: Any) -> bool:
+    known = getattr(network, '_orig_mod', network)  # of torch.compile
+    return 'lengths' in inspect.signature(getattr(known, 'forward', known)).parameters
+
+
+def sizes_of(lengths: Any) -> list[tuple[int, ...]]:
+    """Spatial size of each sample, of the ``lengths`` of a padded batch."""
+    rows = lengths.tolist() if hasattr(lengths, 'tolist') else lengths
+    return [tuple(row) if isinstance(row, list | tuple) else (row,) for row in rows]
+
+
+def _cropped(x: Tensor, lengths: Any) -> list[Tensor]:
+    places: list[Any] = [(..., *map(slice, size)) for size in sizes_of(lengths)]
+    return [row[place] for row, place in zip(x, places, strict=True)]
+
+
+def _one_by_one(run: Callable[[Tensor], Tensor], x: Tensor, lengths: Any) -> Tensor:
+    """Run each sample of a padded batch at its own size; what comes out as maps is padded again."""
+    rows = [run(part[None])[0] for part in _cropped(x, lengths)]
+    if len({row.shape for row in rows}) == 1:
+        return torch.stack(rows)
+    whole = rows[0].new_zeros(len(rows), *(max(axis) for axis in zip(*(row.shape for row in rows), strict=True)))
+    for place, row in enumerate(rows):
+        whole[place][tuple(map(slice, row.shape))] = row
+    return whole
 
 
 class Answer(nn.Module):
@@ -137,27 +178,44 @@ class Answer(nn.Module):
         self.data = dict(data)
         self.steps = Steps(self.data)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Any = None) -> Tensor:
         """Answer inputs ``(B, C, L1, ...)`` in the data's own units."""
-        return self.steps.last(self.steps.whole(self.network, x))
+        return self.steps.last(self.steps.whole(self.network, x, lengths))
 
     def predict(self, x: Any) -> Any:
         """Answer without gradients and in eval mode, whatever mode the network is in.
 
         Args:
-            x: Samples ``(B, C, L1, ...)`` in the data's own units, a tensor or an array.
+            x: Samples ``(B, C, L1, ...)`` in the data's own units, a tensor or an array; or a list of one such
+                ``(C, L1, ...)`` a sample, whose sizes may differ.
 
         Returns:
-            A tensor on the device of ``x``, or an array where ``x`` is no tensor.
+            A tensor on the device of ``x``, or an array where ``x`` holds no tensors; of a list, where the network
+            answers at each position, a list of these, each as large as its sample.
 
         Raises:
             ValueError: The samples have another number of channels than those of the training, or see the network.
         """
+        if isinstance(x, list | tuple):
+            return self._predict_each([torch.as_tensor(each) for each in x], isinstance(x[0] if x else 0, Tensor))
         given = torch.as_tensor(x)
+        y = self._answered(given)
+        return y if isinstance(x, Tensor) else y.numpy()
+
+    def _answered(self, x: Tensor, lengths: Any = None) -> Tensor:
         weight = next(self.network.parameters(), None)
         with torch.no_grad(), _evaluating(self.network):
-            y: Tensor = self(given if weight is None else given.to(weight.device)).to(given.device)
-        return y if isinstance(x, Tensor) else y.numpy()
+            y: Tensor = self(x if weight is None else x.to(weight.device), lengths).to(x.device)
+        return y
+
+    def _predict_each(self, samples: list[Tensor], tensors: bool) -> Any:
+        x, lengths = pad_batch(samples)
+        differ = any(size != tuple(x.shape[2:]) for size in sizes_of(lengths))
+        y = self._answered(x, lengths if differ else None)
+        if not self.steps.dense:
+            return y if tensors else y.numpy()
+        rows = _cropped(y, lengths)
+        return rows if tensors else [row.numpy() for row in rows]
 
 
 @contextmanager

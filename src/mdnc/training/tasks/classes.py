@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mdnc.training.tasks.batch import Batch
 from mdnc.training.tasks.network import Network
-from mdnc.training.tasks.task import Batch, Task
+from mdnc.training.tasks.task import Task
 
 
 class ClassTask(Task):
@@ -103,7 +104,7 @@ class ClassTask(Task):
             wrong &= target != ignore
         if wrong.any():
             first = int(wrong.flatten(1).any(1).nonzero()[0]) if wrong.ndim > 1 else int(wrong.nonzero()[0])
-            name = batch['name'][first] if 'name' in batch else f'number {first} of the batch'
+            name = batch['name'][first] if 'name' in batch else f'number {first} of its batch'
             raise ValueError(
                 f'{owner}: the network tells {count} classes apart, 0 to {count - 1}, but the target of sample {name} '
                 f'holds {int(target[wrong][0])}'

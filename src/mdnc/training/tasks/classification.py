@@ -10,10 +10,11 @@ from mdnc._plain import plain
 from mdnc.modules._scale import Constants
 from mdnc.training.pictures import Panel, confusion_panel
 from mdnc.training.tasks.arguments import number, weights
+from mdnc.training.tasks.batch import Batch
 from mdnc.training.tasks.classes import ClassTask
 from mdnc.training.tasks.loss import class_losses
 from mdnc.training.tasks.network import Network
-from mdnc.training.tasks.task import Batch, reset
+from mdnc.training.tasks.task import reset
 
 # torch's cross-entropy takes this number for "leave out"; of a sample there is nothing to be left out.
 _NEVER = -100

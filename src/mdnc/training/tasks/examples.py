@@ -1,9 +1,11 @@
 """The few test samples that a picture shows."""
 
+from typing import Any
+
 from torch import Tensor
 
 from mdnc.training.pictures import Example, Style
-from mdnc.training.tasks.task import Batch
+from mdnc.training.tasks.batch import Batch, sizes
 
 # By order: a volume alone takes three rows of slices. Of several channels the first three are shown.
 _SHOWN = {1: 3, 2: 4, 3: 1}
@@ -24,11 +26,13 @@ def keep_examples(kept: list[Example], batch: Batch, target: Tensor, output: Ten
         target, output = target[:, None], output[:, None]
     channels = min(output.shape[1], CHANNELS)
     room = max(1, _SHOWN[output.ndim - 2] // channels) - len(kept) // channels
+    real = sizes(batch)
     for number in range(min(room, len(output))):
         for channel in range(channels):
             given = batch['input'][number]
             alike = style.alike and len(given) == output.shape[1]
             maps = (given[channel : channel + 1] if alike else given, target[number, channel], output[number, channel])
-            arrays = [part.cpu().numpy() for part in maps]
+            place: Any = ... if real is None else (..., *map(slice, real[number]))
+            arrays = [part[place].cpu().numpy() for part in maps]
             which = channel if output.shape[1] > 1 else None
             kept.append(Example(batch['name'][number], arrays[0], arrays[1], arrays[2], which))

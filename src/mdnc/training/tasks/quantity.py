@@ -12,11 +12,12 @@ from mdnc.modules._tiling import single
 from mdnc.training.pictures import Panel, Style, agreement_panel, maps_panel
 from mdnc.training.tasks.arguments import flag
 from mdnc.training.tasks.arguments import names as name_list
+from mdnc.training.tasks.batch import Batch, inside
 from mdnc.training.tasks.examples import keep_examples
 from mdnc.training.tasks.loss import QUANTITY_LOSSES, sample_means
 from mdnc.training.tasks.metrics import KnownError, Points
 from mdnc.training.tasks.network import Network
-from mdnc.training.tasks.task import Batch, Task, reset
+from mdnc.training.tasks.task import Task, reset
 
 # Points of a chart: of more a person sees only a cloud.
 _POINTS = 5000
@@ -93,8 +94,9 @@ class QuantityTask(Task):
             metric.update(self.predicted(output), self.target(batch), self.known(batch))
             return
         if getattr(metric, 'num_outputs', 1) > 1 and self.known(batch) is not None:
+            reason = 'missing=true' if 'known' in batch else 'that sizes differ'
             raise ValueError(
-                f'{type(self).__name__}: the data say missing=true, so {type(metric).__name__} gets the targets that '
+                f'{type(self).__name__}: the data say {reason}, so {type(metric).__name__} gets the targets that '
                 'are known in one row, and cannot tell quantities apart: make it without num_outputs, or leave it out; '
                 'rmse_… says the error of each quantity'
             )
@@ -186,6 +188,13 @@ class DenseRegression(QuantityTask):
     def target(self, batch: Batch) -> Tensor:
         target = super().target(batch)
         return target[:, None] if target.ndim == batch['input'].ndim - 1 else target
+
+    def known(self, batch: Batch) -> Tensor | None:
+        known, real = super().known(batch), inside(batch)
+        if real is None:
+            return known
+        real = real[:, None].expand_as(self.target(batch))
+        return real if known is None else known & real
 
     @property
     def style(self) -> Style:

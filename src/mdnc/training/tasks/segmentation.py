@@ -10,11 +10,11 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from mdnc.modules._checks import integer
 from mdnc.training.pictures import Example, Panel, Style, maps_panel
 from mdnc.training.tasks.arguments import flag
+from mdnc.training.tasks.batch import Batch, inside
 from mdnc.training.tasks.classes import ClassTask
 from mdnc.training.tasks.examples import keep_examples
 from mdnc.training.tasks.loss import class_losses, dice_losses
 from mdnc.training.tasks.network import Network
-from mdnc.training.tasks.task import Batch
 
 _CRITERIA = ('cross_entropy', 'dice', 'both')
 
@@ -71,15 +71,14 @@ class Segmentation(ClassTask):
 
     def target(self, batch: Batch) -> Tensor:
         """Class numbers ``(B, L1, ...)``; a single channel is left out."""
-        target = _lone(batch)
-        return self.class_numbers(target, self.ignore)
+        return self.class_numbers(_lone(batch, self.ignore), self.ignore)
 
     def known(self, batch: Batch) -> Tensor:
-        return _lone(batch) != self.ignore
+        return _lone(batch, self.ignore) != self.ignore
 
     def check(self, batch: Batch) -> None:
         shape = (len(batch['input']), *batch['input'].shape[2:])
-        checked = {**batch, 'target': _lone(batch)} if isinstance(batch.get('target'), Tensor) else batch
+        checked = {**batch, 'target': _lone(batch, self.ignore)} if isinstance(batch.get('target'), Tensor) else batch
         self.check_classes(checked, shape, self.ignore)
 
     def describe(self, batch: Batch) -> list[str]:
@@ -130,6 +129,9 @@ class Segmentation(ClassTask):
         return [maps_panel(self._kept, Style(classes=self.names()))] if self._kept else []
 
 
-def _lone(batch: Batch) -> Tensor:
+def _lone(batch: Batch, ignore: int) -> Tensor:
+    """Targets without their single channel, and with ``ignore`` where a batch is padded."""
     target: Tensor = batch['target']
-    return target[:, 0] if target.ndim == batch['input'].ndim and target.shape[1] == 1 else target
+    target = target[:, 0] if target.ndim == batch['input'].ndim and target.shape[1] == 1 else target
+    real = inside(batch) if target.shape[1:] == batch['input'].shape[2:] else None
+    return target if real is None else target.masked_fill(~real, ignore)

@@ -24,11 +24,11 @@ from mdnc.modules._answer import Answer, Steps
 from mdnc.training.checkpoint import check_fits
 from mdnc.training.pictures import Panel, curves_panel, is_share, save_page
 from mdnc.training.tasks.arguments import number, own_parts
+from mdnc.training.tasks.batch import Batch, as_batch, chosen, cropped, real_rows
 from mdnc.training.tasks.loss import OwnLoss
 from mdnc.training.tasks.network import Network, as_network, build_network, describe_network, output_channels
 from mdnc.training.tasks.precision import NetworkHalf
 
-Batch = dict[str, Any]
 Made = TypeVar('Made', bound='Task')
 _LOSS = 'mdnc_loss'  # under which a checkpoint says which loss of his own a user gave
 
@@ -290,8 +290,13 @@ class Task(L.LightningModule):
         else:
             optimizer = self._optimizer(groups)
         total = self.trainer.estimated_stepping_batches
-        if not math.isfinite(total):
-            raise ValueError('the schedule needs an end: set max_epochs or max_steps of the trainer')
+        if not 0 < total < math.inf:  # Lightning says -1 of loaders without a length
+            unknown = 'the data do not say how many batches they have: set max_steps of the trainer'
+            raise ValueError(
+                'the schedule needs an end: set max_epochs or max_steps of the trainer'
+                if self.trainer.max_epochs in (None, -1)
+                else f'the schedule needs an end, and {unknown}'
+            )
         warmup, constant = round(self.hparams['warmup'] * total), self.hparams['schedule'] == 'constant'
 
         def factor(step: int) -> float:
@@ -315,6 +320,8 @@ class Task(L.LightningModule):
         # Whether the class has it: to look at the object's would read the data.
         if hasattr(type(source), 'facts'):
             self.meet(source)
+        elif self.hparams['data'] is None:  # of loaders only: what is known is how the output is meant
+            self.learn({})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._loss is not None:
@@ -382,16 +389,20 @@ class Task(L.LightningModule):
 
     # The steps.
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Any = None) -> Tensor:
         """The network's output for inputs in the data's own units: logits, or standard units, in single precision.
 
         In eval mode as `whole` gives it; in training mode the network sees its input as it is.
-        """
-        return self._steps.scores(self.network, x) if self.training else self.whole(x)
 
-    def whole(self, x: Tensor) -> Tensor:
+        Args:
+            x: Inputs ``(B, C, L1, ...)``.
+            lengths: Size of each sample of a padded batch, as `mdnc.modules.pad_batch` gives it.
+        """
+        return self._steps.scores(self.network, x, lengths) if self.training else self.whole(x, lengths)
+
+    def whole(self, x: Tensor, lengths: Any = None) -> Tensor:
         """The output in overlapping tiles where the network was trained on patches of such samples."""
-        return self._steps.whole(self.network, x)
+        return self._steps.whole(self.network, x, lengths)
 
     def predicted(self, output: Tensor) -> Tensor:
         """What a user gets for an output: probabilities, classes, or values in the data's own units."""
@@ -401,33 +412,46 @@ class Task(L.LightningModule):
         """Answer samples as ``mdnc predict`` does; see `mdnc.checkpoints.Answer.predict`."""
         return Answer(self.network, {**self.facts, 'answer': self.answer}).predict(x)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        output = self(batch['input'])
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        # Of loaders that are not of a data module with a hook of its own; see `SampleData`.
+        known = as_batch(type(self).__name__, batch)
+        if not self.trainer.predicting:
+            self.check(known)
+        return known
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        batch = as_batch(type(self).__name__, batch)
+        output = self(batch['input'], batch.get('lengths'))
         losses = self.losses(output, batch)
         self._count('train', output.detach(), losses.detach(), batch)
         weight = batch['weight'] if 'weight' in batch else torch.full_like(losses, 1 / len(losses))
         return {'loss': (losses * weight).sum(), 'losses': losses.detach()}  # the guard names the samples
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        output = self.whole(batch['input'])
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        batch = as_batch(type(self).__name__, batch)
+        output = self.whole(batch['input'], batch.get('lengths'))
         self._count('val', output, self.losses(output, batch), batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        output = self.whole(batch['input'])
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        batch = as_batch(type(self).__name__, batch)
+        output = self.whole(batch['input'], batch.get('lengths'))
         self._count('test', output, self.losses(output, batch), batch)
-        if len(real := _real(batch)):
-            self.collect(output[real], _select(batch, real))
+        if len(real := real_rows(batch)):
+            self.collect(output[real], chosen(batch, real))
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.predicted(self.whole(batch['input']))
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor | list[Tensor]:
+        """The answer; of a padded batch maps as large as their samples, one by one."""
+        batch = as_batch(type(self).__name__, batch)
+        answer = self.predicted(self.whole(batch['input'], batch.get('lengths')))
+        return cropped(answer, batch) if self.dense else answer
 
     def _count(self, stage: str, output: Tensor, losses: Tensor, batch: Batch) -> None:
-        real = _real(batch, self.known(batch))
+        real = real_rows(batch, self.known(batch))
         if not len(real):
             return
         metrics = getattr(self, f'{stage}_metrics')
         metrics['loss'].update(losses[real])
-        output, batch = output[real], _select(batch, real)
+        output, batch = output[real], chosen(batch, real)
         for name, metric in metrics.items():
             if name != 'loss':
                 self.measure(metric, output, batch)
@@ -474,23 +498,3 @@ def reset(metric: Metric) -> None:
     """Begin anew, with tensors that can be counted on outside Lightning's inference mode too."""
     with torch.inference_mode(False):
         metric.reset()
-
-
-def _real(batch: Batch, known: Tensor | None = None) -> Tensor:
-    # Fillers and samples that are skipped have weight 0; one of which nothing is known has no loss.
-    given = batch['input']
-    real = batch['weight'] > 0 if 'weight' in batch else torch.ones(len(given), dtype=torch.bool, device=given.device)
-    if known is not None:
-        real = real & known.flatten(1).any(1)
-    numbers: Tensor = real.nonzero()[:, 0]
-    return numbers
-
-
-def _select(batch: Batch, real: Tensor) -> Batch:
-    if len(real) == len(batch['input']):
-        return batch
-    numbers = real.tolist()
-    return {
-        key: value[real] if isinstance(value, Tensor) else [value[number] for number in numbers]
-        for key, value in batch.items()
-    }

@@ -36,12 +36,23 @@ def single(x: Tensor) -> Tensor:
     return x if x.is_floating_point() and x.dtype.itemsize >= 4 else x.float()
 
 
+def _padded(x: Tensor, tile: Sequence[int]) -> Tensor:
+    # As training does with samples that are smaller than a patch.
+    for axis, length in enumerate(tile, 2):
+        if x.shape[axis] < length:
+            last = x.narrow(axis, x.shape[axis] - 1, 1)
+            sizes = [*last.shape]
+            sizes[axis] = length - x.shape[axis]
+            x = torch.cat((x, last.expand(sizes)), axis)
+    return x
+
+
 def run_tiled(network: Callable[[Tensor], Tensor], x: Tensor, tile: Sequence[int], overlap: float = 0.25) -> Tensor:
     """Run a network that keeps the spatial size over tiles of its input, and blend what it gives.
 
     Args:
         network: Takes ``(B, C, *tile)`` and gives ``(B, K, *tile)``.
-        x: Input ``(B, C, L1, ...)``; an axis shorter than the tile is one tile of that length.
+        x: Input ``(B, C, L1, ...)``; an axis shorter than the tile is padded to it with the values at its ends.
         tile: Spatial size of a tile.
         overlap: Share of a tile, in [0, 1), that it has at least in common with the next.
 
@@ -60,7 +71,10 @@ def run_tiled(network: Callable[[Tensor], Tensor], x: Tensor, tile: Sequence[int
         )
     if not 0 <= overlap < 1:
         raise ValueError(f'run_tiled: overlap={overlap!r} must be in [0, 1)')
-    tile = [min(*pair) for pair in zip(tile, size, strict=True)]
+    if any(have < want for have, want in zip(size, tile, strict=True)):
+        padded = run_tiled(network, _padded(x, tile), tile, overlap)
+        return padded[(..., *map(slice, size))]
+    tile = list(tile)
     total: Tensor | None = None
     for starts in product(*(tile_starts(*axis, overlap) for axis in zip(size, tile, strict=True))):
         window = [slice(start, start + length) for start, length in zip(starts, tile, strict=True)]

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.data import Dataset, default_collate
 
 Nonfinite = Literal['stop', 'skip']
@@ -84,28 +85,69 @@ def _finite(value: Tensor) -> bool:
     return not value.is_floating_point() or bool(torch.isfinite(value).all())
 
 
-def _form(item: dict[str, Any]) -> dict[str, tuple[torch.dtype, torch.Size]]:
-    return {name: (value.dtype, value.shape) for name, value in item.items() if isinstance(value, Tensor)}
+def _maps(items: list[dict[str, Any]]) -> set[str]:
+    """The names of what ends in the sizes of the input, in every sample."""
+    sizes = [item['input'].shape[1:] for item in items]
+    return {
+        name
+        for name, first in items[0].items()
+        if isinstance(first, Tensor)
+        and all(
+            len(size) and name in item and item[name].shape[-len(size) :] == size
+            for item, size in zip(items, sizes, strict=True)
+        )
+    }
 
 
-def _difference(item: dict[str, Any], first: dict[str, Any]) -> str:
-    own, other = _form(item), _form(first)
+def _form(item: dict[str, Any], maps: set[str]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Types and shapes, without the axes that may differ: those of space in maps."""
+    lead = 1 - item['input'].ndim
+    return {
+        name: (value.dtype, tuple(value.shape[:lead] if name in maps else value.shape))
+        for name, value in item.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _difference(item: dict[str, Any], first: dict[str, Any], maps: set[str]) -> str:
+    own, other = _form(item, maps), _form(first, maps)
     name = next(name for name in {**own, **other} if own.get(name) != other.get(name))
     told = [
-        f'{str(form[name][0]).removeprefix("torch.")} {tuple(form[name][1])}' if name in form else 'not there'
-        for form in (own, other)
+        f'{str(each[name].dtype).removeprefix("torch.")} {tuple(each[name].shape)}' if name in each else 'not there'
+        for each in (item, first)
     ]
     return f'does not go into one batch with {first["name"]}: its {name} is {told[0]}, the other {told[1]}'
 
 
-def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack samples to a batch, or hand on the first error among them."""
-    form = _form(items[0])
+def _padded(items: list[dict[str, Any]], maps: set[str]) -> tuple[list[dict[str, Any]], Tensor]:
+    """Samples of one size, padded with zeros at the end of each axis, and the sizes that they had, ``(B, axes)``."""
+    sizes = torch.tensor([item['input'].shape[1:] for item in items])
+    most = sizes.amax(0).tolist()
+    padded = []
     for item in items:
-        if 'error' in item:
-            return item
-        if _form(item) != form:
-            return {'error': f'sample {item["index"]} ({item["name"]}) {_difference(item, items[0])}'}
+        own = reversed(item['input'].shape[1:])
+        pads = [each for have, want in zip(own, reversed(most), strict=True) for each in (0, want - have)]
+        padded.append({**item, **{name: pad(item[name], pads) for name in maps}})
+    return padded, sizes
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stack samples to a batch, or hand on the first error among them.
+
+    Where samples differ in size, inputs and maps among the targets are padded with zeros, and ``lengths`` holds the
+    size of each, ``(B, axes)``.
+    """
+    error = next((item for item in items if 'error' in item), None)
+    if error is not None:
+        return error
+    maps = _maps(items)
+    form = _form(items[0], maps)
+    for item in items:
+        if _form(item, maps) != form:
+            return {'error': f'sample {item["index"]} ({item["name"]}) {_difference(item, items[0], maps)}'}
+    lengths = None
+    if len({item['input'].shape for item in items}) > 1:
+        items, lengths = _padded(items, maps)
     batch: dict[str, Any] = default_collate(items)
     batch['weight'] = batch['weight'].float()
-    return batch
+    return batch if lengths is None else {**batch, 'lengths': lengths}

@@ -210,6 +210,7 @@ class SampleData(L.LightningDataModule):
             'classes': self.classes,
             'patch': self.patch,
             'overlap': self.overlap,
+            'input': list(self._first),
             'spacing': self._spacing,
             'reading': {name: value for name, value in self._reading().items() if value is not None},
         }
@@ -218,6 +219,12 @@ class SampleData(L.LightningDataModule):
         """The arguments by which new samples are read as those of the training were."""
         options = {name: getattr(self.sampling, field) for name, field in _SAMPLING.items()}
         return {name: None if value is None else list(value) for name, value in options.items()}
+
+    @property
+    def _first(self) -> tuple[int, ...]:
+        SampleData.setup(self)
+        assert self.train.first is not None
+        return self.train.first
 
     @property
     def _spacing(self) -> list[float] | None:

@@ -94,6 +94,10 @@ class Rows:
     def shape(self, index: int) -> tuple[int, ...]:
         return tuple(int(size) for size in self._array.shape[1:])
 
+    def uniform(self) -> bool:
+        """Samples are rows of one array."""
+        return True
+
     def read(self, index: int, window: Window = ()) -> Array:
         return np.asarray(self._array[(index, ..., *window)])
 
@@ -121,6 +125,10 @@ class Listed:
     def shape(self, index: int) -> tuple[int, ...]:
         return self._arrays[index].shape
 
+    def uniform(self) -> bool:
+        """Whether all samples are of one shape."""
+        return len({array.shape for array in self._arrays}) == 1
+
     def read(self, index: int, window: Window = ()) -> Array:
         place: Any = (..., *window)
         return np.asarray(self._arrays[index][place])
@@ -130,6 +138,12 @@ class Listed:
 
     def file(self, index: int) -> str:
         return self._names[index]
+
+
+def uniform(reader: Reader) -> bool:
+    """Whether all samples are known to be of one shape, without a look at each."""
+    found = getattr(reader, 'uniform', None)
+    return found is not None and bool(found())
 
 
 class Joined:
@@ -171,6 +185,10 @@ class Joined:
     def file(self, index: int) -> str:
         reader, row = self.find(index)
         return reader.file(row)
+
+    def uniform(self) -> bool:
+        """Whether all samples are known to be of one shape."""
+        return all(map(uniform, self.readers)) and len({reader.shape(0) for reader in self.readers if len(reader)}) == 1
 
     def grid(self, index: int) -> Any:
         """What the reader of the sample knows of its axes."""

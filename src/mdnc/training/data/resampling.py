@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mdnc.training.data.grid import Axis, Grid, grid_of, resampling, resizing, sampled
-from mdnc.training.data.reader import Array, DataError, Reader, Window
+from mdnc.training.data.reader import Array, DataError, Reader, Window, uniform
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,10 @@ class Resampled:
     def shape(self, index: int) -> tuple[int, ...]:
         shape, grid = tuple(self.reader.shape(index)), self.grid(index)
         return shape if grid is None else (*shape[: len(shape) - len(grid.size)], *grid.shape)
+
+    def uniform(self) -> bool:
+        """Whether all samples are known to be of one shape."""
+        return self._sampling.resize is not None or (self._sampling.spacing is None and uniform(self.reader))
 
     def read(self, index: int, window: Window = ()) -> Array:
         grid = self.grid(index)

@@ -8,7 +8,7 @@ import numpy as np
 from mdnc.training.data.augmentation import Augmentation, add_noise, crop_window
 from mdnc.training.data.grid import Grid, grid_of
 from mdnc.training.data.location import Pair
-from mdnc.training.data.reader import Array, DataError, Reader, Window, class_name
+from mdnc.training.data.reader import Array, DataError, Reader, Window, class_name, uniform
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,22 @@ class View:
 
 
 class Cut(NamedTuple):
-    """A window of a sample and the axes along which it is reversed."""
+    """A window of a sample, the axes along which it is reversed, and the size that it is filled up to."""
 
     window: Window
     flips: Window
+    size: tuple[int, ...] = ()
 
     def read(self, reader: Reader, number: int) -> Array:
         place: Any = (..., *self.flips)
         values: Array = reader.read(number, self.window)[place]
         return values
+
+    def fill(self, values: Array) -> Array:
+        """A window of a sample that is smaller than it, filled up with the values at its ends."""
+        first = values.ndim - len(self.size)
+        pads = [(0, want - have) for want, have in zip(self.size, values.shape[first:], strict=True)]
+        return np.pad(values, [(0, 0)] * first + pads, mode='edge') if any(map(max, pads)) else values
 
 
 def _class_number(name: str, classes: list[str]) -> int:
@@ -80,8 +87,9 @@ class Samples:
         self.varied = view.patch is not None and not training
         self.form = view.form
         self._kind: tuple[bool, tuple[int, ...]] | None = None
-        first = self._first() if len(self) else ()
-        self.shape = None if self.varied or not len(self) else first
+        self.first = self._first() if len(self) else None
+        free = self.varied or not (self._window_size or uniform(pair.inputs))
+        self.shape = None if free else self.first
 
     def _first(self) -> tuple[int, ...]:
         """Shape of the first sample, as it is handed on; the others must be like it."""
@@ -130,8 +138,10 @@ class Samples:
         number = self._number(index)
         size = self._stored_shape(number)[1:]
         cut = self._cut(size, rng)
-        clean = self._input(number, cut)
+        clean = cut.fill(self._input(number, cut))
         item = self._target(number, size, cut)
+        if self._kind is not None and self._kind[0]:
+            item = {name: cut.fill(values) for name, values in item.items()}
         values = clean if rng is None else self._view.augmentation.disturb(clean, rng)
         # Outside training the noise of a sample is the same each time.
         values = add_noise(values, self._view.corruption, rng or np.random.default_rng((self._view.seed, number)))
@@ -180,8 +190,10 @@ class Samples:
 
     def _is_map(self, number: int, size: tuple[int, ...]) -> bool:
         kind = self._target_kind(number, size)
-        if kind != self._kind and self._pair.targets is not None:
-            targets = self._pair.targets
+        targets = self._pair.targets
+        if targets is not None and self._kind == (False, tuple(targets.shape(number))):
+            return False  # a vector that is as long as this sample by chance
+        if kind != self._kind and targets is not None:
             raise DataError(
                 f'its target {targets.name(number)} is of shape {targets.shape(number)}, beside an input of the sizes '
                 f'{size}; the target of the first sample, {self.name(0)}, is of another kind'
@@ -189,8 +201,12 @@ class Samples:
         return kind is not None and kind[0]
 
     def _cut(self, size: tuple[int, ...], rng: np.random.Generator | None) -> Cut:
-        window = crop_window(size, self._window_size, rng) if self._window_size else ()
-        return Cut(window, self._view.augmentation.flips(len(size), rng) if rng is not None else ())
+        want = self._window_size or ()
+        if self._view.patch and len(want) == len(size):
+            want = tuple(map(min, want, size))
+        window = crop_window(size, want, rng) if want else ()
+        flips = self._view.augmentation.flips(len(size), rng) if rng is not None else ()
+        return Cut(window, flips, self._window_size or ())
 
     def _input(self, number: int, cut: Cut) -> Array:
         values = cut.read(self._pair.inputs, number)

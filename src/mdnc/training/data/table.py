@@ -246,6 +246,10 @@ class Table:
     def shape(self, index: int) -> tuple[int, ...]:
         return self.values.shape[1:]
 
+    def uniform(self) -> bool:
+        """Samples are rows of one table."""
+        return True
+
     def read(self, index: int, window: Window = ()) -> Array:
         place: Any = (index, ..., *window)
         values = np.asarray(self.values[place])

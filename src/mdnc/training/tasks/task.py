@@ -413,7 +413,7 @@ class Task(L.LightningModule):
         return Answer(self.network, {**self.facts, 'answer': self.answer}).predict(x)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        # Of loaders that are not of a data module with a hook of its own; see `SampleData`.
+        # Here targets are still in main memory: to look at them on a device would hold it up in every step.
         known = as_batch(type(self).__name__, batch)
         if not self.trainer.predicting:
             self.check(known)

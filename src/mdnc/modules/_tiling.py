@@ -72,8 +72,8 @@ def run_tiled(network: Callable[[Tensor], Tensor], x: Tensor, tile: Sequence[int
     if not 0 <= overlap < 1:
         raise ValueError(f'run_tiled: overlap={overlap!r} must be in [0, 1)')
     if any(have < want for have, want in zip(size, tile, strict=True)):
-        padded = run_tiled(network, _padded(x, tile), tile, overlap)
-        return padded[(..., *map(slice, size))]
+        real: Any = (..., *map(slice, size))
+        return run_tiled(network, _padded(x, tile), tile, overlap)[real]
     tile = list(tile)
     total: Tensor | None = None
     for starts in product(*(tile_starts(*axis, overlap) for axis in zip(size, tile, strict=True))):

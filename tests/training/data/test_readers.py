@@ -436,6 +436,6 @@ def test_tiff_that_is_packed_by_lzw(dtype, codecs, tmp_path, request):
 @pytest.mark.usefixtures('no_codecs')
 def test_a_compression_that_needs_a_package_names_it(tmp_path, monkeypatch):
     Image.new('L', (30, 20)).save(tmp_path / 'a.tif', compression='tiff_lzw')
-    monkeypatch.setattr('mdnc.training.data.folder._decode_pages', lambda *_: None)
+    monkeypatch.setattr('mdnc.training.data.images._decode_pages', lambda *_: None)
     with pytest.raises(DataError, match=r'its compression LZW needs imagecodecs; run: pip install .mdnc.data..'):
         open_reader(f'{tmp_path}/a.tif').shape(0)

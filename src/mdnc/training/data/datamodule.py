@@ -13,9 +13,12 @@ from lightning.pytorch.utilities import CombinedLoader
 from mdnc.modules._checks import flag, integer, integers, number, spatial_order, word
 from mdnc.training.data.augmentation import Augmentation, share
 from mdnc.training.data.grid import grid_of
+from mdnc.training.data.images import Colours, Look
 from mdnc.training.data.labels import check_names, find_classes, read_names, refuse_holes, with_target
-from mdnc.training.data.location import Pair, Role, input_columns, open_pair, open_reader, written_columns
+from mdnc.training.data.location import Looks, Pair, Role, input_columns, open_pair, open_reader, written_columns
 from mdnc.training.data.normalisation import channel_statistics, read_pieces, whole_samples
+from mdnc.training.data.numbering import Numbered, check_values
+from mdnc.training.data.paths import is_path_part
 from mdnc.training.data.reader import DataError
 from mdnc.training.data.resampling import Resampled, Sampling
 from mdnc.training.data.samples import Samples, View
@@ -136,6 +139,7 @@ class SampleData(L.LightningDataModule):
             raise ValueError(f'{owner}: crop={crop!r} and patch={patch!r} exclude each other; give one of them.')
         self.sampling = _sampling(owner, spacing, stored_spacing, resize)
         self.classes: list[str] | None = None
+        self.values: list[int] | None = None
         self._named = False
         self._statistics: dict[str, dict[str, list[float]]] = {}
         self._view = View(
@@ -174,6 +178,8 @@ class SampleData(L.LightningDataModule):
             refuse_holes(pair, names[part], self.nonfinite == 'skip', self.missing)
         self.classes = find_classes(pairs, names, self.classes)
         self._named = any(names.values())
+        if self._named and self.values:
+            raise DataError(f'the targets are names of classes, so values={self.values} have no meaning')
         known = {part: with_target(pair, names[part]) for part, pair in pairs.items()}
         prepared = {part: self._prepared(pair) for part, pair in pairs.items()}
         self._parts = {
@@ -186,6 +192,8 @@ class SampleData(L.LightningDataModule):
         self._open_parts()
 
     def _prepared(self, pair: Pair) -> Pair:
+        if pair.targets is not None and (self.values or self.classes) and not self._named:
+            pair = replace(pair, targets=Numbered(pair.targets, self.values, self.missing))
         if not self.sampling.count:
             return pair
         targets = pair.targets and Resampled(pair.targets, self.sampling, pair.inputs)
@@ -212,6 +220,7 @@ class SampleData(L.LightningDataModule):
             'overlap': self.overlap,
             'input': list(self._first),
             'spacing': self._spacing,
+            'values': self.values,
             'reading': {name: value for name, value in self._reading().items() if value is not None},
         }
 
@@ -310,10 +319,15 @@ class ArrayData(SampleData):
         inputs: Where they are: ``'x.npy'``, ``'runs.npz::x'``, ``'run_*.h5::x'``, ``'store.zarr::x'`` (samples along
             the first axis), a folder or pattern of images or arrays (one sample a file), a list of these, or an array
             ``(N, C, L1, ...)``; or a dictionary of these for the parts ``train``, ``val`` and ``test``.
-        targets: The same for the targets, ``'labels.csv::column'`` too; None where there are none (auto-encoders).
+        targets: The same for the targets, ``'labels.csv::column'`` too; ``'folder'`` where the folder that a file lies
+            in is its class (``'folder::1'``: the first below what was named; ``'path::PATTERN'``: what the group of a
+            regular expression is in its path); None where there are none (auto-encoders).
         order: Number of spatial axes; needed where samples have no channel axis, which they then get.
         classes: Names of the classes 0, 1, …; targets that are names themselves bring their own.
         predict: Inputs that ``mdnc predict`` runs on; None means the test part.
+        values: Numbers that stand in the targets for the classes 0, 1, …, as ``[0, 255]`` in many masks.
+        colours: What images among the inputs become, ``'rgb'`` or ``'grey'``, where a folder mixes both; None: they
+            stay as they are.
         **options: Those of `SampleData`.
 
     Raises:
@@ -336,29 +350,39 @@ class ArrayData(SampleData):
         order: int | None = None,
         classes: list[str] | None = None,
         predict: Any = None,
+        values: list[int] | None = None,
+        colours: Colours | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.order = None if order is None else spatial_order('ArrayData', order)
         self.classes = None if classes is None else check_names('ArrayData', classes)
+        self.values = None if values is None else check_values('ArrayData', values)
+        self._look = Look(colours=None if colours is None else _colours(colours))
         _check_parts(inputs, targets, predict)
         self._inputs, self._targets, self._new = inputs, targets, predict
 
     def _reading(self) -> dict[str, Any]:
-        return {**super()._reading(), 'order': self.order}
+        return {**super()._reading(), 'order': self.order, 'values': self.values, 'colours': self._look.colours}
 
     def pairs(self) -> Mapping[str, Pair]:
         if not isinstance(self._inputs, Mapping):
-            return {'train': open_pair(self._inputs, self._targets)}
+            return {'train': open_pair(self._inputs, self._targets, looks=self._looks)}
         parts = sorted(self._inputs, key=PARTS.index)  # the training part says which columns of tables are read
         pairs: dict[str, Pair] = {}
         for part in parts:
             pairs[part] = self._open_part(part, pairs.get('train'))
         return pairs
 
+    @property
+    def _looks(self) -> Looks:
+        flat = self.values is not None or self.classes is not None
+        return Looks(self._look, Look(palette=False, flat=flat))
+
     def _open_part(self, part: str, like: Pair | None) -> Pair:
         try:
-            return open_pair(self._inputs[part], (self._targets or {}).get(part), like)
+            targets = self._targets if is_path_part(self._targets) else (self._targets or {}).get(part)
+            return open_pair(self._inputs[part], targets, like, self._looks)
         except (DataError, TypeError, FileNotFoundError) as error:
             raise type(error)(f'{part}: {error}') from error
 
@@ -375,7 +399,12 @@ class ArrayData(SampleData):
         inputs, targets = (
             where.get('train') if isinstance(where, Mapping) else where for where in (self._inputs, self._targets)
         )
-        return Role('predict', columns=input_columns(inputs, targets), without=written_columns(targets))
+        return Role('predict', self._look, columns=input_columns(inputs, targets), without=written_columns(targets))
+
+
+def _colours(colours: Any) -> Colours:
+    found: Colours = word('ArrayData', 'colours', colours, get_args(Colours))  # type: ignore[assignment]
+    return found
 
 
 def _check_parts(inputs: Any, targets: Any, predict: Any) -> None:
@@ -386,9 +415,14 @@ def _check_parts(inputs: Any, targets: Any, predict: Any) -> None:
             raise TypeError('ArrayData: targets are given part by part, so inputs must be too.')
         return
     parts = f'got inputs of {sorted(map(str, inputs))}'
-    if targets is not None and not isinstance(targets, Mapping):
+    named = is_path_part(targets)
+    if targets is not None and not isinstance(targets, Mapping) and not named:
         raise TypeError('ArrayData: inputs are given part by part, so targets must be too.')
-    if 'train' not in inputs or set(inputs) - set(PARTS) or (targets is not None and set(targets) != set(inputs)):
+    if (
+        'train' not in inputs
+        or set(inputs) - set(PARTS)
+        or not (targets is None or named or set(targets) == set(inputs))
+    ):
         raise ValueError(
             f'ArrayData: parts are called train (needed), val and test, the same for inputs and targets; {parts} and '
             f'targets of {sorted(map(str, targets or ()))}'

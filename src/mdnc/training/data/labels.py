@@ -37,8 +37,13 @@ def read_names(reader: Reader | None) -> Names:
     Raises:
         DataError: Some are names, and some are not.
     """
-    if reader is None or class_name(reader.read(0)) is None:
+    if reader is None:
         return None
+    try:
+        if class_name(reader.read(0)) is None:
+            return None
+    except DataError as error:
+        raise DataError(f'{reader.name(0)}: {error}') from error
     names = [class_name(reader.read(number)) for number in range(len(reader))]
     if None in names:
         raise DataError(f'{reader.name(names.index(None))} is no name of a class, as {names[0]!r} is')

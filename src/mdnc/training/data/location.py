@@ -12,9 +12,11 @@ import numpy as np
 from mdnc.training.data.files import File, Kinds, find_files, list_files, suffix_of
 from mdnc.training.data.folder import SAMPLE_FORMATS, Folder
 from mdnc.training.data.hdf5 import open_hdf5
+from mdnc.training.data.images import NUMBERS, SHOWN, Look
 from mdnc.training.data.memory import memory_reader
 from mdnc.training.data.npy import open_npy, open_npz
 from mdnc.training.data.pairing import in_one_order, refuse_repeated
+from mdnc.training.data.paths import PathParts, is_path_part
 from mdnc.training.data.reader import DataError, Joined, Reader, Rows
 from mdnc.training.data.table import Table
 from mdnc.training.data.zarr import open_zarr
@@ -56,13 +58,13 @@ class Role:
 
     Args:
         name: Name of the argument, for errors.
-        maps: Whether images are maps of class numbers: of a palette then the indices count, not the colours.
+        look: How the pixels of images are taken.
         columns: Columns of tables where the location names none.
         without: Columns of tables that are left out where the location names none.
     """
 
     name: str = 'data'
-    maps: bool = False
+    look: Look = SHOWN
     columns: Sequence[str] = ()
     without: Sequence[str] = ()
 
@@ -110,10 +112,10 @@ def _listed(texts: list[str], role: Role) -> list[File]:
 
 def _open_files(files: list[File], role: Role) -> Reader:
     if all(file.sample for file in files):
-        return Folder(files, palette=not role.maps)
+        return Folder(files, role.look)
     readers: list[Reader] = []
     for file in files:
-        readers.append(Folder([file], palette=not role.maps) if file.sample else _open_file(file, role))
+        readers.append(Folder([file], role.look) if file.sample else _open_file(file, role))
         # The columns of further tables may be in another order.
         role = replace(role, columns=role.columns or table_columns(readers[0]))
     _settle([reader for reader in readers if isinstance(reader, Table)])
@@ -153,6 +155,8 @@ def table_columns(reader: Reader | None) -> list[str]:
 
 
 def _texts(location: Any) -> list[str]:
+    if is_path_part(location):
+        return []
     texts = location if isinstance(location, list | tuple) else [location]
     return [os.fspath(text) for text in texts if isinstance(text, str | os.PathLike)]
 
@@ -176,7 +180,15 @@ def _table_paths(location: Any, role: str) -> set[str]:
     return {os.path.realpath(path) for path in found if suffix_of(path) in KINDS.tables}
 
 
-def open_pair(inputs: Location, targets: Location | None, like: Pair | None = None) -> Pair:
+@dataclass(frozen=True)
+class Looks:
+    """How the pixels of images among inputs and among targets are taken."""
+
+    inputs: Look = SHOWN
+    targets: Look = NUMBERS
+
+
+def open_pair(inputs: Location, targets: Location | None, like: Pair | None = None, looks: Looks = Looks()) -> Pair:
     """Open inputs and targets, and bring those that have names of their own into one order.
 
     Files are paired by their path below what was named, without suffix; where these differ, by what the wildcards
@@ -184,8 +196,10 @@ def open_pair(inputs: Location, targets: Location | None, like: Pair | None = No
 
     Args:
         inputs: See `open_reader`.
-        targets: The same; None where there are none.
+        targets: The same; or ``'folder'``, ``'folder::1'`` or ``'path::PATTERN'``, the part of a file's path that is
+            the name of its class; None where there are none.
         like: A pair whose tables say which columns are read where the location names none.
+        looks: How images are taken.
     """
     known = [table_columns(reader) for reader in ((like.inputs, like.targets) if like else ())] or [[], []]
     given, left = (written_columns(location) for location in (inputs, targets))
@@ -194,11 +208,11 @@ def open_pair(inputs: Location, targets: Location | None, like: Pair | None = No
         raise DataError(
             f'{min(shared)} holds inputs and targets: name the columns of one of them, as {targets}::COLUMN'
         )
-    source = open_reader(inputs, Role('inputs', columns=known[0], without=left if shared else ()))
+    source = open_reader(inputs, Role('inputs', looks.inputs, known[0], left if shared else ()))
     refuse_repeated(source)
-    if targets is None:
-        return Pair(source)
-    role = Role('targets', maps=True, columns=known[1], without=given if shared else ())
+    if targets is None or is_path_part(targets):
+        return Pair(source, None if targets is None else PathParts(source, str(targets)))
+    role = Role('targets', looks.targets, known[1], given if shared else ())
     return Pair(*in_one_order(source, open_reader(targets, role)))
 
 

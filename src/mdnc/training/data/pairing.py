@@ -1,14 +1,20 @@
 """Inputs and targets in one order: by what their files are called, or by the files that a table names."""
 
 import os
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from mdnc.training.data.files import File, plain_name, without_suffix
 from mdnc.training.data.folder import Folder
 from mdnc.training.data.reader import DataError, Joined, Reader
 from mdnc.training.data.table import FILE_COLUMN, Table
+
+# Words at the end or the beginning of names; numbers tell files apart, but for four digits, which nnU-Net counts
+# channels by.
+_LAST = re.compile(r'(?<=[^/])[-_. ]([^-_. /]*[^\W\d_][^-_. /]*|[0-9]{4})$')
+_FIRST = re.compile(r'(?<![^/])[^-_. /]*[^\W\d_][^-_. /]*[-_. ](?=[^/]+$)')
 
 Named = TypeVar('Named', bound=Hashable)
 
@@ -34,6 +40,16 @@ def refuse_repeated(reader: Reader) -> None:
         raise DataError(f'inputs: files are named twice: {_some(twice)}')
 
 
+def _without_targets(source: Reader, wanted: Reader) -> Reader:
+    """The inputs, where targets lie among them, without these: ``img`` and ``img/*_mask.png``."""
+    if not isinstance(source, Folder) or not isinstance(wanted, Folder):
+        return source
+    files, others = ([os.path.realpath(file.path) for file in reader.files] for reader in (source, wanted))
+    places = [place for place, file in enumerate(files) if file not in {*others}]
+    # All targets, and not all that there is: frames may have the next frame as their target.
+    return source.rearranged(places) if places and len(places) + len({*others}) == len(files) else source
+
+
 def _places(first: Sequence[Named], second: Sequence[Named]) -> list[int] | None:
     """Where each of the first stands in the second; None where they are not the same."""
     places = {name: place for place, name in enumerate(second)}
@@ -53,7 +69,27 @@ def _matched(inputs: Sequence[File], targets: Sequence[File]) -> list[int]:
         places = _places([key(file) for file in inputs], [key(file) for file in targets])
         if places is not None and not _partly_alike(inputs, targets, places):
             return places
+    for first in _shortened([file.stem for file in inputs]):
+        for second in _shortened([file.stem for file in targets]):
+            places = _places(first, second)
+            if places is not None:
+                return places
     raise DataError(_mismatch(inputs, targets))
+
+
+def _shortened(stems: Sequence[str]) -> Iterator[list[str]]:
+    """Names without the words that all of them end, or begin, with: ``a_mask``, ``b_mask`` are ``a``, ``b``."""
+    yield [*stems]
+    for cut in (_LAST, _FIRST):
+        names = [*stems]
+        while len(ends := {_end(cut, name) for name in names}) == 1 and None not in ends:
+            names = [cut.sub('', name) for name in names]
+            yield names
+
+
+def _end(word: re.Pattern[str], name: str) -> str | None:
+    found = word.search(name)
+    return None if found is None else found[0]
 
 
 def _mismatch(inputs: Sequence[File], targets: Sequence[File]) -> str:
@@ -179,6 +215,7 @@ def in_one_order(source: Reader, wanted: Reader) -> tuple[Reader, Reader]:
         return _by_rows(source, tables), wanted
     if tables and isinstance(source, Folder):
         _refuse_other_column(source, tables[0])
+    source = _without_targets(source, wanted)
     if isinstance(source, Folder) and isinstance(wanted, Folder):
         return source, wanted.rearranged(_matched(source.files, wanted.files))
     if isinstance(source, Joined) and isinstance(wanted, Joined):

@@ -38,7 +38,11 @@ class Guard(L.Callback):
         losses: Any = outputs.get('losses', outputs.get('loss')) if isinstance(outputs, dict) else outputs
         if losses is None:  # a task of others has left its step out
             return
-        self._held = (torch.isfinite(losses.detach()), list(batch.get('name', [])), place)
+        self._held = (
+            torch.isfinite(losses.detach()),
+            list(batch.get('name', []) if isinstance(batch, dict) else []),
+            place,
+        )
         # A device works behind the host: its answer is looked at after the next step, so that nobody waits for it.
         if losses.device.type == 'cpu':
             self._check()

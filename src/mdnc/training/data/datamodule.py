@@ -286,6 +286,12 @@ class SampleData(L.LightningDataModule):
         shape = tuple(pair.inputs.shape(number))
         return tuple(pair.targets.shape(number)) in ((), shape if self._lone_input(number) else shape[1:])
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        # Here targets are still in main memory: to look at them on a device would hold it up in every step.
+        if self.trainer is not None and not self.trainer.predicting:
+            getattr(self.trainer.lightning_module, 'check', lambda batch: None)(batch)
+        return batch
+
     def _loader(self, samples: Samples, shuffle: bool = False) -> Loader | CombinedLoader:
         if not len(samples):
             return CombinedLoader({})  # Lightning leaves such a part out without a word

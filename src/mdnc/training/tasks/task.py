@@ -412,15 +412,15 @@ class Task(L.LightningModule):
         """Answer samples as ``mdnc predict`` does; see `mdnc.checkpoints.Answer.predict`."""
         return Answer(self.network, {**self.facts, 'answer': self.answer}).predict(x)
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        # Here targets are still in main memory: to look at them on a device would hold it up in every step.
-        known = as_batch(type(self).__name__, batch)
-        if not self.trainer.predicting:
-            self.check(known)
-        return known
+    def _taken(self, given: Any) -> Batch:
+        """A batch as the steps need it, checked where no data module has done so."""
+        batch = as_batch(type(self).__name__, given)
+        if 'weight' not in batch:
+            self.check(batch)
+        return batch
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        batch = as_batch(type(self).__name__, batch)
+        batch = self._taken(batch)
         output = self(batch['input'], batch.get('lengths'))
         losses = self.losses(output, batch)
         self._count('train', output.detach(), losses.detach(), batch)
@@ -428,12 +428,12 @@ class Task(L.LightningModule):
         return {'loss': (losses * weight).sum(), 'losses': losses.detach()}  # the guard names the samples
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        batch = as_batch(type(self).__name__, batch)
+        batch = self._taken(batch)
         output = self.whole(batch['input'], batch.get('lengths'))
         self._count('val', output, self.losses(output, batch), batch)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        batch = as_batch(type(self).__name__, batch)
+        batch = self._taken(batch)
         output = self.whole(batch['input'], batch.get('lengths'))
         self._count('test', output, self.losses(output, batch), batch)
         if len(real := real_rows(batch)):

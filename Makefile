@@ -5,7 +5,7 @@ PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test slow gpu check docs bench bench-full bench-peers clean
+.PHONY: demo test slow gpu check docs docs-serve bench bench-full bench-peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mdnc fit --config recipes/digits.yaml
@@ -21,13 +21,17 @@ gpu: $(VENV)/.dev
 	$(BIN)/pytest -m gpu
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks tools
+	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.docs
-	$(BIN)/zensical build --strict
+	$(BIN)/python -m tools.reference
+	$(BIN)/zensical build --strict --config-file mkdocs.built.yml
+
+docs-serve: docs
+	$(BIN)/python -m http.server --directory site 8000
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks --quick

@@ -15,7 +15,14 @@ class _AENd(_DownUpNd):
 
 
 class AE1d(_AENd):
-    """Residual auto-encoder for signals, ``(B, C, L)``."""
+    """Residual auto-encoder for signals, ``(B, C, L)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.AE1d(8, [1, 1, 1], out_planes=2)
+        >>> net(torch.zeros(2, 1, 27)).shape
+        torch.Size([2, 2, 27])
+    """
 
     def __init__(
         self,
@@ -31,7 +38,14 @@ class AE1d(_AENd):
 
 
 class AE2d(_AENd):
-    """Residual auto-encoder for images, ``(B, C, L1, L2)``."""
+    """Residual auto-encoder for images, ``(B, C, L1, L2)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.AE2d(8, [1, 1, 1], out_planes=2)
+        >>> net(torch.zeros(2, 1, 27, 22)).shape
+        torch.Size([2, 2, 27, 22])
+    """
 
     def __init__(
         self,
@@ -47,7 +61,14 @@ class AE2d(_AENd):
 
 
 class AE3d(_AENd):
-    """Residual auto-encoder for volumes, ``(B, C, L1, L2, L3)``."""
+    """Residual auto-encoder for volumes, ``(B, C, L1, L2, L3)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.AE3d(8, [1, 1, 1], out_planes=2)
+        >>> net(torch.zeros(2, 1, 13, 12, 9)).shape
+        torch.Size([2, 2, 13, 12, 9])
+    """
 
     def __init__(
         self,

@@ -304,7 +304,14 @@ class _BlockBottleneckNd(_BlockNd):
 
 
 class BlockPlain1d(_BlockPlainNd):
-    """Plain residual block for signals, ``(B, C, L)``."""
+    """Plain residual block for signals, ``(B, C, L)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> block = mdnc.modules.resnet.BlockPlain1d(4, 8, stride=2)
+        >>> block(torch.zeros(2, 4, 27)).shape
+        torch.Size([2, 8, 14])
+    """
 
     _has_door = True
 
@@ -327,7 +334,14 @@ class BlockPlain1d(_BlockPlainNd):
 
 
 class BlockPlain2d(_BlockPlainNd):
-    """Plain residual block for images, ``(B, C, L1, L2)``."""
+    """Plain residual block for images, ``(B, C, L1, L2)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> block = mdnc.modules.resnet.BlockPlain2d(4, 8, stride=2)
+        >>> block(torch.zeros(2, 4, 27, 22)).shape
+        torch.Size([2, 8, 14, 11])
+    """
 
     _has_door = True
 
@@ -350,7 +364,14 @@ class BlockPlain2d(_BlockPlainNd):
 
 
 class BlockPlain3d(_BlockPlainNd):
-    """Plain residual block for volumes, ``(B, C, L1, L2, L3)``."""
+    """Plain residual block for volumes, ``(B, C, L1, L2, L3)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> block = mdnc.modules.resnet.BlockPlain3d(4, 8, stride=2)
+        >>> block(torch.zeros(2, 4, 13, 12, 9)).shape
+        torch.Size([2, 8, 7, 6, 5])
+    """
 
     _has_door = True
 
@@ -373,7 +394,14 @@ class BlockPlain3d(_BlockPlainNd):
 
 
 class BlockBottleneck1d(_BlockBottleneckNd):
-    """Bottleneck residual block for signals, ``(B, C, L)``."""
+    """Bottleneck residual block for signals, ``(B, C, L)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> block = mdnc.modules.resnet.BlockBottleneck1d(4, 8, stride=2)
+        >>> block(torch.zeros(2, 4, 27)).shape
+        torch.Size([2, 8, 14])
+    """
 
     _has_door = True
 
@@ -396,7 +424,14 @@ class BlockBottleneck1d(_BlockBottleneckNd):
 
 
 class BlockBottleneck2d(_BlockBottleneckNd):
-    """Bottleneck residual block for images, ``(B, C, L1, L2)``."""
+    """Bottleneck residual block for images, ``(B, C, L1, L2)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> block = mdnc.modules.resnet.BlockBottleneck2d(4, 8, stride=2)
+        >>> block(torch.zeros(2, 4, 27, 22)).shape
+        torch.Size([2, 8, 14, 11])
+    """
 
     _has_door = True
 
@@ -419,7 +454,14 @@ class BlockBottleneck2d(_BlockBottleneckNd):
 
 
 class BlockBottleneck3d(_BlockBottleneckNd):
-    """Bottleneck residual block for volumes, ``(B, C, L1, L2, L3)``."""
+    """Bottleneck residual block for volumes, ``(B, C, L1, L2, L3)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> block = mdnc.modules.resnet.BlockBottleneck3d(4, 8, stride=2)
+        >>> block(torch.zeros(2, 4, 13, 12, 9)).shape
+        torch.Size([2, 8, 7, 6, 5])
+    """
 
     _has_door = True
 

@@ -35,12 +35,6 @@ class _DecoderNetNd(Network):
         TypeError: An argument or the input has the wrong type.
         ValueError: An argument or the input has the wrong value, or the decoder could never run, because its
             smallest map would hold a single value.
-
-    Example:
-        >>> import mdnc, torch
-        >>> net = mdnc.modules.resnet.DecoderNet2d(8, [1, 1], out_size=(19, 14), in_length=5, out_planes=3)
-        >>> net(torch.zeros(2, 5)).shape
-        torch.Size([2, 3, 19, 14])
     """
 
     conv_in: nn.Module | None
@@ -89,7 +83,14 @@ def _refuse_unrunnable(owner: str, plan: Plan, frame: Frame, size: Size) -> None
 
 
 class DecoderNet1d(_DecoderNetNd):
-    """Residual decoder for signals, ``(B, C, L)``."""
+    """Residual decoder for signals, ``(B, C, L)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.DecoderNet1d(16, [1, 1, 1], 27, in_length=5)
+        >>> net(torch.zeros(2, 5)).shape
+        torch.Size([2, 1, 27])
+    """
 
     def __init__(
         self,
@@ -106,7 +107,14 @@ class DecoderNet1d(_DecoderNetNd):
 
 
 class DecoderNet2d(_DecoderNetNd):
-    """Residual decoder for images, ``(B, C, L1, L2)``."""
+    """Residual decoder for images, ``(B, C, L1, L2)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.DecoderNet2d(16, [1, 1, 1], (27, 22), in_length=5)
+        >>> net(torch.zeros(2, 5)).shape
+        torch.Size([2, 1, 27, 22])
+    """
 
     def __init__(
         self,
@@ -123,7 +131,14 @@ class DecoderNet2d(_DecoderNetNd):
 
 
 class DecoderNet3d(_DecoderNetNd):
-    """Residual decoder for volumes, ``(B, C, L1, L2, L3)``."""
+    """Residual decoder for volumes, ``(B, C, L1, L2, L3)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.DecoderNet3d(16, [1, 1, 1], (13, 12, 9), in_length=5)
+        >>> net(torch.zeros(2, 5)).shape
+        torch.Size([2, 1, 13, 12, 9])
+    """
 
     def __init__(
         self,

@@ -35,12 +35,6 @@ class _DownUpNd(Network):
     Raises:
         TypeError: An argument or the input has the wrong type.
         ValueError: An argument or the input has the wrong value, or the input is too small for the stages.
-
-    Example:
-        >>> import mdnc, torch
-        >>> net = mdnc.modules.resnet.UNet1d(8, [1, 1, 1], out_planes=2)
-        >>> net(torch.zeros(2, 1, 27)).shape
-        torch.Size([2, 2, 27])
     """
 
     conv_down_list: nn.ModuleList

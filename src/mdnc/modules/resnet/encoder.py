@@ -36,12 +36,6 @@ class _EncoderNetNd(Network):
     Raises:
         TypeError: An argument or the input has the wrong type.
         ValueError: An argument or the input has the wrong value, or the input is too small for the stages.
-
-    Example:
-        >>> import mdnc, torch
-        >>> net = mdnc.modules.resnet.EncoderNet2d(8, [1, 1], in_planes=3, out_length=5)
-        >>> net(torch.zeros(2, 3, 19, 14)).shape
-        torch.Size([2, 5])
     """
 
     netbody: nn.ModuleList
@@ -113,7 +107,14 @@ def _refuse_idle(given: Arguments, out_length: int | None) -> None:
 
 
 class EncoderNet1d(_EncoderNetNd):
-    """Residual encoder for signals, ``(B, C, L)``."""
+    """Residual encoder for signals, ``(B, C, L)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.EncoderNet1d(8, [1, 1], in_planes=3, out_length=5)
+        >>> net(torch.zeros(2, 3, 27)).shape
+        torch.Size([2, 5])
+    """
 
     def __init__(
         self,
@@ -129,7 +130,14 @@ class EncoderNet1d(_EncoderNetNd):
 
 
 class EncoderNet2d(_EncoderNetNd):
-    """Residual encoder for images, ``(B, C, L1, L2)``."""
+    """Residual encoder for images, ``(B, C, L1, L2)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.EncoderNet2d(8, [1, 1], in_planes=3, out_length=5)
+        >>> net(torch.zeros(2, 3, 27, 22)).shape
+        torch.Size([2, 5])
+    """
 
     def __init__(
         self,
@@ -145,7 +153,14 @@ class EncoderNet2d(_EncoderNetNd):
 
 
 class EncoderNet3d(_EncoderNetNd):
-    """Residual encoder for volumes, ``(B, C, L1, L2, L3)``."""
+    """Residual encoder for volumes, ``(B, C, L1, L2, L3)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.EncoderNet3d(8, [1, 1], in_planes=3, out_length=5)
+        >>> net(torch.zeros(2, 3, 13, 12, 9)).shape
+        torch.Size([2, 5])
+    """
 
     def __init__(
         self,

@@ -26,6 +26,14 @@ UNETS: dict[int, type[UNet]] = {1: UNet1d, 2: UNet2d, 3: UNet3d}
 # In the place of a default: the preset's own, which its signature shows.
 OWN: Any = inspect.Parameter.empty
 
+_EXAMPLE = """
+
+Example:
+    >>> import mdnc
+    >>> net = mdnc.modules.resnet.{name}({given}device='meta')  # without memory, to ask for its figures
+    >>> net.nlayers, sum(each.numel() for each in net.parameters())
+"""
+
 
 @dataclass
 class Preset:
@@ -51,12 +59,15 @@ class Preset:
     kernel_size: int = 3
     words: str = ''
 
+    needs = ''  # the argument that a call cannot do without
+
     def __post_init__(self) -> None:
         kind, words = _options.of(type(self).__call__), type(self).__doc__ or ''
         if self.words:
             words = f'{self.words}; {words.partition("; ")[2]}'
         digits = ''.join(filter(str.isdigit, self.name))
-        self.__name__, self.__doc__ = self.name, words.format(nlayers=digits, block=self.block)
+        self.__name__ = self.name
+        self.__doc__ = words.format(nlayers=digits, block=self.block) + _EXAMPLE.format(name=self.name, given=self.needs)
         whole = _options.signature(type(self).__call__, kind or _options.Options)
         own = {'order': self.order, 'kernel_size': self.kernel_size, **self.options}
         shown = [each.replace(default=own.get(name, each.default)) for name, each in whole.parameters.items()]
@@ -88,6 +99,8 @@ class EncoderPreset(Preset):
 
 class DecoderPreset(Preset):
     """Residual decoder of {nlayers} convolutional layers in {block} blocks; arguments as in `DecoderNet2d`."""
+
+    needs = 'out_size=[64, 64], '
 
     def __call__(
         self,

@@ -15,7 +15,14 @@ class _UNetNd(_DownUpNd):
 
 
 class UNet1d(_UNetNd):
-    """Residual U-Net for signals, ``(B, C, L)``."""
+    """Residual U-Net for signals, ``(B, C, L)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.UNet1d(8, [1, 1, 1], out_planes=2)
+        >>> net(torch.zeros(2, 1, 27)).shape
+        torch.Size([2, 2, 27])
+    """
 
     def __init__(
         self,
@@ -31,7 +38,14 @@ class UNet1d(_UNetNd):
 
 
 class UNet2d(_UNetNd):
-    """Residual U-Net for images, ``(B, C, L1, L2)``."""
+    """Residual U-Net for images, ``(B, C, L1, L2)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.UNet2d(8, [1, 1, 1], out_planes=2)
+        >>> net(torch.zeros(2, 1, 27, 22)).shape
+        torch.Size([2, 2, 27, 22])
+    """
 
     def __init__(
         self,
@@ -47,7 +61,14 @@ class UNet2d(_UNetNd):
 
 
 class UNet3d(_UNetNd):
-    """Residual U-Net for volumes, ``(B, C, L1, L2, L3)``."""
+    """Residual U-Net for volumes, ``(B, C, L1, L2, L3)``.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.UNet3d(8, [1, 1, 1], out_planes=2)
+        >>> net(torch.zeros(2, 1, 13, 12, 9)).shape
+        torch.Size([2, 2, 13, 12, 9])
+    """
 
     def __init__(
         self,

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mdnc.modules import resnet
+
 SOURCES = Path(__file__).parents[1] / 'src'
 MODULES = sorted(
     '.'.join(path.relative_to(SOURCES).with_suffix('').parts).removesuffix('.__init__')
@@ -15,11 +17,19 @@ MODULES = sorted(
 )
 
 
+def _examples(module):
+    yield from doctest.DocTestFinder().find(module)
+    # Presets are neither classes nor functions, where doctest looks.
+    presets = {name: each for name, each in vars(module).items() if isinstance(each, resnet.presets.Preset)}
+    for name, preset in presets.items():
+        yield doctest.DocTestParser().get_doctest(preset.__doc__, {}, name, module.__file__, 0)
+
+
 @pytest.mark.parametrize('name', MODULES)
 def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    found = [test for test in doctest.DocTestFinder().find(importlib.import_module(name)) if test.examples]
+    found = [test for test in _examples(importlib.import_module(name)) if test.examples]
     assert found
     runner, told = doctest.DocTestRunner(verbose=False), []
     for test in found:

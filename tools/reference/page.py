@@ -303,9 +303,9 @@ def _deeper(net: Any) -> Any:
 
 
 def _tabs(number: int, run: examples.Run) -> str:
-    output = run.output or '(nothing)'
     tabs = f'=== "Codes"\n    ```python linenums="1"\n{textwrap.indent(run.code, "    ")}\n    ```\n\n'
-    tabs += f'=== "Output"\n    ```text\n{textwrap.indent(output, "    ")}\n    ```'
+    if run.output:
+        tabs += f'=== "Output"\n    ```text\n{textwrap.indent(run.output, "    ")}\n    ```'
     return f'???+ example "Example {number}"\n{textwrap.indent(tabs, "    ")}'
 
 

@@ -9,8 +9,8 @@ from mdnc.modules import _options
 def describe(cls: type) -> None:
     """Complete the docstring of a class, and the signature that its ``**options`` hide.
 
-    The docstring gets the sections from ``Args:`` on of the nearest base that has them, before an example of its own, and a
-    line for each option.
+    The docstring gets the sections from ``Args:`` on of the nearest base that has them, before an example of its own,
+    and a line for each option.
     """
     kind = _options.of(cls.__init__)  # type: ignore[misc]
     if kind is not None and '__init__' in cls.__dict__:
@@ -20,7 +20,8 @@ def describe(cls: type) -> None:
     own = inspect.cleandoc(cls.__doc__ or '')
     if own and 'Args:' not in own:
         head, *example = own.partition('\n\nExample:')
-        own = head + next((sections for base in cls.__mro__[1:] if (sections := _sections(base))), '') + ''.join(example)
+        inherited = next((sections for base in cls.__mro__[1:] if (sections := _sections(base))), '')
+        own = head + inherited + ''.join(example)
     if kind is not None and '**options:' in own:
         own = own.replace(_line(own, '**options:'), textwrap.indent(_options.described(kind), '    '))
     cls.__doc__ = own or None

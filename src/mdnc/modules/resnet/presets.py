@@ -31,7 +31,6 @@ _EXAMPLE = """
 Example:
     >>> import mdnc
     >>> net = mdnc.modules.resnet.{name}({given}device='meta')  # without memory, to ask for its figures
-    >>> net.nlayers, sum(each.numel() for each in net.parameters())
 """
 
 
@@ -67,7 +66,8 @@ class Preset:
             words = f'{self.words}; {words.partition("; ")[2]}'
         digits = ''.join(filter(str.isdigit, self.name))
         self.__name__ = self.name
-        self.__doc__ = words.format(nlayers=digits, block=self.block) + _EXAMPLE.format(name=self.name, given=self.needs)
+        words = words.format(nlayers=digits, block=self.block)
+        self.__doc__ = words + _EXAMPLE.format(name=self.name, given=self.needs)
         whole = _options.signature(type(self).__call__, kind or _options.Options)
         own = {'order': self.order, 'kernel_size': self.kernel_size, **self.options}
         shown = [each.replace(default=own.get(name, each.default)) for name, each in whole.parameters.items()]

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import mdnc
-from mdnc.ops import convolution, fused, optimization, path, products
-from mdnc.ops.compiled import KERNELS as COMPILED_KERNELS
+from mdnc.ops import matmul
+from mdnc.ops.backend import DEFAULT, OPTIMIZED, TABLE, NormAct
+from mdnc.ops.convolution import BY_SHAPE
 
 Setup = tuple[nn.Module, Tensor]
 Way = tuple[Callable[[Any, Tensor], Setup], ...]
@@ -52,58 +53,21 @@ def optimized(net: nn.Module, x: Tensor) -> Setup:
     return mdnc.optimize(net), x
 
 
-def units_alone(net: nn.Module, x: Tensor) -> Setup:
-    """Fuse each unit, but not blocks: what fusing a block as a whole saves is the difference to 'lean'."""
-    run = path.run
-    path.run = lambda x, units, manner, adds='nothing', shortcut=None: (  # this process is the contender's own
-        run(x, units, manner) if adds == 'nothing' else None
-    )
-    return net, x
-
-
-def with_kernels(**exchanged: Any) -> Callable[[Any, Tensor], Setup]:
-    """Optimize, with some of the kernels exchanged for others."""
+def exchanged(name: str, **parts: Any) -> Callable[[Any, Tensor], Setup]:
+    """Put other parts into the backends of a name; this process is the contender's own."""
 
     def step(net: nn.Module, x: Tensor) -> Setup:
-        optimization._set('with_kernels', mdnc.optimize(net), COMPILED_KERNELS._replace(**exchanged))
+        for own, device in list(TABLE):
+            if own == name:
+                TABLE[own, device] = TABLE[own, device]._replace(**parts)
         return net, x
 
     return step
 
 
-def products_by_blas(net: nn.Module, x: Tensor) -> Setup:
-    """Products of matrices by torch's own, as if it had no oneDNN."""
-    products._AVAILABLE = False
-    return net, x
-
-
-def enlarged_first(net: nn.Module, x: Tensor) -> Setup:
-    """A shortcut's up-sampling before its 1 × … × 1 convolution, as the layers have it."""
-    read = fused._ShortcutRun._read
-
-    def enlarged(self: Any, x: Tensor) -> Tensor:
-        return read(self, x) if self.how.resize is None else self.how.resize(x)
-
-    def backward(self: Any, g: Tensor, x: Tensor, kept: Any, gx: Tensor | None) -> Any:
-        z = enlarged(self, x)
-        u, still = fused.convolution.forward(z, self.kernel, None, self.geometry), self.how.resize is None
-        flat = u.flatten(2)
-        grads = self.kernels.backward(g.flatten(2), flat, flat, kept.at, self.affine, self.step)
-        gu = grads.x.view(u.shape)
-        gz, gkernel, _ = fused.convolution.backward(gu, z, self.kernel, self.geometry, (gx is not None, True, False))
-        if gx is not None and gz is not None:
-            gread = gz if still else fused._resize_backward(gz, self.how.resize, x.shape[2:])
-            read(self, gx).add_(gread)
-        return fused._Grads(grads.scale, grads.shift, None, gkernel)
-
-    fused._ShortcutRun.open = lambda self, x: fused.convolution.forward(  # type: ignore[method-assign]
-        enlarged(self, x), self.kernel, None, self.geometry
-    )
-    fused._ShortcutRun.backward = backward  # type: ignore[method-assign]
-    return net, x
-
-
-EAGER_PLANES = {name: getattr(fused.EAGER, name) for name in ('forward', 'rebuild', 'backward')}
+UNITS_ALONE = {'whole_blocks': False}
+ENLARGED_FIRST = {'small_shortcuts': False}
+BY_BLAS = {'tools': TABLE[OPTIMIZED, 'cpu'].tools._replace(matmul=matmul.by_blas, onednn=matmul.never)}
 PLAIN = memory('plain')
 SMALL = ' but for small shortcuts'
 WAYS: dict[str, Way] = {
@@ -113,19 +77,19 @@ WAYS: dict[str, Way] = {
     'plain, compiled, budget 0.55': (PLAIN, budgeted, compiled),
     'fast': (memory('fast'),),
     'lean (default)': (),
-    'lean, units alone': (units_alone,),
+    'lean, units alone': (exchanged(DEFAULT, **UNITS_ALONE),),
     'leaner': (memory('leaner'),),
     'least': (memory('least'),),
     'optimized': (optimized,),
     'lean, compiled': (compiled,),
     'optimized, compiled': (optimized, compiled),
-    'optimized but for Winograd': (with_kernels(convolution=convolution.BY_SHAPE),),
-    'optimized but for the pool': (with_kernels(memory=nullcontext),),
-    'optimized but for the kernels': (with_kernels(**EAGER_PLANES),),
-    "optimized but for oneDNN's products": (products_by_blas, optimized),
-    'optimized but for blocks as a whole': (optimized, units_alone),
-    f'lean{SMALL}': (enlarged_first,),
-    f'optimized{SMALL}': (enlarged_first, optimized),
+    'optimized but for Winograd': (optimized, exchanged(OPTIMIZED, convolution=BY_SHAPE)),
+    'optimized but for the pool': (optimized, exchanged(OPTIMIZED, memory=nullcontext)),
+    'optimized but for the kernels': (optimized, exchanged(OPTIMIZED, norm_act=NormAct())),
+    "optimized but for oneDNN's products": (optimized, exchanged(OPTIMIZED, **BY_BLAS)),
+    'optimized but for blocks as a whole': (optimized, exchanged(OPTIMIZED, **UNITS_ALONE)),
+    f'lean{SMALL}': (exchanged(DEFAULT, **ENLARGED_FIRST),),
+    f'optimized{SMALL}': (optimized, exchanged(OPTIMIZED, **ENLARGED_FIRST)),
 }
 BASELINES = ('plain', 'plain, channels last')  # the better of the two, measure by measure, is the 1 of all ratios
 COMPILED = (

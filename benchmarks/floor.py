@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, and what its convolutions would take at the rate of matrix products."""
+"""Where the time of a training step goes, and what its convolutions would take at the rate of matrix matmul."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.cases import CASES
 from benchmarks.contenders import PLAIN, WAYS
 from benchmarks.measures import Subject, quiet
-from mdnc.ops.products import product
+from mdnc.ops.matmul import matmul
 
 WHOLE, CONVOLUTIONS = 'a step', 'its convolutions'
 FLOOR = 'arithmetic alone'
@@ -20,7 +20,7 @@ STEPS = 3
 
 
 def floor_seconds(case: str, threads: int) -> Iterator[tuple[str, str, float]]:
-    """Contender, measure, seconds: of a step in each way, and of its multiply-adds at the rate of matrix products."""
+    """Contender, measure, seconds: of a step in each way, and of its multiply-adds at the rate of matrix matmul."""
     torch.set_num_threads(threads)
     for name in ('plain', 'lean (default)', 'optimized'):
         whole, convolutions = _split(_subject(case, WAYS[name]))
@@ -61,6 +61,6 @@ def _flops_per_second() -> float:
         a, b = torch.randn(2, side, side)
         for _ in range(20):
             started = time.perf_counter()
-            product(a, b)
+            matmul(a, b)
             best = max(best, 2 * side**3 / (time.perf_counter() - started))
     return best

@@ -8,9 +8,8 @@ from functools import partial
 import torch
 
 from benchmarks.results import Setting
-from mdnc.ops import compiled, fused, inductor
-from mdnc.ops.fused import Kernels
-from mdnc.ops.planes import Affine, Moments, Step
+from mdnc.ops.backend import DEFAULT, OPTIMIZED, TABLE, NormAct
+from mdnc.ops.norm_act import Affine, Moments, Step
 
 # Shape (N, C, L) and whether the channels lie innermost.
 KERNEL_CASES = {
@@ -19,9 +18,9 @@ KERNEL_CASES = {
     for last in (False, True)
 }
 CONTENDERS = {
-    'torch': fused.EAGER,
-    'Inductor': Kernels(inductor.forward, inductor.rebuild, inductor.backward),
-    'optimized': compiled.KERNELS,
+    'torch': TABLE[DEFAULT, 'cpu'].norm_act,
+    'Inductor': TABLE[OPTIMIZED, 'cuda'].norm_act,
+    'optimized': TABLE[OPTIMIZED, 'cpu'].norm_act,
 }
 SECONDS = 0.05
 
@@ -34,7 +33,7 @@ def kernel_jobs(case: str, setting: Setting) -> dict[str, dict[str, Callable[[],
     x = x.transpose(1, 2) if last else x
     g, step = torch.randn_like(x), Step(1e-5, 'prelu', torch.float32)
     affine = Affine(*torch.rand(3, 1, c, 1, device=setting.device))
-    _, at = fused.EAGER.forward(x, affine, step)
+    _, at = NormAct().forward(x, affine, step)
     jobs = {
         'forward': lambda own: own.forward(x, affine, step),
         'rebuild': lambda own: own.rebuild(x, at, affine, step),
@@ -46,12 +45,12 @@ def kernel_jobs(case: str, setting: Setting) -> dict[str, dict[str, Callable[[],
     }
 
 
-def _backward(own: Kernels, g: torch.Tensor, x: torch.Tensor, at: Moments, affine: Affine, step: Step) -> object:
+def _backward(own: NormAct, g: torch.Tensor, x: torch.Tensor, at: Moments, affine: Affine, step: Step) -> object:
     # The gradient may be overwritten; its values don't matter to the time, but they must stay finite.
     return own.backward(g.fill_(0.5), None, x, at, affine, step)
 
 
-def _seconds(job: Callable[[Kernels], object], own: Kernels) -> float:
+def _seconds(job: Callable[[NormAct], object], own: NormAct) -> float:
     started = time.perf_counter()
     job(own)
     first = time.perf_counter() - started

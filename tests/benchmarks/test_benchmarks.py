@@ -11,14 +11,9 @@ from benchmarks.contenders import WAYS, fits
 from benchmarks.parts import Race, check_alike, in_turns
 from benchmarks.results import RESULTS, Setting, read, rows, spread, write
 from benchmarks.worker import Failed, Job, Worker
-from mdnc.ops import fused, path, products
+from mdnc.ops.backend import TABLE
 
 SETTING = Setting('networks')
-EXCHANGED = [
-    (path, 'run'),
-    (products, '_AVAILABLE'),
-    *((fused._ShortcutRun, name) for name in ('open', 'backward')),
-]
 
 
 @pytest.fixture(scope='module')
@@ -63,8 +58,8 @@ def test_picture_is_drawn(race, tmp_path):
 @pytest.mark.parametrize('name', [name for name in WAYS if 'compiled' not in name])
 def test_ways_give_the_same(name, monkeypatch):
     # Put back what a way exchanges in the process that it has for itself.
-    for owner, exchanged in EXCHANGED:
-        monkeypatch.setattr(owner, exchanged, getattr(owner, exchanged))
+    for key in list(TABLE):
+        monkeypatch.setitem(TABLE, key, TABLE[key])
     # Not of 8 channels: torch 2.13 writes out of bounds in the weights' gradient of a 1 × 1 convolution with stride 2
     # from 8 channels to 8, channels-last, which 'plain, channels last' then holds.
     case = 'UNet2d(16, [2]*3) 2×3×96×96'

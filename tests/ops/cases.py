@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mdnc.ops.convolution import Geometry
 from mdnc.ops.definition import Block, Resize, Shortcut, Unit, Weights
 
 SIZES = {1: (9,), 2: (6, 5), 3: (4, 3, 5)}
@@ -27,7 +28,7 @@ class Case:
             return (torch.randn(shape, generator=generator, dtype=torch.float64) * 0.5).to(dtype).requires_grad_()
 
         def of(unit: Unit, width: int, out: int) -> Weights:
-            normed = self.affine and unit.eps is not None
+            normed = self.affine and unit.norm is not None
             scale, shift = (values(PLANES), values(PLANES)) if normed else (None, None)
             slope = values(self.slopes) if unit.activator == 'prelu' else None
             kernel = values(out, PLANES, *(width,) * self.order)
@@ -35,8 +36,8 @@ class Case:
 
         *inner, last = self.how.units
         out = OUT if self.how.adds == 'shortcut' else PLANES
-        found = [of(unit, 2 * unit.padding[0] + 1, PLANES) for unit in inner]
-        found.append(of(last, 2 * last.padding[0] + 1, out))
+        found = [of(unit, 2 * unit.geometry.padding[0] + 1, PLANES) for unit in inner]
+        found.append(of(last, 2 * last.geometry.padding[0] + 1, out))
         if self.how.shortcut is not None:
             scale, shift = (values(OUT), values(OUT)) if self.affine else (None, None)
             found.append(Weights(scale, shift, None, values(OUT, PLANES, *(1,) * self.order), None))
@@ -59,22 +60,21 @@ def _cases() -> list[Case]:
     cases = []
     for order in SIZES:
         one, zero, two = (1,) * order, (0,) * order, (2,) * order
-        point, wide = Unit(one, zero), Unit(one, one)
+        still, strided = Geometry(one, one), Geometry(two, one)
+        point, wide = Unit(Geometry(one, zero)), Unit(still)
         up = Resize(factors=(2.0,) * order)
         odd = Resize(size=tuple(2 * n - 1 for n in SIZES[order]))
         cases += [
             Case(f'point{order}d', order, Block((point,))),
-            Case(f'strided{order}d', order, Block((Unit(two, one),)), bias=True),
-            Case(f'no affine{order}d', order, Block((Unit(one, one, activator='relu'),)), affine=False),
-            Case(f'no activation{order}d', order, Block((Unit(one, one, activator='null'),))),
+            Case(f'strided{order}d', order, Block((Unit(strided),)), bias=True),
+            Case(f'no affine{order}d', order, Block((Unit(still, activator='relu'),)), affine=False),
+            Case(f'no activation{order}d', order, Block((Unit(still, activator='null'),))),
             Case(f'one slope{order}d', order, Block((wide,)), slopes=1),
-            Case(f'no norm{order}d', order, Block((Unit(one, one, None, 'null'),)), bias=True),
+            Case(f'no norm{order}d', order, Block((Unit(still, None, 'null'),)), bias=True),
             Case(f'identity{order}d', order, Block((point, wide, point), 'input')),
-            Case(f'down{order}d', order, Block((point, Unit(two, one), point), 'shortcut', Shortcut(two))),
-            Case(f'up{order}d', order, Block((wide, Unit(one, one, resize=up)), 'shortcut', Shortcut(one, resize=up))),
-            Case(
-                f'odd{order}d', order, Block((point, Unit(one, one, resize=odd)), 'shortcut', Shortcut(one, resize=odd))
-            ),
+            Case(f'down{order}d', order, Block((point, Unit(strided), point), 'shortcut', Shortcut(two))),
+            Case(f'up{order}d', order, Block((wide, Unit(still, resize=up)), 'shortcut', Shortcut(one, resize=up))),
+            Case(f'odd{order}d', order, Block((point, Unit(still, resize=odd)), 'shortcut', Shortcut(one, resize=odd))),
         ]
     return cases
 

@@ -19,8 +19,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import mdnc
 from mdnc.modules.resnet import BlockPlain1d, EncoderNet1d, EncoderNet2d, UNet1d, UNet2d, UNet3d
-from mdnc.ops import definition, fused, library, norm_act_conv, path
-from mdnc.ops.fused import Kernels, Manner
+from mdnc.ops import definition, library, norm_act_conv, path
 from tests.ops.cases import CASES, Case, flat, laid_out
 
 # What torch's compiler itself warns of.
@@ -63,7 +62,7 @@ def grads(run: Callable[[Tensor], Tensor], net: nn.Module, x: Tensor) -> list[Te
     return list(torch.autograd.grad(run(x).square().sum(), wanted))
 
 
-def arguments(case: Case, x: Tensor, manner: Manner) -> tuple[Tensor, list[Tensor], str]:
+def arguments(case: Case, x: Tensor, *way: str) -> tuple[Tensor, list[Tensor], str]:
     """What ``library.block`` hands to its operator."""
     caught: list[Any] = []
 
@@ -73,7 +72,7 @@ def arguments(case: Case, x: Tensor, manner: Manner) -> tuple[Tensor, list[Tenso
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(library, '_forward', catch)
-        library.block(x, case.weights(x.dtype), case.how, manner)
+        library.block(x, case.weights(x.dtype), case.how, *way)
     return caught[0]
 
 
@@ -93,13 +92,13 @@ def check(x: Tensor, weights: list[Tensor], plan: str) -> None:
 )
 def test_operators_are_what_torch_asks_of_one(case: Case, memory: str):
     x = case.input(layout='channels last' if case.order > 1 else 'contiguous')
-    check(*arguments(case, x, Manner(memory)))
+    check(*arguments(case, x, memory))
 
 
 @pytest.mark.parametrize('name', ['down1d', 'identity2d'])
 def test_so_they_are_with_compiled_kernels(name: str):
     case = next(each for each in CASES if each.name == name)
-    check(*arguments(case, case.input(torch.float32), Manner('fast', library.KERNELS['compiled'])))
+    check(*arguments(case, case.input(torch.float32), 'fast', 'optimized'))
 
 
 @pytest.mark.parametrize('memory', path.MEMORY_LEVELS[1:])
@@ -108,7 +107,7 @@ def test_operators_equal_the_definition(case: Case, memory: str):
     for layout in ('contiguous', 'channels last'):
         x, weights = case.input(layout=layout), case.weights()
         want = definition.block(x, weights, case.how)
-        got = library.block(x, weights, case.how, Manner(memory))
+        got = library.block(x, weights, case.how, memory)
         torch.testing.assert_close(got, want)
         g = torch.randn_like(want)
         each, other = (torch.autograd.grad(y, (x, *flat(weights)), g) for y in (got, want))
@@ -289,17 +288,6 @@ def test_symbolic_arguments_are_left_to_the_compiler():
         x = torch.randn(2, 3, length)
         torch.testing.assert_close(compiled(x), double(x))
     assert graphs.operators() == [0]
-
-
-def test_kernels_without_a_name_run_plainly():
-    graphs, block = Graphs(), BlockPlain1d(3, 3)
-    block.manner = Manner(kernels=Kernels(forward=lambda *args: fused.EAGER.forward(*args)))
-    compiled = torch.compile(block, backend=graphs, fullgraph=True)
-    compiled(torch.randn(2, 3, 8))
-    assert graphs.operators() == [0]
-    case = CASES[0]
-    with pytest.raises(ValueError, match=r"library.block: the kernels must be one of \('eager', "):
-        library.block(case.input(), case.weights(), case.how, block.manner)
 
 
 def test_a_gradient_of_the_gradient_is_refused_by_torch():

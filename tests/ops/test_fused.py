@@ -12,24 +12,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mdnc
 from mdnc.modules import resnet
-from mdnc.ops import compiled, convolution, definition, fused, path, products
+from mdnc.ops import backend, convolution, definition, fused, matmul, path
 from mdnc.ops.convolution import Geometry
 from mdnc.ops.definition import Block, Unit
-from mdnc.ops.fused import Manner
 from tests.ops.cases import CASES, NAMES, Case, flat, laid_out
 
 LEVELS = ('fast', 'lean', 'leaner', 'least')
-LEAN = Manner()
-KERNELS = {'eager': fused.EAGER, 'compiled': compiled.KERNELS}
+BACKENDS = backend.NAMES
 # Low precision rounds each tensor between the steps; how often differs between the paths.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 2e-5, torch.bfloat16: 6e-2, torch.float16: 1e-2}
 
 
-def both(case: Case, x: Tensor, dtype: torch.dtype, manner: Manner = LEAN) -> list[tuple[Tensor, Tensor]]:
+def both(case: Case, x: Tensor, dtype: torch.dtype, *way: str) -> list[tuple[Tensor, Tensor]]:
     """Output and gradients, by the fused path and by the definition."""
     weights = case.weights(dtype)
     wanted = [x, *flat(weights)]
-    y, reference = fused.block(x, weights, case.how, manner), definition.block(x, weights, case.how)
+    y, reference = fused.block(x, weights, case.how, *way), definition.block(x, weights, case.how)
     g = torch.randn(y.shape, generator=torch.Generator().manual_seed(3)).to(y.dtype)
     pairs = zip(torch.autograd.grad(y, wanted, g), torch.autograd.grad(reference, wanted, g), strict=True)
     return [(y, reference), *pairs]
@@ -42,21 +40,21 @@ def assert_close(got: Tensor, want: Tensor, dtype: torch.dtype) -> None:
     assert ((got - want).abs().max() / scale).item() < TOLERANCES[dtype]
 
 
-@pytest.mark.parametrize('kernels', KERNELS)
+@pytest.mark.parametrize('kernels', BACKENDS)
 @pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
 @pytest.mark.parametrize('level', LEVELS)
 @pytest.mark.parametrize('case', CASES, ids=NAMES)
 def test_equals_the_definition(case: Case, level: str, layout: str, kernels: str):
-    for got, want in both(case, case.input(layout=layout), torch.float64, Manner(level, KERNELS[kernels])):
+    for got, want in both(case, case.input(layout=layout), torch.float64, level, kernels):
         assert_close(got, want, torch.float64)
 
 
-@pytest.mark.parametrize('kernels', KERNELS)
+@pytest.mark.parametrize('kernels', BACKENDS)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
 @pytest.mark.parametrize('case', CASES, ids=NAMES)
 def test_equals_the_definition_in_each_dtype(case: Case, dtype: torch.dtype, layout: str, kernels: str):
-    (y, reference), *grads = both(case, case.input(dtype, layout), dtype, Manner(kernels=KERNELS[kernels]))
+    (y, reference), *grads = both(case, case.input(dtype, layout), dtype, 'lean', kernels)
     assert_close(y, reference, dtype)
     exact = both(case, case.input(torch.float64), torch.float64)[1:]
     for (got, want), (_, truth) in zip(grads, exact, strict=True):
@@ -67,7 +65,7 @@ def test_equals_the_definition_in_each_dtype(case: Case, dtype: torch.dtype, lay
         assert (got.double() - truth).norm() <= 2 * floor + 2 * TOLERANCES[dtype] * truth.norm()
 
 
-@pytest.mark.parametrize('kernels', KERNELS)
+@pytest.mark.parametrize('kernels', BACKENDS)
 @pytest.mark.parametrize('case', CASES, ids=NAMES)
 def test_gradcheck_once_and_twice(case: Case, kernels: str):
     weights = case.weights()
@@ -79,21 +77,21 @@ def test_gradcheck_once_and_twice(case: Case, kernels: str):
         for at, each in zip(places, tensors, strict=True):
             given[at] = each
         groups = [definition.Weights(*given[at : at + sizes]) for at in range(0, len(given), sizes)]
-        return fused.block(x, groups, case.how, Manner(kernels=KERNELS[kernels]))
+        return fused.block(x, groups, case.how, 'lean', kernels)
 
     inputs = (case.input(), *flat(weights))
     assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
     assert torch.autograd.gradgradcheck(run, inputs, fast_mode=True)
 
 
-@pytest.mark.parametrize('kernels', KERNELS)
+@pytest.mark.parametrize('kernels', BACKENDS)
 @pytest.mark.parametrize('kind', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('case', CASES, ids=NAMES)
 def test_autocast_as_the_definition_under_it(case: Case, kind: torch.dtype, kernels: str):
     x, weights = case.input(torch.float32), case.weights(torch.float32)
     wanted = [x, *flat(weights)]
     with torch.autocast('cpu', kind):
-        y = fused.block(x, weights, case.how, Manner(kernels=KERNELS[kernels]))
+        y = fused.block(x, weights, case.how, 'lean', kernels)
         reference = definition.block(x, weights, case.how)
     assert_close(y, reference, kind)
     grads = [torch.autograd.grad(each.float().square().sum(), wanted) for each in (y, reference)]
@@ -115,7 +113,7 @@ NETS: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
     'UNet2d, optimized': lambda: mdnc.optimize(resnet.UNet2d(4, [1, 1])),
     'EncoderNet2d, optimized': lambda: mdnc.optimize(resnet.EncoderNet2d(4, [1, 1], block='plain')),
     'a block': lambda: resnet.BlockPlain2d(1, 4, stride=2),
-    'a convolution': lambda: functools.partial(path.call, nn.Conv2d(1, 4, 3), manner=LEAN),
+    'a convolution': lambda: functools.partial(path.call, nn.Conv2d(1, 4, 3)),
     'norm_act_conv': lambda: functools.partial(
         mdnc.ops.norm_act_conv, kernel=nn.Conv2d(1, 4, 3).weight, activator='relu'
     ),
@@ -145,7 +143,7 @@ def test_double_backward_under_autocast():
     case = CASES[0]
     x, weights = case.input(torch.float32), case.weights(torch.float32)
     with torch.autocast('cpu', torch.bfloat16):
-        y = fused.block(x.bfloat16(), weights, case.how, LEAN)
+        y = fused.block(x.bfloat16(), weights, case.how)
     (gx,) = torch.autograd.grad(y.float().square().sum(), x, create_graph=True)
     assert gx.square().sum().backward() is None
 
@@ -159,7 +157,7 @@ def test_keeps_the_layout(case: Case, layout: str):
         weights = [
             own._replace(kernel=own.kernel.detach().movedim(1, -1).contiguous().movedim(-1, 1)) for own in weights
         ]
-    y = fused.block(x, weights, case.how, LEAN)
+    y = fused.block(x, weights, case.how)
     at_end = y if layout == 'contiguous' else y.movedim(1, -1)
     assert at_end.is_contiguous()
 
@@ -193,7 +191,7 @@ def three_units(planes: int = 8, length: int = 1000) -> tuple[Block, Tensor, lis
     weights = [
         definition.Weights(
             *(torch.ones(planes, requires_grad=True) for _ in range(3)),
-            torch.randn(planes, planes, 2 * unit.padding[0] + 1, requires_grad=True),
+            torch.randn(planes, planes, 2 * unit.geometry.padding[0] + 1, requires_grad=True),
             None,
         )
         for unit in how.units
@@ -206,7 +204,7 @@ def test_keeps_one_tensor_a_unit_beside_the_moments():
     tensor, moments = x.nbytes, 2 * 2 * x.shape[1] * 4
     counts = {'fast': 5, 'lean': 2, 'leaner': 1, 'least': 0}  # beside the block's own input
     for level, count in counts.items():
-        kept = kept_bytes(lambda: fused.block(x, weights, how, Manner(level)), x, *flat(weights))  # noqa: B023
+        kept = kept_bytes(lambda: fused.block(x, weights, how, level), x, *flat(weights))  # noqa: B023
         assert kept == count * tensor + 3 * moments, level
 
 
@@ -229,15 +227,15 @@ class Alive(TorchDispatchMode):
 
 
 # Tensors of a unit's size that are alive at once in backward; what was kept is brought back from elsewhere.
-MOST_ALIVE = {'eager': (11, 8), 'compiled': (9, 7)}  # of 'fast', and of any other level
+MOST_ALIVE = {'torch': (11, 8), 'optimized': (9, 7)}  # of 'fast', and of any other level
 
 
-@pytest.mark.parametrize('kernels', KERNELS)
+@pytest.mark.parametrize('kernels', BACKENDS)
 @pytest.mark.parametrize('level', LEVELS)
 def test_backward_frees_what_it_is_done_with(level: str, kernels: str):
     how, x, weights = three_units()
     with torch.autograd.graph.saved_tensors_hooks(lambda each: each, lambda each: each.clone()):
-        y = fused.block(x.requires_grad_(), weights, how, Manner(level, KERNELS[kernels]))
+        y = fused.block(x.requires_grad_(), weights, how, level, kernels)
     g = torch.ones_like(y)
     alive = Alive()
     with alive:
@@ -250,7 +248,7 @@ def test_all_that_is_kept_can_be_moved():
     x, weights = case.input(), case.weights()
     seen: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda each: seen.append(each) or each.clone(), lambda each: each):
-        y = fused.block(x, weights, case.how, Manner('fast'))
+        y = fused.block(x, weights, case.how, 'fast')
     for each in seen:
         if not each.requires_grad:
             each.fill_(float('nan'))  # had anything been kept elsewhere, its gradient would show it
@@ -262,11 +260,11 @@ def test_all_that_is_kept_can_be_moved():
 def test_frozen_parameters_get_none_and_change_nothing(case: Case):
     x, weights = case.input(), case.weights()
     everything = flat(weights)
-    full = torch.autograd.grad(fused.block(x, weights, case.how, LEAN).square().sum(), everything)
+    full = torch.autograd.grad(fused.block(x, weights, case.how).square().sum(), everything)
     for chosen in range(len(everything)):
         for at, each in enumerate(everything):
             each.requires_grad_(at == chosen)
-        y = fused.block(x.detach(), weights, case.how, LEAN)
+        y = fused.block(x.detach(), weights, case.how)
         (got,) = torch.autograd.grad(y.square().sum(), everything[chosen])
         assert torch.allclose(got, full[chosen], rtol=1e-9, atol=1e-9)
 
@@ -275,18 +273,18 @@ def test_no_graph_without_gradients():
     case = CASES[0]
     x, weights = case.input(), case.weights()
     with torch.no_grad():
-        assert fused.block(x, weights, case.how, LEAN).grad_fn is None
+        assert fused.block(x, weights, case.how).grad_fn is None
     with torch.inference_mode():
-        assert fused.block(x.detach().clone(), weights, case.how, LEAN).is_inference()
+        assert fused.block(x.detach().clone(), weights, case.how).is_inference()
 
 
 def test_a_plane_far_from_zero_keeps_its_variance():
     x = torch.randn(1, 2, 4096) + 1e4
-    unit = Unit((1,), (0,), 1e-5, 'null')
+    unit = Unit(Geometry((1,), (0,)), activator='null')
     weights = [definition.Weights(None, None, None, torch.eye(2)[..., None], None)]
     want = definition.block(x.double(), [weights[0]._replace(kernel=weights[0].kernel.double())], Block((unit,)))
     for layout in ('contiguous', 'channels last'):
-        got = fused.block(laid_out(x, layout), weights, Block((unit,)), LEAN)
+        got = fused.block(laid_out(x, layout), weights, Block((unit,)))
         assert (got - want).abs().max() < 5e-3  # 1e4 has a spacing of 1e-3 in float32
 
 
@@ -295,7 +293,7 @@ def test_a_plane_far_from_zero_keeps_its_variance():
 def test_gradients_that_come_expanded_or_as_a_part(part: str, layout: str):
     case = next(each for each in CASES if each.name == 'identity2d')
     x, weights = case.input(torch.float64, layout), case.weights()
-    y = fused.block(x, weights, case.how, LEAN)
+    y = fused.block(x, weights, case.how)
     g = torch.randn(2, 1, 1, 1, dtype=torch.float64).expand_as(y)
     if part == 'of another':
         g = laid_out(torch.randn(2, 2 * y.shape[1], *y.shape[2:], dtype=torch.float64), layout)[:, 1 : 1 + y.shape[1]]
@@ -319,7 +317,7 @@ def test_columns_equal_torch(order: int, stride: int, layout: str, monkeypatch: 
     if layout != 'contiguous':
         x, kernel = (laid_out(each, layout) for each in (x, kernel))
     geometry = Geometry(conv.stride, conv.padding)
-    assert convolution.route(x, kernel, geometry) == 'columns'
+    assert convolution.route(x, kernel, geometry) == 'im2col'
     y = convolution.forward(x, kernel, conv.bias, geometry)
     torch.testing.assert_close(y, conv(x))
     g = torch.randn_like(y)
@@ -332,13 +330,13 @@ def test_columns_equal_torch(order: int, stride: int, layout: str, monkeypatch: 
 def test_the_route_follows_the_shape():
     geometry, wide = Geometry((1, 1), (0, 0)), Geometry((1, 1), (1, 1))
     deep, shallow, point = torch.empty(1024, 1024, 3, 3), torch.empty(64, 64, 3, 3), torch.empty(64, 64, 1, 1)
-    assert convolution.route(torch.empty(8, 1024, 4, 4), deep, wide) == 'columns'
+    assert convolution.route(torch.empty(8, 1024, 4, 4), deep, wide) == 'im2col'
     assert convolution.route(torch.empty(8, 64, 64, 64), shallow, wide) == 'torch'
-    assert convolution.route(torch.empty(8, 64, 64, 64), point, geometry) == 'samples'
+    assert convolution.route(torch.empty(8, 64, 64, 64), point, geometry) == 'matmul by sample'
     assert convolution.route(torch.empty(8, 64, 32, 32), point, geometry) == 'torch'
-    assert convolution.route(torch.empty(8, 64, 32, 32).double(), point, geometry) == 'samples'
-    assert convolution.route(torch.empty(8, 64, 2, 2), point, geometry) == 'rows'
-    assert convolution.route(laid_out(torch.empty(8, 64, 32, 32), 'channels last'), point, geometry) == 'rows'
+    assert convolution.route(torch.empty(8, 64, 32, 32).double(), point, geometry) == 'matmul by sample'
+    assert convolution.route(torch.empty(8, 64, 2, 2), point, geometry) == 'matmul'
+    assert convolution.route(laid_out(torch.empty(8, 64, 32, 32), 'channels last'), point, geometry) == 'matmul'
     assert convolution.route(torch.empty(8, 64, 64, 64, dtype=torch.bfloat16), shallow, wide) == 'torch'
     assert convolution.route(torch.empty(8, 64, 9, 9, device='meta'), torch.empty(64, 64, 1, 1), geometry) == 'torch'
 
@@ -350,7 +348,7 @@ def test_pointwise_routes_equal_torch(size, layout, dtype, monkeypatch: pytest.M
     monkeypatch.setattr(convolution, 'LONG', 64)
     conv = nn.Conv2d(12, 20, 1).to(dtype)
     x, geometry = laid_out(torch.randn(3, 12, *size, dtype=dtype), layout), Geometry((1, 1), (0, 0))
-    assert convolution.route(x, conv.weight, geometry) in ('rows', 'samples')
+    assert convolution.route(x, conv.weight, geometry) in ('matmul', 'matmul by sample')
     with torch.no_grad():
         y = convolution.forward(x, conv.weight, conv.bias, geometry)
     torch.testing.assert_close(y, conv(x))
@@ -373,5 +371,5 @@ def test_products_of_matrices_however_they_lie(name: str):
         'transposed with gaps': torch.randn(8, 12).t()[::2],
     }[name]
     b = torch.randn(5, 8)
-    torch.testing.assert_close(products.product(a, b), a @ b.t())
-    torch.testing.assert_close(products.product(b, a), b @ a.t())
+    torch.testing.assert_close(matmul.matmul(a, b), a @ b.t())
+    torch.testing.assert_close(matmul.matmul(b, a), b @ a.t())

@@ -28,8 +28,8 @@ from mdnc.modules.resnet import (
     UNet2d,
     UNet3d,
 )
-from mdnc.ops import convolution, copies, layout
-from mdnc.ops.layout import is_last
+from mdnc.ops import channels_last, convolution, copies
+from mdnc.ops.channels_last import is_channels_last
 from tests.ops.cases import laid_out
 
 NETWORKS = [EncoderNet1d, EncoderNet2d, EncoderNet3d, UNet1d, UNet2d, UNet3d, AE2d]
@@ -153,7 +153,7 @@ def test_strided_point_convolutions_are_strided_before_they_are_computed(order: 
         got = convolution.forward(z, conv.weight, conv.bias, geometry)
         grads = convolution.backward(g, z, conv.weight, geometry, (True, True, True))
     torch.testing.assert_close((got, *grads), (y, *want))
-    assert is_last(got) == is_last(grads[0]) == (given == 'channels last')
+    assert is_channels_last(got) == is_channels_last(grads[0]) == (given == 'channels last')
     assert 'strided' not in watch.seen
 
 
@@ -168,12 +168,17 @@ def test_what_is_smaller_is_laid_as_the_other_and_results_as_the_maps(order: int
     geometry = convolution.Geometry(conv.stride, conv.padding)
     z = laid_out(x.detach(), 'channels last')
     with torch.no_grad():
-        got = convolution.forward(z, conv.weight, conv.bias, geometry, copies.contiguous)
+        got = convolution.forward(z, conv.weight, conv.bias, geometry, convolution.Tools(copies.contiguous))
         grads = convolution.backward(
-            laid_out(g, 'channels last'), z, conv.weight, geometry, (True, True, True), copies.contiguous
+            laid_out(g, 'channels last'),
+            z,
+            conv.weight,
+            geometry,
+            (True, True, True),
+            convolution.Tools(copies.contiguous),
         )
     torch.testing.assert_close((got, *grads), (y, *want), rtol=1e-4, atol=1e-4)
-    assert [is_last(got), is_last(grads[0])] == [True, True]
+    assert [is_channels_last(got), is_channels_last(grads[0])] == [True, True]
     assert grads[1].stride() == conv.weight.stride()
 
 
@@ -195,7 +200,7 @@ def test_gradients_of_inputs_lie_as_the_inputs(network: Any):
         block = net.conv_down_list[0].conv_scale
         x = laid_out(torch.randn(2, 4, *(8,) * net.plan.order), given).requires_grad_()
         (gx,) = torch.autograd.grad(block(x).sum(), x)
-        assert is_last(gx) == is_last(x)
+        assert is_channels_last(gx) == is_channels_last(x)
 
 
 def test_gradients_of_inputs_lie_as_the_inputs_where_weights_do_not():
@@ -203,7 +208,7 @@ def test_gradients_of_inputs_lie_as_the_inputs_where_weights_do_not():
     x = torch.randn(2, 4, 8, 8, requires_grad=True)
     y = block(x)
     (gx,) = torch.autograd.grad(y, x, torch.ones_like(y))
-    assert is_last(y)
+    assert is_channels_last(y)
     assert gx.is_contiguous()
 
 
@@ -253,10 +258,10 @@ def test_without_a_compiler_torch_copies(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize('back', [False, True])
 def test_a_tensor_relaid_gets_its_gradient_in_the_layout_that_was_asked_for(last: bool, back: bool):
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
-    y = layout.relaid(x, last, back)
+    y = channels_last.to_layout_both_ways(x, last, back)
     assert torch.equal(y, x)
-    assert is_last(y) == last
+    assert is_channels_last(y) == last
     for given in ('contiguous', 'channels last'):
         (g,) = torch.autograd.grad(y, x, laid_out(torch.ones_like(x), given), retain_graph=True)
-        assert is_last(g) == back
-    assert torch.autograd.gradgradcheck(lambda each: layout.relaid(each, last, back).square(), x)
+        assert is_channels_last(g) == back
+    assert torch.autograd.gradgradcheck(lambda each: channels_last.to_layout_both_ways(each, last, back).square(), x)

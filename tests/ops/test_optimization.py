@@ -13,9 +13,9 @@ from torch._subclasses import FakeTensorMode
 
 import mdnc
 from mdnc.modules.resnet import AE2d, EncoderNet1d, EncoderNet3d, UNet2d
-from mdnc.ops import compiled, fused, inductor, path, planes
-from mdnc.ops.layout import is_last
-from mdnc.ops.planes import Affine, Step
+from mdnc.ops import norm_act, norm_act_inductor, path
+from mdnc.ops.channels_last import is_channels_last
+from mdnc.ops.norm_act import Affine, Step
 from tests.ops.cases import laid_out
 
 # What torch's compiler itself warns of.
@@ -41,13 +41,13 @@ def test_compiled_kernels_equal_the_eager_ones(activator: str, dtype: torch.dtyp
     affine = Affine(parameters[0], parameters[1], parameters[2] if activator == 'prelu' else None)
     step = Step(1e-5, activator, dtype)
     tolerance = {'rtol': 1e-4, 'atol': 1e-4} if dtype == torch.float32 else {'rtol': 5e-2, 'atol': 5e-2}
-    z, at = inductor.forward(x, affine, step)
-    want, at_want = planes.forward(x, affine, step)
+    z, at = norm_act_inductor.forward(x, affine, step)
+    want, at_want = norm_act.forward(x, affine, step)
     torch.testing.assert_close((z, *at), (want, *at_want), **tolerance)
-    again, h = inductor.rebuild(x, at, affine, step)
+    again, h = norm_act_inductor.rebuild(x, at, affine, step)
     assert torch.equal(again, z)
-    got = inductor.backward(g, h, x, at, affine, step)
-    for mine, theirs in zip(got, planes.backward(g, None, x, at_want, affine, step), strict=True):
+    got = norm_act_inductor.backward(g, h, x, at, affine, step)
+    for mine, theirs in zip(got, norm_act.backward(g, None, x, at_want, affine, step), strict=True):
         assert (mine is None) == (theirs is None)
         if mine is not None:
             torch.testing.assert_close(mine, theirs, **tolerance)
@@ -92,8 +92,8 @@ def test_what_a_network_must_do_it_still_does():
 
 def test_modules_that_hold_networks_and_modules_that_hold_none():
     holder = nn.Sequential(AE2d(4, [1, 1]), nn.ReLU())
-    assert mdnc.optimize(holder)[0].manner.kernels is compiled.KERNELS
-    assert mdnc.restore(holder)[0].manner.kernels is fused.EAGER
+    assert mdnc.optimize(holder)[0].backend == 'optimized'
+    assert mdnc.restore(holder)[0].backend == 'torch'
     for function in (mdnc.optimize, mdnc.restore):
         with pytest.raises(ValueError, match=f'{function.__name__}: ReLU holds no network and no block of mdnc'):
             function(nn.ReLU())
@@ -121,9 +121,11 @@ def test_signals_stay_in_rows_inside():
 def test_inputs_of_one_channel_lead_to_channels_last_from_the_first_convolution_on(network):
     net = mdnc.optimize(network(4, [1, 1]))
     first = next(each for each in net.modules() if isinstance(each, (nn.Conv1d, nn.Conv2d, nn.Conv3d)))
-    y = path.call(first, torch.randn(2, 1, *(8,) * net.plan.order), net.manner)
-    assert is_last(y)
-    assert not is_last(path.call(first, torch.randn(2, 1, *(8,) * net.plan.order), mdnc.restore(net).manner))
+    y = path.call(first, torch.randn(2, 1, *(8,) * net.plan.order), net.memory, net.backend)
+    assert is_channels_last(y)
+    assert not is_channels_last(
+        path.call(first, torch.randn(2, 1, *(8,) * net.plan.order), 'lean', mdnc.restore(net).backend)
+    )
 
 
 def test_volumes_stay_channels_last_inside():

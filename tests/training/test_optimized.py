@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import mdnc
-from mdnc.ops import compiled
 from mdnc.training import ArrayData, Optimized, Regression, make_trainer
 from mdnc.training.keeper import Keeper
 
@@ -26,7 +25,7 @@ def run(folder, network, callbacks=()):
 def test_same_run_up_to_rounding(tmp_path):
     plainly, _ = run(tmp_path / 'plainly', NETWORK)
     task, trainer = run(tmp_path / 'optimized', NETWORK, [Optimized()])
-    assert task.network.manner.kernels is compiled.KERNELS
+    assert task.network.backend == 'optimized'
     assert trainer.callback_metrics['val/loss'] == pytest.approx(_loss(plainly), rel=1e-3)
     for mine, theirs in zip(task.network.parameters(), plainly.network.parameters(), strict=True):
         assert (mine - theirs).norm() <= 0.02 * theirs.norm() + 0.01  # AdamW enlarges rounding, see docs/scale.md

@@ -9,17 +9,15 @@ innermost go through that of images, since torch knows no such layout of signals
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mdnc.ops.layout import Dense, contiguous, is_last, laid
-from mdnc.ops.products import product, suits
-
-_aten = torch.ops.aten
+from mdnc._torch import aten
+from mdnc.ops.channels_last import Copy, contiguous, is_channels_last, to_layout
+from mdnc.ops.matmul import matmul, suits
 
 # From this number of weights on (8 MB in float32) they do not stay in the caches while they are laid anew, and up to
 # this number of positions there is not enough arithmetic to hide it.
@@ -29,12 +27,39 @@ DEEP = 2_000_000, 1024
 LONG = 4096
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """Stride and zero padding, one value for each spatial axis."""
+class Geometry(NamedTuple):
+    """Where a kernel goes; stride and padding have one value for each spatial axis.
+
+    Args:
+        stride: Its steps.
+        padding: Zeros at both ends.
+        groups: Groups of channels, each of which has kernels of its own.
+        transposed: Whether it goes the other way, from few positions to many.
+        output_padding: Of a transposed one, by how much its output is longer at the end; empty for not at all.
+    """
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
+    groups: int = 1
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
+
+
+class Tools(NamedTuple):
+    """What convolutions are made of.
+
+    Args:
+        copy: See ``channels_last.contiguous``.
+        matmul: See ``matmul.matmul``.
+        onednn: See ``matmul.suits``.
+    """
+
+    copy: Copy = contiguous
+    matmul: Callable[[Tensor, Tensor], Tensor] = matmul
+    onednn: Callable[[Tensor], bool] = suits
+
+
+TORCH = Tools()
 
 
 class Convolution(NamedTuple):
@@ -44,38 +69,39 @@ class Convolution(NamedTuple):
     backward: Callable[..., tuple[Tensor | None, Tensor | None, Tensor | None]]
 
 
-def route(z: Tensor, kernel: Tensor, geometry: Geometry) -> str:
-    """How it is computed: ``'torch'``, ``'rows'`` or ``'samples'`` (1 × … × 1, as products), ``'columns'`` (im2col)."""
-    if z.device.type != 'cpu' or z.dtype not in (torch.float32, torch.float64):
+def route(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools = TORCH) -> str:
+    """How it is computed: ``'torch'``, ``'matmul'`` or ``'matmul by sample'`` (1 × … × 1), or ``'im2col'``."""
+    special = geometry.groups > 1 or geometry.transposed
+    if special or z.device.type != 'cpu' or z.dtype not in (torch.float32, torch.float64):
         return 'torch'
     if kernel[0, 0].numel() == 1 and not any(geometry.padding) and max(geometry.stride) == 1:
-        return _pointwise_route(z, kernel)
+        return _pointwise_route(z, kernel, tools)
     weights, positions = DEEP
     few = z.shape[0] * math.prod(_output_size(z, kernel, geometry)) <= positions
-    return 'columns' if few and kernel.numel() >= weights else 'torch'
+    return 'im2col' if few and kernel.numel() >= weights else 'torch'
 
 
-def _pointwise_route(z: Tensor, kernel: Tensor) -> str:
+def _pointwise_route(z: Tensor, kernel: Tensor, tools: Tools) -> str:
     length = z[0, 0].numel()
     if not z.is_contiguous() or z.shape[0] * length < max(kernel.shape[:2]):
-        return 'rows'
-    if not suits(z):  # nor does oneDNN's convolution
-        return 'samples' if length > kernel.shape[0] else 'rows'
-    return 'samples' if length >= LONG else 'torch'
+        return 'matmul'
+    if not tools.onednn(z):  # nor does oneDNN's convolution
+        return 'matmul by sample' if length > kernel.shape[0] else 'matmul'
+    return 'matmul by sample' if length >= LONG else 'torch'
 
 
-def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, dense: Dense = contiguous) -> Tensor:
-    """``z (N, C, L1, …)``, ``kernel (O, C, K1, …)`` → ``(N, O, M1, …)``; ``dense`` lays what has to be laid anew."""
-    if (direct := _direct(z, kernel, geometry)) is not None:
-        return _aten.convolution(z, kernel, bias, *direct)  # type: ignore[no-any-return]
+def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, tools: Tools = TORCH) -> Tensor:
+    """``z (N, C, L1, …)``, ``kernel (O, C, K1, …)`` → ``(N, O, M1, …)``; ``tools`` lays anew and multiplies."""
+    if (direct := _direct(z, kernel, geometry, tools)) is not None:
+        return aten.convolution(z, kernel, bias, *direct)  # type: ignore[no-any-return]
     if _skips(kernel, geometry):
-        return forward(read(z, geometry.stride, dense), kernel, bias, _still(geometry), dense)
-    way = route(z, kernel, geometry)
+        return forward(read(z, geometry.stride, tools), kernel, bias, _still(geometry), tools)
+    way = route(z, kernel, geometry, tools)
     if way == 'torch':
-        maps, weights = _fitted(z, kernel, dense)
+        maps, weights = _fitted(z, kernel, tools)
         y = _torch_forward(maps, weights, bias, geometry)
-        return y if maps is z else laid(y, True, dense)
-    return biased(_FORWARD[way](z, kernel, geometry, dense), bias)
+        return y if maps is z else to_layout(y, True, tools.copy)
+    return biased(_FORWARD[way](z, kernel, geometry, tools), bias)
 
 
 def backward(
@@ -84,20 +110,19 @@ def backward(
     kernel: Tensor,
     geometry: Geometry,
     needs: tuple[bool, bool, bool],
-    dense: Dense = contiguous,
+    tools: Tools = TORCH,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """∂z, ∂kernel and ∂bias, each only if needed, from g = ∂L/∂y; ∂kernel lies as the kernel."""
-    if (direct := _direct(z, kernel, geometry)) is not None:
-        sizes = [kernel.shape[0]]
-        return _aten.convolution_backward(g, z, kernel, sizes, *direct, needs)  # type: ignore[no-any-return]
+    if (direct := _direct(z, kernel, geometry, tools)) is not None:
+        return aten.convolution_backward(g, z, kernel, [g.shape[1]], *direct, needs)  # type: ignore[no-any-return]
     if _skips(kernel, geometry):
-        return _skipping_backward(g, z, kernel, geometry, needs, dense)
-    way = route(z, kernel, geometry)
+        return _skipping_backward(g, z, kernel, geometry, needs, tools)
+    way = route(z, kernel, geometry, tools)
     if way == 'torch':
-        return _fitted_backward(g, z, kernel, geometry, needs, dense)
+        return _fitted_backward(g, z, kernel, geometry, needs, tools)
     inputs, weights = _BACKWARD[way]
-    gz = inputs(g, z, kernel, geometry, dense) if needs[0] else None
-    return gz, weights(g, z, kernel, geometry, dense) if needs[1] else None, bias_gradient(g) if needs[2] else None
+    gz = inputs(g, z, kernel, geometry, tools) if needs[0] else None
+    return gz, weights(g, z, kernel, geometry, tools) if needs[1] else None, bias_gradient(g) if needs[2] else None
 
 
 # What was found for the shapes of before, for the questions below take as long as a small convolution.
@@ -105,22 +130,22 @@ _DIRECT: dict[object, tuple[object, ...] | None] = {}
 _MANY = 1024
 
 
-def _direct(z: Tensor, kernel: Tensor, geometry: Geometry) -> tuple[object, ...] | None:
+def _direct(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> tuple[object, ...] | None:
     """What torch's convolution is to be told of z and kernel as they lie, or None where it is not to be called so."""
     shapes = (z.shape, z.stride(), kernel.shape, kernel.stride())
-    key = (*shapes, z.dtype, z.device.type, geometry.stride, geometry.padding, DEEP, LONG)
+    key = (*shapes, z.dtype, z.device.type, geometry, tools, DEEP, LONG)
     if key in _DIRECT:
         return _DIRECT[key]
     if len(_DIRECT) >= _MANY:
         _DIRECT.clear()
-    in_order = all(each.is_contiguous() and not is_last(each) for each in (z, kernel))
-    direct = in_order and not _skips(kernel, geometry) and route(z, kernel, geometry) == 'torch'
+    in_order = all(each.is_contiguous() and not is_channels_last(each) for each in (z, kernel))
+    direct = in_order and not _skips(kernel, geometry) and route(z, kernel, geometry, tools) == 'torch'
     return _DIRECT.setdefault(key, _arguments(geometry) if direct else None)
 
 
-def read(z: Tensor, stride: tuple[int, ...], dense: Dense = contiguous) -> Tensor:
+def read(z: Tensor, stride: tuple[int, ...], tools: Tools = TORCH) -> Tensor:
     """The positions of ``z`` that a stride leaves, in the layout of z."""
-    return laid(z[_left(stride)], is_last(z), dense)
+    return to_layout(z[_left(stride)], is_channels_last(z), tools.copy)
 
 
 # A 1 × … × 1 convolution reads no more than the positions that its stride leaves. Told of the stride, oneDNN of torch
@@ -128,7 +153,8 @@ def read(z: Tensor, stride: tuple[int, ...], dense: Dense = contiguous) -> Tenso
 
 
 def _skips(kernel: Tensor, geometry: Geometry) -> bool:
-    return max(geometry.stride) > 1 and not any(geometry.padding) and kernel[0, 0].numel() == 1
+    strided = max(geometry.stride) > 1 and not any(geometry.padding) and not geometry.transposed
+    return strided and kernel[0, 0].numel() == 1
 
 
 def _left(stride: tuple[int, ...]) -> Any:
@@ -136,13 +162,13 @@ def _left(stride: tuple[int, ...]) -> Any:
 
 
 def _still(geometry: Geometry) -> Geometry:
-    return Geometry((1,) * len(geometry.stride), geometry.padding)
+    return geometry._replace(stride=(1,) * len(geometry.stride))
 
 
 def _skipping_backward(
-    g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool], dense: Dense
+    g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool], tools: Tools
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    gread, *rest = backward(g, read(z, geometry.stride, dense), kernel, _still(geometry), needs, dense)
+    gread, *rest = backward(g, read(z, geometry.stride, tools), kernel, _still(geometry), needs, tools)
     if gread is None:
         return None, rest[0], rest[1]
     gz = torch.zeros_like(z)
@@ -163,27 +189,29 @@ def bias_gradient(g: Tensor) -> Tensor:
 def _torch_forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     if _signal_in_rows(z, kernel):
         return _torch_forward(z.unsqueeze(2), kernel.unsqueeze(2), bias, _of_images(geometry)).squeeze(2)
-    return _aten.convolution(z, kernel, bias, *_arguments(geometry))  # type: ignore[no-any-return]
+    return aten.convolution(z, kernel, bias, *_arguments(geometry))  # type: ignore[no-any-return]
 
 
 # Maps and kernel must lie alike, or torch lays the kernel anew, value by value; the smaller of the two is brought into
 # the other's layout.
 
 
-def _fitted(z: Tensor, kernel: Tensor, dense: Dense) -> tuple[Tensor, Tensor]:
-    if z.device.type != 'cpu' or not is_last(z) or is_last(kernel):
+def _fitted(z: Tensor, kernel: Tensor, tools: Tools) -> tuple[Tensor, Tensor]:
+    if z.device.type != 'cpu' or not is_channels_last(z) or is_channels_last(kernel):
         return z, kernel
-    return (laid(z, False, dense), kernel) if z.numel() < kernel.numel() else (z, laid(kernel, True, dense))
+    if z.numel() < kernel.numel():
+        return to_layout(z, False, tools.copy), kernel
+    return z, to_layout(kernel, True, tools.copy)
 
 
 def _fitted_backward(
-    g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool], dense: Dense
+    g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool], tools: Tools
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    maps, weights = _fitted(z, kernel, dense)
-    g = g if maps is z else laid(g, False, dense)
+    maps, weights = _fitted(z, kernel, tools)
+    g = g if maps is z else to_layout(g, False, tools.copy)
     gz, gkernel, gbias = _torch_backward(g, maps, weights, geometry, needs)
-    gz = gz if gz is None or maps is z else laid(gz, True, dense)
-    return gz, None if gkernel is None else laid(gkernel, is_last(kernel), dense), gbias
+    gz = gz if gz is None or maps is z else to_layout(gz, True, tools.copy)
+    return gz, None if gkernel is None else to_layout(gkernel, is_channels_last(kernel), tools.copy), gbias
 
 
 def _torch_backward(
@@ -193,27 +221,40 @@ def _torch_backward(
         maps = (g.unsqueeze(2), z.unsqueeze(2), kernel.unsqueeze(2))
         gz, gkernel, gbias = _torch_backward(*maps, _of_images(geometry), needs)
         return gz if gz is None else gz.squeeze(2), gkernel if gkernel is None else gkernel.squeeze(2), gbias
-    sizes = [kernel.shape[0]]
-    return _aten.convolution_backward(g, z, kernel, sizes, *_arguments(geometry), needs)  # type: ignore[no-any-return]
+    return aten.convolution_backward(g, z, kernel, [g.shape[1]], *_arguments(geometry), needs)  # type: ignore[no-any-return]
 
 
 def _arguments(geometry: Geometry) -> tuple[object, ...]:
-    axes = len(geometry.stride)
-    return geometry.stride, geometry.padding, (1,) * axes, False, (0,) * axes, 1
+    stride, padding, groups, transposed, longer = geometry
+    none = (0,) * len(stride)
+    return stride, padding, (1,) * len(stride), transposed, longer or none, groups
 
 
 def _signal_in_rows(z: Tensor, kernel: Tensor) -> bool:
-    in_order = all(each.is_contiguous() and not is_last(each) for each in (z, kernel))
+    in_order = all(each.is_contiguous() and not is_channels_last(each) for each in (z, kernel))
     return z.dim() == 3 and z.device.type == 'cpu' and not in_order
 
 
 def _of_images(geometry: Geometry) -> Geometry:
-    return Geometry((1, *geometry.stride), (0, *geometry.padding))
+    longer = (0, *geometry.output_padding) if geometry.output_padding else ()
+    return geometry._replace(stride=(1, *geometry.stride), padding=(0, *geometry.padding), output_padding=longer)
+
+
+def output_shape(z: Tensor, kernel: Tensor, geometry: Geometry) -> tuple[int, ...]:
+    """The shape that a convolution gives."""
+    stride, padding, groups, transposed, longer = geometry
+    sizes = zip(z.shape[2:], kernel.shape[2:], stride, padding, longer or (0,) * len(stride), strict=True)
+    if transposed:
+        return (
+            z.shape[0],
+            kernel.shape[1] * groups,
+            *((n - 1) * step - 2 * pad + k + more for n, k, step, pad, more in sizes),
+        )
+    return z.shape[0], kernel.shape[0], *((n + 2 * pad - k) // step + 1 for n, k, step, pad, _ in sizes)
 
 
 def _output_size(z: Tensor, kernel: Tensor, geometry: Geometry) -> tuple[int, ...]:
-    sizes = zip(z.shape[2:], kernel.shape[2:], geometry.stride, geometry.padding, strict=True)
-    return tuple((size + 2 * pad - width) // step + 1 for size, width, step, pad in sizes)
+    return output_shape(z, kernel, geometry)[2:]
 
 
 BY_SHAPE = Convolution(forward, backward)
@@ -221,63 +262,63 @@ BY_SHAPE = Convolution(forward, backward)
 # ---- 1 × … × 1 convolutions ----
 
 
-def _rows_forward(z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
-    return _maps(product(_rows(z), kernel.flatten(1)), z, z.shape[2:])
+def _matmul_forward(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
+    return _as_maps(tools.matmul(_as_matrix(z), kernel.flatten(1)), z, z.shape[2:])
 
 
-def _rows_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
-    return _maps(product(_rows(g), kernel.flatten(1).t()), z, z.shape[2:])
+def _matmul_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
+    return _as_maps(tools.matmul(_as_matrix(g), kernel.flatten(1).t()), z, z.shape[2:])
 
 
-def _rows_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
+def _matmul_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
     positions = len(g) * g[0, 0].numel()
     # Sums over many rows are spread over the threads by oneDNN's convolution alone, which torch leaves to several.
-    if positions >= max(kernel.shape[:2]) and suits(z) and torch.get_num_threads() > 1:
+    if positions >= max(kernel.shape[:2]) and tools.onednn(z) and torch.get_num_threads() > 1:
         gkernel = _torch_backward(g, z, kernel, geometry, (False, True, False))[1]
         assert gkernel is not None
         return gkernel
-    return product(_rows(g).t(), _rows(z).t()).view_as(kernel)
+    return tools.matmul(_as_matrix(g).t(), _as_matrix(z).t()).view_as(kernel)
 
 
-def _samples_forward(z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
-    return _by_sample(kernel.flatten(1), z)
+def _sample_forward(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
+    return _by_sample(kernel.flatten(1), z, tools)
 
 
-def _samples_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
-    return _by_sample(kernel.flatten(1).t(), g)
+def _sample_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
+    return _by_sample(kernel.flatten(1).t(), g, tools)
 
 
-def _by_sample(matrix: Tensor, maps: Tensor) -> Tensor:
+def _by_sample(matrix: Tensor, maps: Tensor, tools: Tools) -> Tensor:
     """``matrix (O, C)``, ``maps (N, C, L1, …)`` → ``(N, O, L1, …)``, contiguous."""
     flat = maps.flatten(2)
-    if not suits(flat):
+    if not tools.onednn(flat):
         return torch.bmm(matrix.expand(len(flat), -1, -1), flat).view(len(flat), -1, *maps.shape[2:])
     y = flat.new_empty(len(flat), len(matrix), flat.shape[2])
     for own, place in zip(flat, y, strict=True):
-        place.copy_(product(matrix, own.t()))
+        place.copy_(tools.matmul(matrix, own.t()))
     return y.view(len(flat), -1, *maps.shape[2:])
 
 
-def _samples_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
+def _sample_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
     pairs = zip(g.flatten(2), z.flatten(2), strict=True)
-    gkernel = product(*next(pairs))
+    gkernel = tools.matmul(*next(pairs))
     for pair in pairs:
-        gkernel += product(*pair)
+        gkernel += tools.matmul(*pair)
     return gkernel.view_as(kernel)
 
 
-def _rows(x: Tensor) -> Tensor:
+def _as_matrix(x: Tensor) -> Tensor:
     """``(N, C, L1, …)`` → ``(N·L1·…, C)``; no copy where x is channels-last."""
     return x.movedim(1, -1).reshape(-1, x.shape[1])
 
 
-def _maps(rows: Tensor, like: Tensor, size: tuple[int, ...]) -> Tensor:
+def _as_maps(rows: Tensor, like: Tensor, size: tuple[int, ...]) -> Tensor:
     """``(N·M1·…, O)`` → ``(N, O, M1, …)``, contiguous where ``like`` is."""
     return _like(rows.view(like.shape[0], *size, -1).movedim(-1, 1), like)
 
 
 def _like(x: Tensor, like: Tensor) -> Tensor:
-    return x.contiguous() if like.is_contiguous() and not is_last(like) else x
+    return x.contiguous() if like.is_contiguous() and not is_channels_last(like) else x
 
 
 # ---- Convolutions with many weights over small maps ----
@@ -287,17 +328,17 @@ def _like(x: Tensor, like: Tensor) -> Tensor:
 # in long runs, and then brought into the order of a contiguous kernel, (N·M1·…, C·K), as their gradient is out of it.
 
 
-def _columns_forward(z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
-    rows = product(_columns(z, kernel, geometry, dense), _matrix(kernel))
-    return _maps(rows, z, _output_size(z, kernel, geometry))
+def _im2col_forward(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
+    rows = tools.matmul(_columns(z, kernel, geometry, tools), _matrix(kernel))
+    return _as_maps(rows, z, _output_size(z, kernel, geometry))
 
 
-def _columns_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
-    return _gathered(product(_rows(g), _matrix(kernel).t()), z, kernel, geometry, dense)
+def _im2col_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
+    return _gathered(tools.matmul(_as_matrix(g), _matrix(kernel).t()), z, kernel, geometry, tools)
 
 
-def _columns_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
-    flat = product(_rows(g).t(), _columns(z, kernel, geometry, dense).t())  # (O, C·K) or (O, K·C)
+def _im2col_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
+    flat = tools.matmul(_as_matrix(g).t(), _columns(z, kernel, geometry, tools).t())  # (O, C·K) or (O, K·C)
     if kernel.is_contiguous():
         return flat.view_as(kernel)
     return flat.view(kernel.shape[0], *kernel.shape[2:], -1).movedim(-1, 1)
@@ -308,7 +349,7 @@ def _matrix(kernel: Tensor) -> Tensor:
     return kernel.flatten(1) if kernel.is_contiguous() else kernel.movedim(1, -1).flatten(1)
 
 
-def _columns(z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
+def _columns(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
     """``(N·M1·…, C·K)``, in the kernel's own order."""
     axes = range(2, z.dim())
     windows = F.pad(z, [pad for pad in reversed(geometry.padding) for _ in (0, 1)])
@@ -316,14 +357,14 @@ def _columns(z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Ten
         windows = windows.unfold(axis, width, step)  # (N, C, M1, …, K1, …)
     taps = [axis + len(axes) for axis in axes]
     rows = windows.permute(0, *axes, *taps, 1).reshape(-1, kernel[0, 0].numel(), z.shape[1])
-    return (dense(rows.transpose(1, 2)) if kernel.is_contiguous() else rows).flatten(1)
+    return (tools.copy(rows.transpose(1, 2)) if kernel.is_contiguous() else rows).flatten(1)
 
 
-def _gathered(rows: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, dense: Dense) -> Tensor:
+def _gathered(rows: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
     """∂z from the gradient of its columns: every tap adds its part where it had read."""
     size = _output_size(z, kernel, geometry)
     if kernel.is_contiguous():
-        rows = dense(rows.view(len(rows), z.shape[1], -1).transpose(1, 2))
+        rows = tools.copy(rows.view(len(rows), z.shape[1], -1).transpose(1, 2))
     parts = rows.view(z.shape[0], *size, *kernel.shape[2:], z.shape[1])  # (N, M1, …, K1, …, C)
     sides = list(zip(z.shape[2:], geometry.padding, strict=True))
     total = rows.new_zeros(z.shape[0], *(length + 2 * pad for length, pad in sides), z.shape[1])
@@ -343,9 +384,9 @@ def _placed(kernel: Tensor, size: tuple[int, ...], geometry: Geometry) -> Iterat
         )
 
 
-_FORWARD = {'rows': _rows_forward, 'samples': _samples_forward, 'columns': _columns_forward}
+_FORWARD = {'matmul': _matmul_forward, 'matmul by sample': _sample_forward, 'im2col': _im2col_forward}
 _BACKWARD = {
-    'rows': (_rows_inputs, _rows_weights),
-    'samples': (_samples_inputs, _samples_weights),
-    'columns': (_columns_inputs, _columns_weights),
+    'matmul': (_matmul_inputs, _matmul_weights),
+    'matmul by sample': (_sample_inputs, _sample_weights),
+    'im2col': (_im2col_inputs, _im2col_weights),
 }

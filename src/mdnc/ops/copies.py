@@ -33,7 +33,7 @@ class _Call(ctypes.Structure):
 
 
 def contiguous(x: Tensor) -> Tensor:
-    """See ``layout.contiguous``."""
+    """See ``channels_last.contiguous``."""
     if x.is_contiguous() or x.numel() < _LEAST or type(x) not in (Tensor, nn.Parameter) or x.device.type != 'cpu':
         return x.contiguous()
     axes, width = _collapsed(x), x.element_size()

@@ -1,5 +1,6 @@
 """What the fused operators compute, in plain torch. This is the authority: the fast path is tested against it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -7,21 +8,51 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mdnc.ops.convolution import Geometry
+from mdnc.ops.norm_act import Moments
+
 INTERPOLATION = {1: 'linear', 2: 'bilinear', 3: 'trilinear'}
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 @dataclass(frozen=True)
 class Resize:
-    """Linear up-sampling with aligned corners, to a size or by factors; one value for each spatial axis."""
+    """Up-sampling to a size or by factors; one value for each spatial axis.
+
+    Args:
+        size: The size.
+        factors: The factors.
+        nearest: Whether values are repeated, or lie on a line between those of the corners, which stay where they are.
+    """
 
     size: tuple[int, ...] | None = None
     factors: tuple[float, ...] | None = None
+    nearest: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        mode = INTERPOLATION[x.dim() - 2]
         factors = None if self.factors is None else list(self.factors)
-        return F.interpolate(x, self.size, factors, mode, align_corners=True)
+        if self.nearest:
+            return F.interpolate(x, self.size, factors, 'nearest')
+        return F.interpolate(x, self.size, factors, INTERPOLATION[x.dim() - 2], align_corners=True)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A norm, its parameters and statistics left out.
+
+    Args:
+        kind: What shares its moments, see ``norm_act``: ``'instance'``, ``'group'``, ``'batch'`` or ``'fixed'``.
+        eps: Added to the variance.
+        groups: Groups of channels, of a group norm.
+    """
+
+    kind: str = 'instance'
+    eps: float = 1e-5
+    groups: int = 0
+
+
+INSTANCE = Norm()
 
 
 @dataclass(frozen=True)
@@ -29,26 +60,32 @@ class Unit:
     """A unit ``conv(resize(act(norm(x))))``, its parameters left out.
 
     Args:
-        stride: Stride of the convolution on each spatial axis.
-        padding: Zero padding of the convolution on each spatial axis.
-        eps: Added to the variance of each plane; ``None`` for a unit without norm.
-        activator: ``'prelu'``, ``'relu'`` or ``'null'``.
+        geometry: Where the convolution's kernel goes.
+        norm: The norm; ``None`` for a unit without one.
+        activator: A word of ``norm_act.ACTIVATORS``.
+        alpha: Slope of a leaky ReLU for negative values, or what an ELU goes down to.
         resize: Up-sampling between activation and convolution, if any.
     """
 
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    eps: float | None = 1e-5
+    geometry: Geometry
+    norm: Norm | None = INSTANCE
     activator: str = 'prelu'
+    alpha: float = 0.0
     resize: Resize | None = None
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A shortcut ``norm(conv(resize(x)))`` with a 1 × … × 1 convolution without bias, its parameters left out."""
+    """A shortcut ``norm(conv(resize(x)))`` with a 1 × … × 1 convolution without bias, its parameters left out.
+
+    Args:
+        stride: Which positions the convolution reads.
+        norm: The norm; ``None`` for none.
+        resize: Up-sampling before the convolution, if any.
+    """
 
     stride: tuple[int, ...]
-    eps: float = 1e-5
+    norm: Norm | None = INSTANCE
     resize: Resize | None = None
 
 
@@ -59,7 +96,7 @@ class Weights(NamedTuple):
         scale: Weight of the norm, γ ``(C,)``.
         shift: Bias of the norm, β ``(C,)``.
         slope: Slope of the PReLU for negative values, α ``(C,)`` or ``(1,)``.
-        kernel: Weight of the convolution ``(O, C, K1, …)``.
+        kernel: Weight of the convolution ``(O, C / groups, K1, …)``; of a transposed one ``(C, O / groups, K1, …)``.
         bias: Bias of the convolution ``(O,)``.
     """
 
@@ -70,30 +107,58 @@ class Weights(NamedTuple):
     bias: Tensor | None
 
 
-def unit(x: Tensor, weights: Weights, how: Unit) -> Tensor:
-    """``x (B, C, L1, …)`` → ``(B, O, M1, …)``."""
-    h = x if how.eps is None else F.instance_norm(x, None, None, weights.scale, weights.shift, eps=how.eps)
+def unit(x: Tensor, weights: Weights, how: Unit, at: Moments | None = None) -> Tensor:
+    """``x (B, C, L1, …)`` → ``(B, O, M1, …)``; ``at`` are the moments of a fixed norm."""
+    h = x if how.norm is None else normalised(x, weights, how.norm, at)
+    h = activated(h, weights, how)
+    return convolution(h if how.resize is None else how.resize(h), weights, how.geometry)
+
+
+def shortcut(x: Tensor, weights: Weights, how: Shortcut, at: Moments | None = None) -> Tensor:
+    """``x (B, C, L1, …)`` → ``(B, O, M1, …)``; ``at`` are the moments of a fixed norm."""
+    h = x if how.resize is None else how.resize(x)
+    h = convolution(h, weights, Geometry(how.stride, (0,) * len(how.stride)))
+    return h if how.norm is None else normalised(h, weights, how.norm, at)
+
+
+def normalised(x: Tensor, weights: Weights, norm: Norm, at: Moments | None) -> Tensor:
+    """torch's norm of this kind."""
+    affine = weights.scale, weights.shift
+    if norm.kind == 'group':
+        return F.group_norm(x, norm.groups, *affine, eps=norm.eps)
+    if norm.kind == 'batch':
+        return F.batch_norm(x, None, None, *affine, training=True, eps=norm.eps)
+    if norm.kind == 'fixed':
+        assert at is not None
+        mean, variance = at.mean.flatten().to(x.dtype), at.rate.flatten().pow(-2).to(x.dtype)
+        return F.batch_norm(x, mean, variance, *affine, training=False, eps=0.0)
+    return F.instance_norm(x, None, None, *affine, eps=norm.eps)
+
+
+def activated(h: Tensor, weights: Weights, how: Unit) -> Tensor:
+    """torch's activation of this kind."""
     if how.activator == 'prelu':
         assert weights.slope is not None
-        h = F.prelu(h, weights.slope)
-    elif how.activator == 'relu':
-        h = F.relu(h)
-    if how.resize is not None:
-        h = how.resize(h)
-    return convolution(h, weights, how.stride, how.padding)
+        return F.prelu(h, weights.slope)
+    return _ACTIVATE[how.activator](h, how.alpha)
 
 
-def shortcut(x: Tensor, weights: Weights, how: Shortcut) -> Tensor:
-    """``x (B, C, L1, …)`` → ``(B, O, M1, …)``."""
-    h = x if how.resize is None else how.resize(x)
-    h = convolution(h, weights, how.stride, (0,) * len(how.stride))
-    return F.instance_norm(h, None, None, weights.scale, weights.shift, eps=how.eps)
+_ACTIVATE: dict[str, Callable[[Tensor, float], Tensor]] = {
+    'relu': lambda h, alpha: F.relu(h),
+    'leaky_relu': F.leaky_relu,
+    'elu': F.elu,
+    'gelu': lambda h, alpha: F.gelu(h),
+    'silu': lambda h, alpha: F.silu(h),
+    'null': lambda h, alpha: h,
+}
 
 
-def convolution(z: Tensor, weights: Weights, stride: tuple[int, ...], padding: tuple[int, ...]) -> Tensor:
+def convolution(z: Tensor, weights: Weights, how: Geometry) -> Tensor:
     """torch's convolution of the input's order."""
-    conv = _CONV[z.dim() - 2]
-    return conv(z, weights.kernel, weights.bias, stride, padding)
+    if how.transposed:
+        longer = how.output_padding or 0
+        return _TRANSPOSED[z.dim() - 2](z, weights.kernel, weights.bias, how.stride, how.padding, longer, how.groups)
+    return _CONV[z.dim() - 2](z, weights.kernel, weights.bias, how.stride, how.padding, 1, how.groups)
 
 
 @dataclass(frozen=True)
@@ -111,15 +176,15 @@ class Block:
     shortcut: Shortcut | None = None
 
 
-def block(x: Tensor, weights: list[Weights], how: Block) -> Tensor:
-    """``x (B, C, L1, …)`` → ``(B, O, M1, …)``; the shortcut's weights come last."""
-    y = x
-    for each, own in zip(how.units, weights, strict=False):
-        y = unit(y, own, each)
+def block(x: Tensor, weights: Sequence[Weights], how: Block, at: Sequence[Moments | None] = ()) -> Tensor:
+    """``x (B, C, L1, …)`` → ``(B, O, M1, …)``; the shortcut's weights, and moments, come last."""
+    y, at = x, at or (None,) * len(weights)
+    for each, own, moments in zip(how.units, weights, at, strict=False):
+        y = unit(y, own, each, moments)
     if how.adds == 'input':
         return y + x
     if how.shortcut is not None:
-        return y + shortcut(x, weights[-1], how.shortcut)
+        return y + shortcut(x, weights[-1], how.shortcut, at[-1])
     return y
 
 

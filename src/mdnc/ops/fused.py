@@ -6,81 +6,89 @@ it keeps goes through ``save_for_backward``, so that hooks on saved tensors see 
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mdnc.ops import convolution, definition, planes
-from mdnc.ops.convolution import Convolution, Geometry
-from mdnc.ops.definition import Block, Resize, Shortcut, Unit, Weights
-from mdnc.ops.layout import Dense, contiguous, is_last, laid, relaid
-from mdnc.ops.planes import Affine, Moments, Step
+from mdnc._torch import aten
+from mdnc.ops import definition, norm_act
+from mdnc.ops.backend import DEFAULT, TABLE, Backend
+from mdnc.ops.channels_last import is_channels_last, to_layout, to_layout_both_ways
+from mdnc.ops.convolution import Geometry
+from mdnc.ops.definition import INSTANCE, Block, Resize, Shortcut, Unit, Weights
+from mdnc.ops.norm_act import Affine, Moments, Running, Step
 
-_aten = torch.ops.aten
-_RESIZE_BACKWARD = {
-    1: _aten.upsample_linear1d_backward,
-    2: _aten.upsample_bilinear2d_backward,
-    3: _aten.upsample_trilinear3d_backward,
+_LINEAR_BACKWARD = {
+    1: aten.upsample_linear1d_backward,
+    2: aten.upsample_bilinear2d_backward,
+    3: aten.upsample_trilinear3d_backward,
+}
+_NEAREST_BACKWARD = {
+    1: aten.upsample_nearest1d_backward,
+    2: aten.upsample_nearest2d_backward,
+    3: aten.upsample_nearest3d_backward,
 }
 
 
-class Kernels(NamedTuple):
-    """Who computes norm, activation and convolution, and where results lie.
+class Statistics(NamedTuple):
+    """What a batch norm keeps of the batches it has seen, see ``nn.BatchNorm2d``.
 
     Args:
-        forward: See ``planes.forward``.
-        rebuild: See ``planes.rebuild``.
-        backward: See ``planes.backward``.
-        convolution: See ``convolution``.
-        memory: For a tensor like the block's input, in which context the block is to run.
-        last: Whether the block's tensors are to lie with their channels innermost, whatever its input does.
-        dense: Who lays tensors anew.
+        mean: Running mean ``(C,)``.
+        variance: Running variance ``(C,)``.
+        batches: Their number.
+        momentum: Weight of a new batch; ``None`` for an average over all.
     """
 
-    forward: Callable[..., tuple[Tensor, Moments]] = planes.forward
-    rebuild: Callable[..., tuple[Tensor, Tensor | None]] = planes.rebuild
-    backward: Callable[..., planes.Gradients] = planes.backward
-    convolution: Convolution = convolution.BY_SHAPE
-    memory: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext
-    last: bool = False
-    dense: Dense = contiguous
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor | None = None
+    momentum: float | None = None
+
+    def next(self) -> Running:
+        """Count one more batch."""
+        if self.batches is not None:
+            self.batches.add_(1)
+        if self.momentum is not None:
+            return Running(self.mean, self.variance, self.momentum)
+        return Running(self.mean, self.variance, 0.0 if self.batches is None else 1 / float(self.batches))
 
 
-EAGER = Kernels()
-
-
-@dataclass(frozen=True)
-class Manner:
-    """How a fused block runs; its result does not depend on it.
+def block(
+    x: Tensor,
+    weights: Sequence[Weights],
+    how: Block,
+    memory: str = 'lean',
+    backend: str = DEFAULT,
+    statistics: Sequence[Statistics | None] = (),
+) -> Tensor:
+    """What ``definition.block`` computes, keeping less for backward.
 
     Args:
+        x: Input ``(B, C, L1, …)``.
+        weights: Parameters of the units, those of the shortcut last.
+        how: The block.
         memory: What is kept for backward. ``'fast'``: of each unit x and the convolution's input. ``'lean'``: x.
             ``'leaner'``: x, unless a 1 × … × 1 convolution gives it. ``'least'``: x of the first unit.
-        kernels: Who computes norm, activation and convolution, and where results lie.
+        backend: Who computes, a name of ``backend.NAMES``.
+        statistics: Of each unit, then of the shortcut, those of a batch norm; ``None`` for no such norm. A fixed one
+            reads them, another takes those of this batch in. Empty where all are ``None``.
     """
-
-    memory: str = 'lean'
-    kernels: Kernels = EAGER
-
-
-def block(x: Tensor, weights: Sequence[Weights], how: Block, manner: Manner) -> Tensor:
-    """What ``definition.block`` computes, keeping less for backward."""
+    by = TABLE[backend, x.device.type]
     flat = [*chain.from_iterable(weights)]
-    if manner.kernels.last and not is_last(x):
-        with manner.kernels.memory(x):
-            x = relaid(x, True, False, manner.kernels.dense)
+    if by.channels_last and not is_channels_last(x):
+        with by.memory(x):
+            x = to_layout_both_ways(x, True, False, by.tools.copy)
     if torch.is_grad_enabled():
         for each in (x, *flat):
             if each is not None and each.requires_grad:
-                return _FusedBlock.apply(x, how, manner, *flat)  # type: ignore[no-any-return, no-untyped-call]
+                return _FusedBlock.apply(x, how, memory, by, statistics, *flat)  # type: ignore[no-any-return, no-untyped-call]
     dtype = definition.low_precision(x)  # before autocast is off
-    with torch.autocast(x.device.type, enabled=False), manner.kernels.memory(x):
-        return _Run(weights, how, manner, dtype).forward(x)
+    with torch.autocast(x.device.type, enabled=False), by.memory(x):
+        return _Run(weights, how, memory, by, dtype, statistics).forward(x)
 
 
 class _Kept(NamedTuple):
@@ -120,37 +128,41 @@ class _Needs(NamedTuple):
 class _UnitRun:
     """One unit with its parameters, forward and backward."""
 
-    def __init__(self, how: Unit, weights: Weights, dtype: torch.dtype, kernels: Kernels) -> None:
-        self.how, self.kernels = how, kernels
+    def __init__(
+        self, how: Unit, weights: Weights, dtype: torch.dtype, by: Backend, statistics: Statistics | None = None
+    ) -> None:
+        self.how, self.by, self.statistics = how, by, statistics
         self.kernel = weights.kernel.to(dtype)
         self.bias = None if weights.bias is None else weights.bias.to(dtype)
         vectors: list[Tensor | None] = []
         for each in weights[:3]:
             vectors.append(None if each is None else each.detach().view(1, -1, 1))  # noqa: PERF401
         self.affine = Affine(*vectors)
-        self.step = Step(how.eps or 0.0, how.activator, dtype)
-        self.geometry = Geometry(how.stride, how.padding)
+        norm = how.norm or INSTANCE
+        self.step = Step(norm.eps, how.activator, dtype, norm.kind, norm.groups, how.alpha)
 
     def open(self, x: Tensor) -> tuple[Tensor, Moments | None]:
         """The convolution's input z, and the moments of x."""
-        flat, at = x.flatten(2), None
-        if self.how.eps is None:
-            z = planes.activated(flat, self.affine.slope, self.step)
+        flat, at, statistics = x.flatten(2), None, self.statistics
+        if self.how.norm is None:
+            z = self.by.norm_act.activate(flat, self.affine.slope, self.step)
+        elif statistics is None:
+            z, at = self.by.norm_act.forward(flat, self.affine, self.step)
         else:
-            z, at = self.kernels.forward(flat, self.affine, self.step)
+            z, at = _with_statistics(flat, self.affine, self.step, statistics, self.by)
         return (z.view(x.shape) if self.how.resize is None and x.shape[1] > 1 else self._resized(z, x)), at
 
     def reopen(self, x: Tensor, at: Moments | None) -> tuple[Tensor, Tensor | None]:
         """z once more, and h where it is at hand."""
         flat = x.flatten(2)
         if at is None:
-            return self._resized(planes.activated(flat, self.affine.slope, self.step), x), flat
-        z, h = self.kernels.rebuild(flat, at, self.affine, self.step)
+            return self._resized(self.by.norm_act.activate(flat, self.affine.slope, self.step), x), flat
+        z, h = self.by.norm_act.rebuild(flat, at, self.affine, self.step)
         return (z.view(x.shape) if self.how.resize is None and x.shape[1] > 1 else self._resized(z, x)), h
 
     def close(self, z: Tensor) -> Tensor:
         """The unit's output."""
-        return self.kernels.convolution.forward(z, self.kernel, self.bias, self.geometry)
+        return self.by.convolution.forward(z, self.kernel, self.bias, self.how.geometry, self.by.tools)
 
     def backward(self, g: Tensor, kept: _Kept, needs: _Needs, below: bool) -> tuple[Tensor | None, _Grads]:
         """Gradients of x and of the parameters; those not needed may be None."""
@@ -162,64 +174,93 @@ class _UnitRun:
         elif z is None:  # where no weight is trained, only its shape is read
             z = self._resized(torch.empty_like(x.flatten(2), dtype=self.step.dtype), x)
         wanted = (below or any(needs[:3]), needs.kernel, needs.bias)
-        differentiate = self.kernels.convolution.backward
-        gz, gkernel, gbias = differentiate(g.to(self.step.dtype), z, self.kernel, self.geometry, wanted)
+        differentiate, tools = self.by.convolution.backward, self.by.tools
+        gz, gkernel, gbias = differentiate(g.to(self.step.dtype), z, self.kernel, self.how.geometry, wanted, tools)
         del z
         if gz is None:
             return None, _Grads(kernel=gkernel, bias=gbias)
         if self.how.resize is not None:
             gz = _resize_backward(gz, self.how.resize, x.shape[2:])
         if at is None:
-            gx, gslope = planes.activation_backward(gz.flatten(2), x.flatten(2), self.affine.slope, self.step)
+            flat, slope = x.flatten(2), self.affine.slope
+            gx, gslope = self.by.norm_act.activate_backward(gz.flatten(2), flat, slope, self.step)
             return gx.view(x.shape), _Grads(None, None, gslope, gkernel, gbias)
-        grads = self.kernels.backward(gz.flatten(2), h, x.flatten(2), at, self.affine, self.step)
+        grads = self.by.norm_act.backward(gz.flatten(2), h, x.flatten(2), at, self.affine, self.step)
         return grads.x.view(x.shape), _Grads(grads.scale, grads.shift, grads.slope, gkernel, gbias)
 
     def _resized(self, flat: Tensor, x: Tensor) -> Tensor:
         """``(N, C, L)`` → ``(N, C, L1, …)`` as x has them, enlarged."""
         z = flat.view(x.shape)
-        if x.shape[1] == 1 and is_last(x):  # which a view of one channel would forget
-            z = laid(z, True)
+        if x.shape[1] == 1 and is_channels_last(x):  # which a view of one channel would forget
+            z = to_layout(z, True)
         return z if self.how.resize is None else self.how.resize(z)
+
+
+def _with_statistics(
+    x: Tensor, affine: Affine, step: Step, statistics: Statistics, by: Backend
+) -> tuple[Tensor, Moments]:
+    if step.norm != 'fixed':
+        return by.norm_act.forward(x, affine, step, statistics.next())
+    at = norm_act.given(statistics.mean, statistics.variance, step.eps)
+    return by.norm_act.rebuild(x, at, affine, step)[0], at
 
 
 class _ShortcutRun:
     """A shortcut with its parameters, forward and backward.
 
-    The 1 × … × 1 convolution comes first: only the positions that a stride leaves go through it, and the linear
-    up-sampling commutes with it, since its weights sum to one.
+    The 1 × … × 1 convolution comes first: only the positions that a stride leaves go through it, and the up-sampling
+    commutes with it, since its weights sum to one.
     """
 
-    def __init__(self, how: Shortcut, weights: Weights, dtype: torch.dtype, kernels: Kernels) -> None:
-        self.how, self.kernels, self.dtype = how, kernels, dtype
+    def __init__(
+        self, how: Shortcut, weights: Weights, dtype: torch.dtype, by: Backend, statistics: Statistics | None = None
+    ) -> None:
+        self.how, self.by, self.dtype, self.statistics = how, by, dtype, statistics
         self.kernel = weights.kernel.to(dtype)
         self.affine = Affine(_planar(weights.scale), _planar(weights.shift), None)
-        self.step = Step(how.eps, 'null', dtype)
+        norm = how.norm or INSTANCE
+        self.step = Step(norm.eps, 'null', dtype, norm.kind, norm.groups)
         self.geometry = Geometry((1,) * len(how.stride), (0,) * len(how.stride))
+        self.first = None if by.small_shortcuts else how.resize
+        self.last = how.resize if by.small_shortcuts else None
 
     def open(self, x: Tensor) -> Tensor:
         """The norm's input."""
-        u = convolution.forward(self._read(x).to(self.dtype), self.kernel, None, self.geometry)
-        return u if self.how.resize is None else self.how.resize(u)
+        z = self._read(x).to(self.dtype)
+        z = z if self.first is None else self.first(z)
+        u = self.by.convolution.forward(z, self.kernel, None, self.geometry, self.by.tools)
+        return u if self.last is None else self.last(u)
 
-    def close(self, u: Tensor) -> tuple[Tensor, Moments]:
+    def close(self, u: Tensor) -> tuple[Tensor, Moments | None]:
         """The shortcut's output, and the moments of u."""
-        y, at = self.kernels.forward(u.flatten(2), self.affine, self.step)
+        if self.how.norm is None:
+            return u, None
+        if self.statistics is not None:
+            y, at = _with_statistics(u.flatten(2), self.affine, self.step, self.statistics, self.by)
+        else:
+            y, at = self.by.norm_act.forward(u.flatten(2), self.affine, self.step)
         return y.view(u.shape), at
 
     def backward(self, g: Tensor, x: Tensor, kept: _Kept, gx: Tensor | None) -> _Grads:
         """Gradients of the parameters; that of x is added to ``gx``."""
-        u, at = self.open(x) if kept.z is None else kept.z, kept.at
-        assert at is not None
-        flat = u.flatten(2)
-        grads = self.kernels.backward(g.to(self.dtype).flatten(2), flat, flat, at, self.affine, self.step)
+        gu, gscale, gshift = self._norm_backward(g.to(self.dtype), x, kept)
         read = self._read(x).to(self.dtype)
-        gu = _resize_backward(grads.x.view(u.shape), self.how.resize, read.shape[2:])
+        z = read if self.first is None else self.first(read)
+        gu = _resize_backward(gu, self.last, z.shape[2:])
         needs = (gx is not None, True, False)
-        gread, gkernel, _ = convolution.backward(gu, read, self.kernel, self.geometry, needs)
-        if gx is not None and gread is not None:
-            self._read(gx).add_(gread)
-        return _Grads(grads.scale, grads.shift, None, gkernel)
+        gz, gkernel, _ = self.by.convolution.backward(gu, z, self.kernel, self.geometry, needs, self.by.tools)
+        if gx is not None and gz is not None:
+            self._read(gx).add_(_resize_backward(gz, self.first, read.shape[2:]))
+        return _Grads(gscale, gshift, None, gkernel)
+
+    def _norm_backward(self, g: Tensor, x: Tensor, kept: _Kept) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        at = kept.at
+        if at is None:
+            return g, None, None
+        u = self.open(x) if kept.z is None else kept.z
+        flat = u.flatten(2)
+        grads = self.by.norm_act.backward(g.flatten(2), flat, flat, at, self.affine, self.step)
+        return grads.x.view(u.shape), grads.scale, grads.shift
 
     def _read(self, x: Tensor) -> Tensor:
         strided: Any = (..., *(slice(None, None, step) for step in self.how.stride))
@@ -229,24 +270,34 @@ class _ShortcutRun:
 class _Run:
     """A block with its parameters, forward and backward."""
 
-    def __init__(self, weights: Sequence[Weights], how: Block, manner: Manner, dtype: torch.dtype) -> None:
-        self.how, self.memory, self.kernels = how, manner.memory, manner.kernels
+    def __init__(
+        self,
+        weights: Sequence[Weights],
+        how: Block,
+        memory: str,
+        by: Backend,
+        dtype: torch.dtype,
+        statistics: Sequence[Statistics | None] = (),
+    ) -> None:
+        self.how, self.memory, self.by = how, memory, by
         self.units: list[_UnitRun] = []
-        for unit, own in zip(how.units, weights, strict=False):
-            self.units.append(_UnitRun(unit, own, dtype, manner.kernels))
+        given = statistics or (None,) * len(weights)
+        for unit, own, seen in zip(how.units, weights, given, strict=False):
+            self.units.append(_UnitRun(unit, own, dtype, by, seen))
         self.shortcut = None
         if how.shortcut is not None:
-            self.shortcut = _ShortcutRun(how.shortcut, weights[-1], dtype, manner.kernels)
+            self.shortcut = _ShortcutRun(how.shortcut, weights[-1], dtype, by, given[-1])
 
     def forward(self, x: Tensor, kept: list[_Kept] | None = None) -> Tensor:
         """The block's output; what backward needs is appended to ``kept``, unless that is None."""
         y = x
+        convolve, tools = self.by.convolution.forward, self.by.tools
         for index, unit in enumerate(self.units):
             z, at = unit.open(y)
             if kept is not None:
                 keeps = self.memory in ('fast', 'lean') or self._keeps(index)
                 kept.append(_Kept(y if keeps else None, z if self.memory == 'fast' else None, *(at or ())))
-            y = self.kernels.convolution.forward(z, unit.kernel, unit.bias, unit.geometry)
+            y = convolve(z, unit.kernel, unit.bias, unit.how.geometry, tools)
         if self.how.adds == 'input':
             return _sum(y, x)
         return y if self.shortcut is None else self._plus_shortcut(y, x, kept)
@@ -275,9 +326,9 @@ class _Run:
             grads[-1] = self.shortcut.backward(g, x, kept[-1], gx)
         return gx, grads
 
-    def dense(self, g: Tensor, x: Tensor) -> Tensor:
+    def like_output(self, g: Tensor, x: Tensor) -> Tensor:
         """The output's gradient, laid as the output; it may come expanded, or as a part of another."""
-        return laid(g, is_last(x) or is_last(self.units[-1].kernel), self.kernels.dense)
+        return to_layout(g, is_channels_last(x) or is_channels_last(self.units[-1].kernel), self.by.tools.copy)
 
     def _keeps(self, index: int) -> bool:
         if index == 0 or self.memory in ('fast', 'lean'):
@@ -297,7 +348,7 @@ class _Run:
         u = self.shortcut.open(x)
         own, at = self.shortcut.close(u)
         if kept is not None:
-            kept.append(_Kept(None, u if self.memory == 'fast' else None, *at))
+            kept.append(_Kept(None, u if self.memory == 'fast' and at is not None else None, *(at or ())))
         return _sum(y, own)
 
 
@@ -313,17 +364,28 @@ def _sum(y: Tensor, x: Tensor) -> Tensor:
 def _resize_backward(g: Tensor, resize: Resize | None, size: torch.Size) -> Tensor:
     if resize is None:
         return g
-    return _RESIZE_BACKWARD[len(size)](g, g.shape[2:], (*g.shape[:2], *size), True)  # type: ignore[no-any-return]
+    sizes, factors = (g.shape[2:], (*g.shape[:2], *size)), resize.factors or ()
+    if resize.nearest:
+        return _NEAREST_BACKWARD[len(size)](g, *sizes, *factors)  # type: ignore[no-any-return]
+    return _LINEAR_BACKWARD[len(size)](g, *sizes, True)  # type: ignore[no-any-return]
 
 
 class _FusedBlock(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, how: Block, manner: Manner, *flat: Tensor | None) -> Tensor:
-        ctx.how, ctx.manner, ctx.dtype = how, manner, definition.low_precision(x)
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        how: Block,
+        memory: str,
+        by: Backend,
+        statistics: Sequence[Statistics | None],
+        *flat: Tensor | None,
+    ) -> Tensor:
+        ctx.how, ctx.memory, ctx.by, ctx.dtype = how, memory, by, definition.low_precision(x)
         ctx.autocast = torch.is_autocast_enabled(x.device.type)
         kept: list[_Kept] = []
-        with torch.autocast(x.device.type, enabled=False), manner.kernels.memory(x):
-            y = _Run(_grouped(flat), how, manner, ctx.dtype).forward(x, kept)
+        with torch.autocast(x.device.type, enabled=False), by.memory(x):
+            y = _Run(_grouped(flat), how, memory, by, ctx.dtype, statistics).forward(x, kept)
         ctx.save_for_backward(x, *flat, *chain.from_iterable(kept))
         ctx.parameters = len(flat)
         return y
@@ -332,31 +394,37 @@ class _FusedBlock(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
         x, *saved = ctx.saved_tensors
         flat, rest = saved[: ctx.parameters], saved[ctx.parameters :]
-        needs_x, _, _, *needs = ctx.needs_input_grad
-        if torch.is_grad_enabled():
-            return _differentiable(ctx, g, (x, *flat), (needs_x, *needs))
+        needs_x, _, _, _, _, *needs = ctx.needs_input_grad
         kept = [*map(_Kept._make, zip(*[iter(rest)] * len(_Kept._fields), strict=True))]
-        run = _Run(_grouped(flat), ctx.how, ctx.manner, ctx.dtype)
+        if torch.is_grad_enabled():
+            at = [each.at for each in kept]
+            return _differentiable(ctx, g, (x, *flat), (needs_x, *needs), at)
+        run = _Run(_grouped(flat), ctx.how, ctx.memory, ctx.by, ctx.dtype)
         del saved, rest
-        with torch.autocast(x.device.type, enabled=False), ctx.manner.kernels.memory(x):
+        with torch.autocast(x.device.type, enabled=False), ctx.by.memory(x):
             wanted = [*map(_Needs._make, zip(*[iter(needs)] * len(_Needs._fields), strict=True))]
-            gx, grads = run.backward(run.dense(g, x), kept, wanted, needs_x)
-            if gx is not None and is_last(gx) != is_last(x):
-                gx = laid(gx, is_last(x), ctx.manner.kernels.dense)
-        return gx, None, None, *_like_parameters(chain.from_iterable(grads), flat, needs)
+            gx, grads = run.backward(run.like_output(g, x), kept, wanted, needs_x)
+            if gx is not None and is_channels_last(gx) != is_channels_last(x):
+                gx = to_layout(gx, is_channels_last(x), ctx.by.tools.copy)
+        return gx, None, None, None, None, *_like_parameters(chain.from_iterable(grads), flat, needs)
 
 
-def _differentiable(ctx: Any, g: Tensor, inputs: tuple[Tensor, ...], needs: tuple[bool, ...]) -> tuple[Any, ...]:
+def _differentiable(
+    ctx: Any, g: Tensor, inputs: tuple[Tensor, ...], needs: tuple[bool, ...], at: Sequence[Moments | None]
+) -> tuple[Any, ...]:
     # A gradient that is to be differentiated again is the definition's own.
     # Torch's layers get everything contiguous, for which alone they are right (see path.plainly).
-    x, *flat = (each if each is None or each.dim() < 3 else relaid(each, False, is_last(each)) for each in inputs)
+    x, *flat = (
+        each if each is None or each.dim() < 3 else to_layout_both_ways(each, False, is_channels_last(each))
+        for each in inputs
+    )
     with torch.autocast(x.device.type, ctx.dtype, enabled=ctx.autocast):
-        y = definition.block(x, _grouped(flat), ctx.how)
-    g = relaid(g, False, False)
+        y = definition.block(x, _grouped(flat), ctx.how, at)
+    g = to_layout_both_ways(g, False, False)
     wanted = [each for each, need in zip(inputs, needs, strict=True) if need]
     grads = iter(torch.autograd.grad(y, wanted, g, create_graph=True))
     gx, *rest = (next(grads) if need else None for need in needs)
-    return gx, None, None, *rest
+    return gx, None, None, None, None, *rest
 
 
 def _like_parameters(

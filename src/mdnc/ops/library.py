@@ -13,56 +13,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdnc.ops import compiled, fused, planes
-from mdnc.ops.convolution import Geometry
-from mdnc.ops.definition import Block, Resize, Shortcut, Unit, Weights, low_precision
-from mdnc.ops.fused import Manner, _grouped, _Kept, _like_parameters, _Needs, _Run
-from mdnc.ops.layout import is_last, laid
+from mdnc import _torch
+from mdnc.ops import norm_act
+from mdnc.ops.backend import DEFAULT, TABLE, Backend
+from mdnc.ops.channels_last import is_channels_last, to_layout
+from mdnc.ops.convolution import Geometry, output_shape
+from mdnc.ops.definition import Block, Norm, Resize, Shortcut, Unit, Weights, low_precision
+from mdnc.ops.fused import _grouped, _Kept, _like_parameters, _Needs, _Run
 
-# By the names that graphs call them by.
-KERNELS: dict[str, fused.Kernels] = {'eager': fused.EAGER, 'compiled': compiled.KERNELS}
 
-
-def block(x: Tensor, weights: Sequence[Weights], how: Block, manner: Manner) -> Tensor:
-    """What ``fused.block`` computes, as a node of the graph that is being traced.
+def block(x: Tensor, weights: Sequence[Weights], how: Block, memory: str = 'lean', backend: str = DEFAULT) -> Tensor:
+    """What ``fused.block`` computes of norms without statistics, as a node of the graph that is being traced.
 
     Args:
         x: Input ``(B, C, L1, …)``.
         weights: Parameters of the units, those of the shortcut last.
         how: The block.
-        manner: How it runs; its kernels must have a name, see `name_of`.
+        memory: What is kept for backward.
+        backend: Who computes, a name of ``backend.NAMES``.
 
     Returns:
         ``(B, O, M1, …)``, contiguous, or channels-last where ``x`` or the convolutions' weights are.
 
-    Raises:
-        ValueError: The kernels have no name.
-
     Example:
         >>> import torch
         >>> from mdnc.ops import library
+        >>> from mdnc.ops.convolution import Geometry
         >>> from mdnc.ops.definition import Block, Unit, Weights
-        >>> from mdnc.ops.fused import Manner
         >>> x, weights = torch.randn(2, 3, 8), Weights(None, None, None, torch.randn(4, 3, 1), None)
-        >>> library.block(x, [weights], Block((Unit((1,), (0,), activator='relu'),)), Manner()).shape
+        >>> library.block(x, [weights], Block((Unit(Geometry((1,), (0,)), activator='relu'),))).shape
         torch.Size([2, 4, 8])
     """
     flat = [each for own in weights for each in own]
     given = [each for each in flat if each is not None]
     keeps = torch.is_grad_enabled() and any(each.requires_grad for each in (x, *given))
-    last = manner.kernels.last or any(is_last(each) for each in (x, *(own.kernel for own in weights)))
+    last = TABLE[backend, x.device.type].channels_last
+    last = last or any(is_channels_last(each) for each in (x, *(own.kernel for own in weights)))
     there = tuple(each is not None for each in flat)
-    name = name_of(manner.kernels)
-    if not name:
-        raise ValueError(f'library.block: the kernels must be one of {tuple(KERNELS)}')
-    plan = repr((_values(how), manner.memory, name, str(low_precision(x)), there, keeps, last))
+    plan = repr((_values(how), memory, backend, str(low_precision(x)), there, keeps, last))
     y: Tensor = _forward(x, given, plan)[0]
     return y
-
-
-def name_of(kernels: fused.Kernels) -> str:
-    """The name of these kernels, or an empty string."""
-    return next((name for name, each in KERNELS.items() if each == kernels), '')
 
 
 # ---- A block as text ----
@@ -74,48 +64,58 @@ class _Plan:
 
     Args:
         how: The block.
-        manner: How it runs.
+        memory: What is kept for backward.
+        backend: Who computes.
         dtype: Of activations and convolutions.
         given: Which of the flat parameters there are.
         keeps: Whether there will be a backward.
-        last: Whether results have their channels last in memory.
+        channels_last: Whether results have their channels last in memory.
     """
 
     how: Block
-    manner: Manner
+    memory: str
+    backend: str
     dtype: torch.dtype
     given: tuple[bool, ...]
     keeps: bool
-    last: bool
+    channels_last: bool
 
     def spread(self, given: Sequence[Any]) -> list[Any]:
         """One value for each flat parameter, ``None`` for those that are not given."""
         values = iter(given)
         return [next(values) if there else None for there in self.given]
 
-    def run(self, weights: Sequence[Tensor]) -> _Run:
-        """The block with its parameters."""
-        return _Run(_grouped(self.spread(weights)), self.how, self.manner, self.dtype)
+    def by(self, x: Tensor) -> Backend:
+        """Who computes for a tensor."""
+        return TABLE[self.backend, x.device.type]
 
-    def laid(self, x: Tensor) -> Tensor:
+    def run(self, x: Tensor, weights: Sequence[Tensor]) -> _Run:
+        """The block with its parameters."""
+        return _Run(_grouped(self.spread(weights)), self.how, self.memory, self.by(x), self.dtype)
+
+    def in_layout(self, x: Tensor) -> Tensor:
         """``x`` as results lie in memory."""
-        return laid(x, self.last, self.manner.kernels.dense)
+        return to_layout(x, self.channels_last, self.by(x).tools.copy)
 
 
 @cache
 def _read(text: str) -> _Plan:
-    (units, adds, shortcut), memory, kernels, dtype, *rest = ast.literal_eval(text)
+    (units, adds, shortcut), memory, backend, dtype, *rest = ast.literal_eval(text)
     last = None if shortcut is None else _shortcut(*shortcut)
     how = Block(tuple(_unit(*each) for each in units), adds, last)
-    return _Plan(how, Manner(memory, KERNELS[kernels]), getattr(torch, dtype.removeprefix('torch.')), *rest)
+    return _Plan(how, memory, backend, getattr(torch, dtype.removeprefix('torch.')), *rest)
 
 
-def _unit(stride: Any, padding: Any, eps: Any, activator: Any, resize: Any) -> Unit:
-    return Unit(stride, padding, eps, activator, _resize(resize))
+def _unit(geometry: Any, norm: Any, activator: Any, alpha: Any, resize: Any) -> Unit:
+    return Unit(Geometry(*geometry), _norm(norm), activator, alpha, _resize(resize))
 
 
-def _shortcut(stride: Any, eps: Any, resize: Any) -> Shortcut:
-    return Shortcut(stride, eps, _resize(resize))
+def _shortcut(stride: Any, norm: Any, resize: Any) -> Shortcut:
+    return Shortcut(stride, _norm(norm), _resize(resize))
+
+
+def _norm(values: Any) -> Norm | None:
+    return None if values is None else Norm(*values)
 
 
 def _resize(values: Any) -> Resize | None:
@@ -123,23 +123,29 @@ def _resize(values: Any) -> Resize | None:
 
 
 def _values(how: Block) -> tuple[object, ...]:
-    units = tuple((u.stride, u.padding, _number(u.eps), u.activator, _resize_values(u.resize)) for u in how.units)
+    units = tuple(
+        (tuple(u.geometry), _norm_values(u.norm), u.activator, _number(u.alpha), _resize_values(u.resize))
+        for u in how.units
+    )
     last = how.shortcut
-    shortcut = None if last is None else (last.stride, _number(last.eps), _resize_values(last.resize))
+    shortcut = None if last is None else (last.stride, _norm_values(last.norm), _resize_values(last.resize))
     return units, how.adds, shortcut
+
+
+def _norm_values(norm: Norm | None) -> tuple[object, ...] | None:
+    return None if norm is None else (norm.kind, _number(norm.eps), norm.groups)
 
 
 def _resize_values(resize: Resize | None) -> tuple[object, ...] | None:
     if resize is None:
         return None
-    return resize.size, None if resize.factors is None else tuple(_number(each) for each in resize.factors)
+    factors = None if resize.factors is None else tuple(_number(each) for each in resize.factors)
+    return resize.size, factors, resize.nearest
 
 
-def _number(value: float | None) -> float | None:
+def _number(value: float) -> float:
     # With dynamic shapes a compiler takes floats for symbols; these are to be constants.
-    from torch.fx.experimental.symbolic_shapes import guard_scalar  # slow, and loaded where one compiles
-
-    return None if value is None else guard_scalar(value)
+    return _torch.guard_scalar(value)  # type: ignore[no-any-return]
 
 
 # ---- What is kept ----
@@ -150,16 +156,17 @@ def _kept_names(run: _Run) -> Iterator[list[str]]:
     fast = run.memory == 'fast'
     for index, unit in enumerate(run.units):
         how = unit.how
-        computes = how.eps is not None or how.activator != 'null' or how.resize is not None
+        computes = how.norm is not None or how.activator != 'null' or how.resize is not None
         names = (['x'] if index and run._keeps(index) else []) + (['z'] if fast and computes else [])
-        yield names if how.eps is None else [*names, 'mean', 'rate']
+        yield names if how.norm is None else [*names, 'mean', 'rate']
     if run.shortcut is not None:
-        yield ['z', 'mean', 'rate'] if fast else ['mean', 'rate']
+        names = ['z', 'mean', 'rate'] if fast else ['mean', 'rate']
+        yield names if run.shortcut.how.norm is not None else []
 
 
 def _flat(plan: _Plan, run: _Run, y: Tensor, kept: list[_Kept]) -> list[Tensor]:
     named = zip(kept, _kept_names(run), strict=True) if plan.keeps else ()
-    return [plan.laid(each) for each in (y, *(getattr(own, name) for own, names in named for name in names))]
+    return [plan.in_layout(each) for each in (y, *(getattr(own, name) for own, names in named for name in names))]
 
 
 def _apart(tensors: list[Tensor]) -> list[Tensor]:
@@ -182,20 +189,20 @@ def _forward(x: Tensor, weights: list[Tensor], plan: str) -> list[Tensor]:
     # The block's output, and what backward needs beside x and the parameters.
     own = _read(plan)
     kept: list[_Kept] = []
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False), own.manner.kernels.memory(x):
-        run = own.run(weights)
-        y = run.forward(own.laid(x), kept if own.keeps else None)
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False), own.by(x).memory(x):
+        run = own.run(x, weights)
+        y = run.forward(own.in_layout(x), kept if own.keeps else None)
         return _apart(_flat(own, run, y, kept))
 
 
 @_forward.register_fake
 def _(x: Tensor, weights: list[Tensor], plan: str) -> list[Tensor]:
     own = _read(plan)
-    run, y, kept = own.run(weights), x, []
+    run, y, kept = own.run(x, weights), x, []
     for unit in run.units:
         z = unit._resized(_empty(own, y, y.shape).flatten(2), y)
         kept.append(_Kept(y, z, *_moments(y)))
-        y = _empty(own, x, (x.shape[0], unit.kernel.shape[0], *_convolved(z, unit.kernel, unit.geometry)))
+        y = _empty(own, x, output_shape(z, unit.kernel, unit.how.geometry))
     if run.shortcut is not None:
         kept.append(_Kept(None, _empty(own, y, y.shape), *_moments(y)))
     if own.how.adds == 'input':
@@ -204,17 +211,12 @@ def _(x: Tensor, weights: list[Tensor], plan: str) -> list[Tensor]:
 
 
 def _empty(plan: _Plan, like: Tensor, shape: Sequence[int]) -> Tensor:
-    return plan.laid(torch.empty(shape, dtype=plan.dtype, device=like.device))
+    return plan.in_layout(torch.empty(shape, dtype=plan.dtype, device=like.device))
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    shape, dtype = (*x.shape[:2], 1), planes.accumulator(x.dtype)
+    shape, dtype = (*x.shape[:2], 1), norm_act.accumulator(x.dtype)
     return x.new_empty(shape, dtype=dtype), x.new_empty(shape, dtype=dtype)
-
-
-def _convolved(z: Tensor, kernel: Tensor, geometry: Geometry) -> Iterator[int]:
-    sizes = zip(z.shape[2:], kernel.shape[2:], geometry.stride, geometry.padding, strict=True)
-    return ((size + 2 * pad - width) // step + 1 for size, width, step, pad in sizes)
 
 
 # ---- Backward ----
@@ -228,29 +230,29 @@ def _backward(
     own = _read(plan)
     below, *rest = needs
     wanted = [_Needs(*(bool(each) for each in many)) for many in _grouped(own.spread(rest))]
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False), own.manner.kernels.memory(x):
-        run, at, x = own.run(weights), is_last(x), own.laid(x)
-        gx, grads = run.backward(own.laid(g), _unflat(run, x, kept), wanted, below)
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False), own.by(x).memory(x):
+        run, at, x = own.run(x, weights), is_channels_last(x), own.in_layout(x)
+        gx, grads = run.backward(own.in_layout(g), _unflat(run, x, kept), wanted, below)
     flat = [each for grad in grads for each in grad]
     given = [each for each, there in zip(flat, own.given, strict=True) if there]
     like = zip(_like_parameters(given, weights, rest), weights, rest, strict=True)
     found = [_found(grad, weight) for grad, weight, need in like if need]
-    return _apart(found if gx is None else [laid(gx, at), *found])
+    return _apart(found if gx is None else [to_layout(gx, at), *found])
 
 
 @_backward.register_fake
 def _(g: Tensor, x: Tensor, weights: list[Tensor], kept: list[Tensor], plan: str, needs: list[bool]) -> list[Tensor]:
     below, *rest = needs
     found = [
-        laid(weight.new_empty(weight.shape), is_last(weight))
+        to_layout(weight.new_empty(weight.shape), is_channels_last(weight))
         for weight, need in zip(weights, rest, strict=True)
         if need
     ]
-    return [laid(x.new_empty(x.shape), is_last(x)), *found] if below else found
+    return [to_layout(x.new_empty(x.shape), is_channels_last(x)), *found] if below else found
 
 
 def _found(grad: Tensor | None, weight: Tensor) -> Tensor:
-    return torch.zeros_like(weight) if grad is None else laid(grad, is_last(weight))
+    return torch.zeros_like(weight) if grad is None else to_layout(grad, is_channels_last(weight))
 
 
 def _setup(ctx: Any, inputs: tuple[Tensor, list[Tensor], str], output: list[Tensor]) -> None:

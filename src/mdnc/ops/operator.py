@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mdnc.ops import definition
-from mdnc.ops.definition import Block, Resize, Unit, Weights
-from mdnc.ops.fused import Manner
+from mdnc.ops.convolution import Geometry
+from mdnc.ops.definition import Block, Norm, Resize, Unit, Weights
 from mdnc.ops.path import DTYPES, MEMORY_LEVELS, fuse, why_not_now, why_not_with
 
 ACTIVATORS = ('prelu', 'relu', 'null')
@@ -78,7 +78,9 @@ def norm_act_conv(
     _refuse('activator', activator, activator in ACTIVATORS, f'must be one of {ACTIVATORS}')
     _refuse('memory', memory, memory in MEMORY_LEVELS, f'must be one of {MEMORY_LEVELS}')
     strides, paddings = _per_axis('stride', stride, axes), _per_axis('padding', padding, axes, least=0)
-    how = Unit(strides, paddings, _eps(eps), activator, resize)
+    number = _eps(eps)
+    norm = None if number is None else Norm('instance', number)
+    how = Unit(Geometry(strides, paddings), norm, activator, resize=resize)
     block = fuse(Block((how,)), (weights,))
     # While compiling, any of the numbers may be symbolic, which checks and the node of a graph have no words for.
     if not torch.compiler.is_compiling():
@@ -86,7 +88,7 @@ def norm_act_conv(
     if torch.compiler.is_compiling() or why_not_now(memory) or why_not_with(x, block):
         # Contiguous, for torch's own layers are not right in every other layout on a CPU (see path.plainly).
         return definition.unit(x.contiguous(), weights._replace(kernel=kernel.contiguous()), how)
-    return block(x, Manner(memory))
+    return block(x, memory)
 
 
 def _refuse(name: str, value: object, legal: bool, wanted: str, error: type[Exception] = ValueError) -> None:
@@ -152,18 +154,18 @@ def _admit_shapes(x: Tensor, weights: Weights, how: Unit) -> None:
             f'must have the shape {length}',
         )
     inner = tuple(x.shape[2:]) if how.resize is None or how.resize.size is None else how.resize.size
-    slides = all(n + 2 * pad >= k for n, pad, k in zip(inner, how.padding, shape[2:], strict=True))
+    slides = all(n + 2 * pad >= k for n, pad, k in zip(inner, how.geometry.padding, shape[2:], strict=True))
     _refuse('kernel', shape, slides, f'must not be larger than the {inner}, padded, that it slides over')
 
 
 def _admit_norm(x: Tensor, weights: Weights, how: Unit) -> None:
     size = tuple(x.shape)
     _refuse('x', size, 0 not in size, 'must not be empty')
-    _refuse('x', size, how.eps is None or math.prod(size[2:]) > 1, 'must have at least 2 values a plane, for the norm')
+    _refuse('x', size, how.norm is None or math.prod(size[2:]) > 1, 'must have at least 2 values a plane, for the norm')
     for name in ('scale', 'shift'):
         _refuse(
             name,
             'given',
-            how.eps is not None or getattr(weights, name) is None,
+            how.norm is not None or getattr(weights, name) is None,
             'is of a norm, which eps=None leaves out',
         )

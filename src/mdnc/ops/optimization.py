@@ -1,13 +1,11 @@
 """Prepare networks for the machine that they run on, and undo it."""
 
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import TypeVar
 
 from torch import nn
 
-from mdnc.ops import compiled, fused, pages
-from mdnc.ops.fused import Manner
+from mdnc.ops import allocator
+from mdnc.ops.backend import DEFAULT, NAMES, OPTIMIZED
 
 Net = TypeVar('Net', bound=nn.Module)
 
@@ -43,9 +41,9 @@ def optimize(net: Net, *, keep_memory: bool = False) -> Net:
     """
     if not isinstance(keep_memory, bool):
         raise TypeError(f'optimize: keep_memory={keep_memory!r} must be True or False.')
-    _set('optimize', net, compiled.KERNELS)
+    _set('optimize', net, OPTIMIZED)
     if keep_memory:
-        pages.keep()
+        allocator.keep()
     return net
 
 
@@ -62,23 +60,16 @@ def restore(net: Net) -> Net:
         TypeError: ``net`` is no module.
         ValueError: ``net`` holds no block of this library.
     """
-    _set('restore', net, fused.EAGER)
-    pages.release()
+    _set('restore', net, DEFAULT)
+    allocator.release()
     return net
 
 
-def _set(owner: str, net: nn.Module, kernels: fused.Kernels) -> None:
+def _set(owner: str, net: nn.Module, backend: str) -> None:
     if not isinstance(net, nn.Module):
         raise TypeError(f'{owner}: net={net!r} must be a module, such as a network of mdnc.')
-    found = list(_ours(net))
+    found = [each for each in net.modules() if getattr(each, 'backend', None) in NAMES]
     if not found:
         raise ValueError(f'{owner}: {type(net).__name__} holds no network and no block of mdnc.')
-    for each, manner in found:
-        each.manner = replace(manner, kernels=kernels)  # type: ignore[assignment]
-
-
-def _ours(net: nn.Module) -> Iterator[tuple[nn.Module, Manner]]:
-    for each in net.modules():
-        manner = getattr(each, 'manner', None)
-        if isinstance(manner, Manner):
-            yield each, manner
+    for each in found:
+        each.backend = backend  # type: ignore[assignment]

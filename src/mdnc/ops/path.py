@@ -11,20 +11,21 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensor
-from torch.autograd import forward_ad
-from torch.nn.modules import module as module_hooks
 
+from mdnc import _torch
+from mdnc._torch import HOOKS_ON_ALL, FakeTensor, tracer
 from mdnc.ops import fused, library
-from mdnc.ops.definition import INTERPOLATION, Block, Resize, Shortcut, Unit, Weights
-from mdnc.ops.fused import Manner
-from mdnc.ops.layout import is_last, laid, relaid
+from mdnc.ops.backend import DEFAULT, TABLE
+from mdnc.ops.channels_last import is_channels_last, to_layout, to_layout_both_ways
+from mdnc.ops.convolution import Geometry
+from mdnc.ops.definition import INTERPOLATION, Block, Norm, Resize, Shortcut, Unit, Weights
+from mdnc.ops.fused import Statistics
 
 MEMORY_LEVELS = ('plain', 'fast', 'lean', 'leaner', 'least')
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # the first three are what autocast mixes
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 # The version of torch whose compiler was seen to trace this rule; older ones get torch's own layers.
 _COMPILES = torch.__version__ >= '2.13'  # compared as versions are
@@ -68,15 +69,18 @@ class Fused:
     how: Block
     weights: tuple[Weights, ...]
     tensors: tuple[Tensor, ...]
+    statistics: tuple[Statistics | None, ...] = ()
 
-    def __call__(self, x: Tensor, manner: Manner) -> Tensor:
-        block = library.block if torch.compiler.is_compiling() else fused.block
-        return block(x, self.weights, self.how, manner)
+    def __call__(self, x: Tensor, memory: str = 'lean', backend: str = DEFAULT) -> Tensor:
+        if torch.compiler.is_compiling():
+            return library.block(x, self.weights, self.how, memory, backend)
+        return fused.block(x, self.weights, self.how, memory, backend, self.statistics)
 
 
-def fuse(how: Block, weights: tuple[Weights, ...]) -> Fused:
+def fuse(how: Block, weights: tuple[Weights, ...], statistics: tuple[Statistics | None, ...] = ()) -> Fused:
     """A block with its parameters."""
-    return Fused(how, weights, tuple(each for own in weights for each in own if each is not None))
+    tensors = tuple(each for own in weights for each in own if each is not None)
+    return Fused(how, weights, tensors, statistics if any(each is not None for each in statistics) else ())
 
 
 class _NotFused(Exception):
@@ -92,17 +96,18 @@ def read(units: Sequence[nn.Module], adds: str = 'nothing', shortcut: nn.Module 
         shortcut: ``Sequential`` of [(up-sampling), conv, norm].
     """
     try:
-        pairs = [_unit(_layers(each)) for each in units]
+        parts = [_unit(_layers(each)) for each in units]
         last = None if shortcut is None else _shortcut(_layers(shortcut))
     except _NotFused as reason:
         return str(reason)
-    how = Block(tuple(how for how, _ in pairs), adds, None if last is None else last[0])
-    return fuse(how, (*(own for _, own in pairs), *(() if last is None else (last[1],))))
+    how = Block(tuple(how for how, _, _ in parts), adds, None if last is None else last[0])
+    _, *rest = zip(*parts, *(() if last is None else (last,)), strict=True)
+    return fuse(how, *rest)
 
 
-def call(module: nn.Module, x: Tensor, manner: Manner) -> Tensor:
+def call(module: nn.Module, x: Tensor, memory: str = 'lean', backend: str = DEFAULT) -> Tensor:
     """``module(x)``, for a unit or a convolution by the fused path where it may be taken."""
-    y = run(x, [module], manner)
+    y = run(x, [module], memory, backend)
     return plainly(module, x) if y is None else y
 
 
@@ -116,26 +121,30 @@ def plainly(module: nn.Module, x: Tensor) -> Tensor:
         return module(x)  # type: ignore[no-any-return]
     layers = list(module) if isinstance(module, nn.Sequential) else [module]
     if any(isinstance(each, _CONVS) and max(each.kernel_size) == 1 < max(each.stride) for each in layers):
-        x = laid(x, False)
+        x = to_layout(x, False)
     y: Tensor = module(x)
     # A compiler has no place for a function of autograd, and computes norms by itself.
-    alone = x.shape[0] == 1 and any(isinstance(each, _NORMS) for each in layers) and not torch.compiler.is_compiling()
-    return relaid(y, is_last(y), False) if alone and y.requires_grad else y
+    alone = x.shape[0] == 1 and any(isinstance(each, _INSTANCE_NORMS) for each in layers)
+    if alone and y.requires_grad and not torch.compiler.is_compiling():
+        return to_layout_both_ways(y, is_channels_last(y), False)
+    return y
 
 
 def run(
-    x: Tensor, units: Sequence[nn.Module], manner: Manner, adds: str = 'nothing', shortcut: nn.Module | None = None
+    x: Tensor,
+    units: Sequence[nn.Module],
+    memory: str = 'lean',
+    backend: str = DEFAULT,
+    adds: str = 'nothing',
+    shortcut: nn.Module | None = None,
 ) -> Tensor | None:
     """What the layers give, by the fused path; ``None`` where only the plain path may be taken."""
-    if why_not_now(manner.memory) or type(x) not in _TENSORS:
+    if why_not_now(memory) or type(x) not in _TENSORS:
         return None
     if torch.compiler.is_compiling():
         block = read(units, adds, shortcut)
-        return (
-            None
-            if isinstance(block, str) or why_not_with(x, block) or why_not_compiled(x, manner)
-            else block(x, manner)
-        )
+        refused = isinstance(block, str) or why_not_with(x, block) or why_not_compiled(x, block, memory)
+        return None if refused else block(x, memory, backend)  # type: ignore[operator]
     reading = _READINGS.get(units[0])
     if reading is None or not reading.holds(units, adds, shortcut):
         reading = _Reading(units, adds, shortcut)
@@ -143,13 +152,17 @@ def run(
     block = reading.block
     if isinstance(block, str) or why_not_with(x, block):
         return None
-    return fused.block(x, block.weights, block.how, manner)
+    if adds != 'nothing' and not TABLE[backend, x.device.type].whole_blocks:
+        return None
+    return fused.block(x, block.weights, block.how, memory, backend, block.statistics)
 
 
-def memory(x: Tensor, manner: Manner) -> AbstractContextManager[None]:
+def memory(x: Tensor, level: str, backend: str) -> AbstractContextManager[None]:
     """In which context a network that runs like this makes its own tensors beside those of its blocks."""
     # Only where a block could take the fused path, for tracers can't follow.
-    return nullcontext() if why_not_now(manner.memory) or torch.compiler.is_compiling() else manner.kernels.memory(x)
+    if why_not_now(level) or torch.compiler.is_compiling():
+        return nullcontext()
+    return TABLE[backend, x.device.type].memory(x)
 
 
 @dataclass(frozen=True)
@@ -164,16 +177,16 @@ class Taken:
         return f'{self.unit}: {"fused" if self.fused else "plain, for " + self.reason}'
 
 
-def taken(named: dict[str, nn.Module], manner: Manner, adds: str, shortcut: str) -> list[Taken]:
+def taken(named: dict[str, nn.Module], memory: str, adds: str, shortcut: str) -> list[Taken]:
     """The path of each unit of a block as things stand.
 
     Args:
         named: The units, and the shortcut if there is one, by name.
-        manner: How the block would run.
+        memory: What the block would keep for backward.
         adds: See ``definition.Block``.
         shortcut: Name of the shortcut.
     """
-    now = why_not_now(manner.memory)
+    now = why_not_now(memory)
     units = [each for name, each in named.items() if name != shortcut]
     whole = read(units, adds, named.get(shortcut))
     reasons = {}
@@ -193,18 +206,11 @@ def why_not_now(memory: str) -> str:
         return 'torch.export is tracing'
     if memory == 'plain' or (_anywhere if compiling else _plainly.get()):
         return 'the plain path was asked for'
-    if reason := _tracer():
+    if reason := tracer():
         return reason
-    return 'hooks on all modules are registered' if any(_HOOKS_ON_ALL) else ''
-
-
-def _tracer() -> str:
-    # What records or transforms the layers one by one needs them called one by one.
-    if torch._C._get_tracing_state() is not None:
-        return 'torch.jit.trace is tracing'
-    if _transformed() if torch.compiler.is_compiling() else _interpreter() is not None:
-        return 'a torch.func transform is on'
-    return 'forward-mode differentiation is on' if forward_ad._current_level >= 0 else ''
+    if _torch.WRONG:
+        return _torch.why_not_fused()
+    return 'hooks on all modules are registered' if any(HOOKS_ON_ALL) else ''
 
 
 def why_not_parameters(block: Fused) -> str:
@@ -226,7 +232,7 @@ def why_not_with(x: Tensor, block: Fused) -> str:
         return f'the input is {x.layout}, {dtype}, on {device}'
     if not torch.compiler.is_compiling() and {*map(type, shape)} != {int}:
         return 'the input has symbolic sizes'
-    if len(shape) != 2 + len(block.how.units[0].stride) or not x.numel() > shape[0] * shape[1] > 0:
+    if len(shape) != 2 + len(block.how.units[0].geometry.stride) or not x.numel() > shape[0] * shape[1] > 0:
         return f'the input has shape {tuple(shape)}'
     autocast = torch.is_autocast_enabled(device.type) and dtype != torch.float64
     legal = DTYPES[:3] if autocast else (dtype,)
@@ -236,7 +242,7 @@ def why_not_with(x: Tensor, block: Fused) -> str:
     return ''
 
 
-def why_not_compiled(x: Tensor, manner: Manner) -> str:
+def why_not_compiled(x: Tensor, block: Fused, memory: str) -> str:
     """Why torch.compile, where it is tracing, gets torch's own layers of this block, or an empty string.
 
     This is the choice of where the operator stays a node of the graph: on a CPU everywhere, lone convolutions too, for
@@ -245,40 +251,25 @@ def why_not_compiled(x: Tensor, manner: Manner) -> str:
     """
     if not torch.compiler.is_compiling():
         return ''
-    if not library.name_of(manner.kernels):
-        return 'the kernels have no name by which a graph could call them'
-    if x.device.type != 'cpu' and manner.memory not in ('leaner', 'least'):
+    norms = [unit.norm for unit in block.how.units]
+    if any(norm is not None and norm.kind in ('batch', 'fixed') for norm in norms):
+        return 'torch.compile fuses batch norms'
+    if x.device.type != 'cpu' and memory not in ('leaner', 'least'):
         return f'torch.compile fuses the layers on {x.device.type}'
     return ''
 
 
-_interpreter = torch._C._functorch.peek_interpreter_stack
-
-
-def _transformed() -> bool:
-    return _interpreter() is not None
-
-
-# torch.compile asks when it traces and guards the answer itself. As `torch.compiler.assume_constant_result`, which
-# would import the compiler (a second) with this module.
-_transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
 _TENSORS = (Tensor, nn.Parameter, FakeTensor)
-_KINDS_OF_HOOKS = ('forward', 'forward_pre', 'backward', 'backward_pre')
-
-# The registries themselves: they are empty unless somebody registers.
-_HOOKS_ON_ALL: list[dict[int, Any]] = [getattr(module_hooks, f'_global_{kind}_hooks') for kind in _KINDS_OF_HOOKS]
 
 
 def _traced(x: Tensor) -> bool:
     symbolic = torch.compiler.is_exporting() or not all(type(length) is int for length in x.shape)
-    return symbolic or bool(_tracer())
+    return symbolic or bool(tracer())
 
 
 def transformed() -> bool:
     """Whether a compiler, a tracer or a transform follows each step, and knows no derivative given beside them."""
-    return torch.compiler.is_compiling() or bool(_tracer())
+    return torch.compiler.is_compiling() or bool(tracer())
 
 
 # ---- Reading layers ----
@@ -287,7 +278,7 @@ def transformed() -> bool:
 def _layers(module: nn.Module) -> list[Any]:
     layers = list(module) if isinstance(module, nn.Sequential) else [module]
     for each in (module, *layers):
-        if each._forward_hooks or each._forward_pre_hooks or each._backward_hooks or each._backward_pre_hooks:
+        if any(_torch.hooks(each)):
             raise _NotFused(f'{type(each).__name__} carries a hook')
         if 'forward' in each.__dict__:
             raise _NotFused(f'{type(each).__name__} has a forward of its own')
@@ -306,13 +297,11 @@ class _Reading:
         self.block = read(units, adds, shortcut)
         self.arguments = (*units[1:], adds, shortcut)
         roots = [*units, *(() if shortcut is None else (shortcut,))]
-        modules = [each for root in roots for each in (root, *root._modules.values()) if each is not None]
+        modules = [each for root in roots for each in (root, *root.children())]
         self.first, self.others = type(modules[0]), modules[1:]
         self.types = [*map(type, self.others)]
-        self.hooks = [getattr(each, f'_{kind}_hooks') for each in modules for kind in _KINDS_OF_HOOKS]
-        self.states = [
-            (own, [*own.values()]) for each in modules for own in (each.__dict__, each._modules, each._parameters)
-        ]
+        self.hooks = [registry for each in modules for registry in _torch.hooks(each)]
+        self.states = [(own, [*own.values()]) for each in modules for own in (each.__dict__, *_torch.contents(each))]
 
     def holds(self, units: Sequence[nn.Module], adds: str, shortcut: nn.Module | None) -> bool:
         """Whether these are the layers that were read, as they were."""
@@ -330,51 +319,97 @@ class _Reading:
 _READINGS: WeakKeyDictionary[nn.Module, _Reading] = WeakKeyDictionary()
 
 
-def _unit(layers: list[Any]) -> tuple[Unit, Weights]:
+_Part = tuple[Any, Weights, Statistics | None]  # a Unit or Shortcut, its parameters, the statistics of a batch norm
+_ACTIVATIONS: dict[type[nn.Module], str] = {
+    **{nn.PReLU: 'prelu', nn.ReLU: 'relu', nn.LeakyReLU: 'leaky_relu', nn.ELU: 'elu', nn.GELU: 'gelu', nn.SiLU: 'silu'}
+}
+
+
+def _unit(layers: list[Any]) -> _Part:
     *before, conv = layers
-    scale, shift, eps = _norm(before.pop(0)) if before else (None, None, None)
-    stride, padding = _convolution(conv)
-    act = before.pop(0) if before and type(before[0]) in (nn.PReLU, nn.ReLU) else None
+    geometry = _convolution(conv)
+    norm, scale, shift, statistics = _norm(before.pop(0)) if before and _is_norm(before[0]) else _WITHOUT
+    act = before.pop(0) if before and type(before[0]) in _ACTIVATIONS else None
+    word, alpha = _activation(act)
+    unit = Unit(geometry, norm, word, alpha, _resize(before, len(geometry.stride)))
     slope = act.weight if type(act) is nn.PReLU else None
-    word = 'null' if act is None else 'relu' if slope is None else 'prelu'
-    unit = Unit(stride, padding, eps, word, _resize(before, len(stride)))
-    return unit, Weights(scale, shift, slope, conv.weight, conv.bias)
+    return unit, Weights(scale, shift, slope, conv.weight, conv.bias), statistics
 
 
-def _shortcut(layers: list[Any]) -> tuple[Shortcut, Weights]:
-    scale, shift, eps = _norm(layers[-1])
-    *before, conv = layers[:-1]
-    stride, padding = _convolution(conv)
-    if conv.bias is not None or any(padding) or max(conv.kernel_size) > 1:
+def _shortcut(layers: list[Any]) -> _Part:
+    norm, scale, shift, statistics = _norm(layers.pop()) if _is_norm(layers[-1]) else _WITHOUT
+    *before, conv = layers
+    geometry = _convolution(conv)
+    plainest = geometry == Geometry(geometry.stride, (0,) * len(geometry.stride))
+    if conv.bias is not None or not plainest or max(conv.kernel_size) > 1:
         raise _NotFused('the shortcut has another convolution than 1 × … × 1 without bias')
-    return Shortcut(stride, eps, _resize(before, len(stride))), Weights(scale, shift, None, conv.weight, None)
+    how = Shortcut(geometry.stride, norm, _resize(before, len(geometry.stride)))
+    return how, Weights(scale, shift, None, conv.weight, None), statistics
 
 
-def _norm(norm: Any) -> tuple[Tensor | None, Tensor | None, float]:
-    if type(norm) not in _NORMS:
-        raise _NotFused(f'{type(norm).__name__} stands where an instance norm would')
+_Normed = tuple[Norm | None, Tensor | None, Tensor | None, Statistics | None]
+_WITHOUT: _Normed = (None, None, None, None)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def _is_norm(layer: Any) -> bool:
+    return type(layer) in (*_INSTANCE_NORMS, *_BATCH_NORMS, nn.GroupNorm, nn.SyncBatchNorm)
+
+
+def _norm(norm: Any) -> _Normed:
+    if type(norm) in _BATCH_NORMS:
+        return _batch_norm(norm)
+    if type(norm) is nn.GroupNorm:
+        return Norm('group', norm.eps, norm.num_groups), norm.weight, norm.bias, None
+    if type(norm) not in _INSTANCE_NORMS:
+        raise _NotFused(f'{type(norm).__name__} takes its statistics from all processes')
     if norm.track_running_stats:
         raise _NotFused(f'{type(norm).__name__} tracks statistics')
-    return norm.weight, norm.bias, norm.eps
+    return Norm('instance', norm.eps), norm.weight, norm.bias, None
+
+
+def _batch_norm(norm: Any) -> _Normed:
+    # As nn.BatchNorm2d chooses between the statistics of the batch and those of before.
+    if norm.training or (norm.running_mean is None and norm.running_var is None):
+        tracks = norm.training and norm.track_running_stats and norm.running_mean is not None
+        own = Statistics(norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum)
+        return Norm('batch', norm.eps), norm.weight, norm.bias, own if tracks else None
+    fixed = Statistics(norm.running_mean, norm.running_var)
+    return Norm('fixed', norm.eps), norm.weight, norm.bias, fixed
+
+
+def _activation(act: Any) -> tuple[str, float]:
+    word = 'null' if act is None else _ACTIVATIONS[type(act)]
+    if word == 'gelu' and act.approximate != 'none':
+        raise _NotFused('GELU is approximate')
+    own = {'leaky_relu': 'negative_slope', 'elu': 'alpha'}
+    return word, float(getattr(act, own[word])) if word in own else 0.0
 
 
 def _resize(layers: list[Any], axes: int) -> Resize | None:
     if not layers:
         return None
     up, *more = layers
-    if more or type(up) is not nn.Upsample or up.mode not in INTERPOLATION.values() or not up.align_corners:
+    if more or type(up) is not nn.Upsample:
         raise _NotFused(f'{type(layers[-1]).__name__} stands between activation and convolution')
-    return Resize(_each(up.size, axes), _each(up.scale_factor, axes))
+    linear = up.mode in INTERPOLATION.values() and up.align_corners
+    if not linear and up.mode != 'nearest':
+        raise _NotFused(f'Upsample(mode={up.mode!r}) stands between activation and convolution')
+    return Resize(_each(up.size, axes), _each(up.scale_factor, axes), not linear)
 
 
 def _each(value: Any, axes: int) -> Any:
     return value if value is None or isinstance(value, tuple) else (value,) * axes
 
 
-def _convolution(conv: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    if type(conv) not in _CONVS:
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def _convolution(conv: Any) -> Geometry:
+    if type(conv) not in (*_CONVS, *_TRANSPOSED):
         raise _NotFused(f'{type(conv).__name__} stands where a convolution would')
-    odd = conv.groups > 1 or max(conv.dilation) > 1 or conv.padding_mode != 'zeros' or isinstance(conv.padding, str)
-    if odd:
-        raise _NotFused(f'{type(conv).__name__} has groups, dilation or padding of another kind')
-    return conv.stride, conv.padding
+    if max(conv.dilation) > 1 or conv.padding_mode != 'zeros' or isinstance(conv.padding, str):
+        raise _NotFused(f'{type(conv).__name__} has dilation or padding of another kind')
+    if type(conv) in _TRANSPOSED:
+        return Geometry(conv.stride, conv.padding, conv.groups, True, conv.output_padding)
+    return Geometry(conv.stride, conv.padding, conv.groups)

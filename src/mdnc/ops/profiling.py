@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 
+from mdnc import _torch
+
 
 def named(name: str) -> AbstractContextManager[Any]:
     """In torch's profiler, if it is on, what runs within stands under this name."""
-    return torch.profiler.record_function(name) if torch._C._autograd._profiler_enabled() else nullcontext()
+    return torch.profiler.record_function(name) if _torch.profiling() else nullcontext()

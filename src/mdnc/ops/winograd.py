@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from mdnc.ops import building, convolution
-from mdnc.ops.convolution import Geometry
+from mdnc.ops.channels_last import is_channels_last, to_layout
+from mdnc.ops.convolution import TORCH, Geometry, Tools
 from mdnc.ops.copies import contiguous
-from mdnc.ops.layout import is_last, laid
 from mdnc.ops.profiling import named
 
 SOURCE = Path(__file__).with_name('winograd.cpp')
@@ -42,7 +42,9 @@ def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
     plain = type(z) in (Tensor, nn.Parameter) and z.device.type == 'cpu' and z.dtype == torch.float32
     if not plain or z.dim() not in (4, 5) or tuple(kernel.shape[2:]) != (3,) * (z.dim() - 2):
         return False
-    if not is_last(z) or set(geometry.stride) | set(geometry.padding) != {1} or max(kernel.shape[:2]) > MOST_CHANNELS:
+    if geometry.groups > 1 or geometry.transposed or not is_channels_last(z):
+        return False
+    if set(geometry.stride) | set(geometry.padding) != {1} or max(kernel.shape[:2]) > MOST_CHANNELS:
         return False
     tiles = math.prod(-(-size // _OUT) for size in z.shape[-2:])
     fill = math.prod(z.shape[-2:]) / (tiles * _OUT**2)
@@ -52,20 +54,25 @@ def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
     return library is not None and not any(channels % library.winograd_lanes() for channels in kernel.shape[:2])
 
 
-def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, tools: Tools = TORCH) -> Tensor:
     """See ``convolution.forward``."""
     if not suits(z, kernel, geometry):
-        return convolution.forward(z, kernel, bias, geometry, contiguous)
+        return convolution.forward(z, kernel, bias, geometry, tools)
     return convolution.biased(_convolved(built(), z, kernel), bias)
 
 
 def backward(
-    g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool]
+    g: Tensor,
+    z: Tensor,
+    kernel: Tensor,
+    geometry: Geometry,
+    needs: tuple[bool, bool, bool],
+    tools: Tools = TORCH,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """See ``convolution.backward``."""
     if not suits(z, kernel, geometry):
-        return convolution.backward(g, z, kernel, geometry, needs, contiguous)
-    library, g = built(), laid(g, True, contiguous)
+        return convolution.backward(g, z, kernel, geometry, needs, tools)
+    library, g = built(), to_layout(g, True, contiguous)
     gz = _convolved(library, g, kernel.transpose(0, 1), _INPUTS) if needs[0] else None
     gkernel = _weights(library, g, z, kernel) if needs[1] else None
     return gz, gkernel, convolution.bias_gradient(g) if needs[2] else None
@@ -84,7 +91,7 @@ def _convolved(library: Any, z: Tensor, kernel: Tensor, job: int = _CONVOLUTION)
 def _weights(library: Any, g: Tensor, z: Tensor, kernel: Tensor) -> Tensor:
     found = z.new_empty(*kernel.shape[2:], kernel.shape[1], kernel.shape[0])
     _call(library, _WEIGHTS, (z, g, found), kernel)
-    return laid(found.movedim((-1, -2), (0, 1)), is_last(kernel), contiguous)
+    return to_layout(found.movedim((-1, -2), (0, 1)), is_channels_last(kernel), contiguous)
 
 
 def _call(library: Any, job: int, tensors: tuple[Tensor, Tensor, Tensor], kernel: Tensor) -> None:
@@ -119,7 +126,7 @@ def _prove(library: Any) -> None:
     for size in ((5, 7), (3, 5, 7)):
         shapes = (2, width, *size), (2 * width, width, *(3 for _ in size)), (2, 2 * width, *size)
         z, kernel, g = (torch.randn(shape, generator=numbers, device='cpu') for shape in shapes)
-        z, g = (laid(each, last=True) for each in (z, g))
+        z, g = (to_layout(each, channels_last=True) for each in (z, g))
         z64, kernel64, g64 = (each.double() for each in (z, kernel, g))
         still = Geometry((1,) * len(size), (1,) * len(size))
         inputs, weights, _ = convolution.backward(g64, z64, kernel64, still, (True, True, False))

@@ -12,12 +12,12 @@ import lightning as L
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 
-from mdnc.training.chance import metric_sums, take_up_metrics
 from mdnc.training.checkpoint import BEST, FOLDER, check_saves, keep_as, numbered, sweep, sweep_run
 from mdnc.training.claim import claim, release
 from mdnc.training.history import History
 from mdnc.training.options import is_count
 from mdnc.training.processes import end_group_at_exit
+from mdnc.training.seed import metric_sums, take_up_metrics
 from mdnc.training.signals import WATCH, Wish, Wishes
 
 _LOST = re.compile('peer|gloo|NCCL', re.IGNORECASE)

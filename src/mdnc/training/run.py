@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from mdnc._files import whole_file
 from mdnc.training.averages import Averages
-from mdnc.training.chance import Repeatable
 from mdnc.training.checkpoint import BEST, FOLDER, WholeFileIO, newest
 from mdnc.training.finders import Finders, tame
 from mdnc.training.guard import Guard
@@ -23,6 +22,7 @@ from mdnc.training.options import check_options
 from mdnc.training.progress import Lines, make_progress
 from mdnc.training.sampler import Place
 from mdnc.training.sanity import Sanity
+from mdnc.training.seed import Repeatable
 from mdnc.training.settings import Settings
 
 # What a run of ours has otherwise than a plain Trainer: metrics.csv comes with the checkpoints, so no logger is needed.

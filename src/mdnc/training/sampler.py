@@ -15,8 +15,8 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from mdnc.modules._checks import flag, integer, word
-from mdnc.training.chance import seed_from
 from mdnc.training.sample import Checked, Key, Nonfinite, SampleError, Samples, collate
+from mdnc.training.seed import seed_from
 from mdnc.training.signals import outlive_signals
 
 

@@ -19,8 +19,8 @@ from mdnc.modules._sizes import Size
 from mdnc.modules.ragged import Ragged, through
 from mdnc.modules.resnet.branch import _Branch, resized
 from mdnc.ops import path
-from mdnc.ops.fused import EAGER, Manner
-from mdnc.ops.layout import as_given
+from mdnc.ops.backend import DEFAULT
+from mdnc.ops.channels_last import as_given
 
 
 class Block(nn.Module):
@@ -34,8 +34,9 @@ class Block(nn.Module):
     # Blocks inside a network trust its door; the public faces have one of their own.
     _has_door: ClassVar[bool] = False
 
-    # How the fused path runs; networks set it for all their blocks.
-    manner: Manner = Manner()
+    # What training keeps and who computes, see `mdnc.ops.fused.block`; networks set both for all their blocks.
+    _memory: str = 'lean'
+    backend: str = DEFAULT
 
     in_node: _Branch | None
 
@@ -68,12 +69,12 @@ class Block(nn.Module):
     @property
     def memory(self) -> str:
         """What training keeps for backward; the words of `Network.memory`. It may be set at any time."""
-        return self.manner.memory
+        return self._memory
 
     @memory.setter
     def memory(self, level: str) -> None:
         _checks.word(type(self).__name__, 'memory', level, _options.MEMORY_LEVELS)
-        self.manner = replace(self.manner, memory=level)
+        self._memory = level
 
     def output_size(self, size: int | Sequence[int]) -> Size:
         """Spatial size of the output for an input of this spatial size, without running the block.
@@ -103,13 +104,13 @@ class Block(nn.Module):
             return self._run_resized(x, stride)
         units = [getattr(self, name) for name in self._units]
         if self.se is None and not self._drops:
-            fused = path.run(x, units, self.manner, self._adds, self.in_node)
+            fused = path.run(x, units, self._memory, self.backend, self._adds, self.in_node)
             if fused is not None:
-                outside = self._has_door and self.manner.kernels is not EAGER and not _checks.traced(x)
+                outside = self._has_door and self.backend != DEFAULT and not _checks.traced(x)
                 return as_given(fused, x) if outside else fused
         y = x
         for unit in units:
-            y = path.call(unit, y, self.manner)
+            y = path.call(unit, y, self._memory, self.backend)
         # Out of place: in 'old' order ReLU keeps the output that an in-place sum would overwrite.
         return self._gated(y) + (x if self.in_node is None else path.plainly(self.in_node, x))
 
@@ -133,7 +134,7 @@ class Block(nn.Module):
         """Which path each unit takes as things stand; only the input may still overrule it."""
         names = (*self._units, *(() if self.in_node is None else ('in_node',)))
         named = {f'{prefix}{name}': getattr(self, name) for name in names}
-        return path.taken(named, self.manner, self._adds, f'{prefix}in_node')
+        return path.taken(named, self._memory, self._adds, f'{prefix}in_node')
 
     @property
     def _adds(self) -> str:

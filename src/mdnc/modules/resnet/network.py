@@ -19,8 +19,8 @@ from mdnc.modules.resnet.block import Block
 from mdnc.modules.resnet.features import Featured
 from mdnc.modules.resnet.stage import _BlockResStkNd, crop
 from mdnc.ops import path
-from mdnc.ops.fused import EAGER, Manner
-from mdnc.ops.layout import as_given
+from mdnc.ops.backend import DEFAULT
+from mdnc.ops.channels_last import as_given
 
 RAGGED = 'the samples of the batch differ in size'
 
@@ -37,12 +37,15 @@ class Network(Featured):
     # What checkpoints of the documented networks need: attributes that are None where a part is missing.
     _absent: ClassVar[tuple[str, ...]] = ()
 
+    # What training keeps and who computes, see `mdnc.ops.fused.block`.
+    _memory: str = 'lean'
+    backend: str = DEFAULT
+
     #: Paths of the parts that run as in eval whatever the mode, see `mdnc.modules.freeze`.
     held: tuple[str, ...] = ()
 
     def __init__(self, plan: Plan, config: dict[str, Any], options: dict[str, Any] | None = None) -> None:
         super().__init__(plan, config)
-        self.manner = Manner()
         self._take(plan, config)
         known = options or {}
         with torch.device(known['device']) if known.get('device') is not None else contextlib.nullcontext():
@@ -82,6 +85,9 @@ class Network(Featured):
                 self.get_submodule(part.name).to(weight.dtype)
         self.held = tuple(name for name in self.held if name in plan.named)
         self.memory = self.memory
+        for each in self.modules():
+            if isinstance(each, (Block, _BlockResStkNd)):
+                each.backend = self.backend
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -119,14 +125,14 @@ class Network(Featured):
         - ``'leaner'``: one, but for inputs that a 1 × … × 1 convolution gives, which are computed again.
         - ``'least'``: one for each block, which is computed again.
         """
-        return self.manner.memory
+        return self._memory
 
     @memory.setter
     def memory(self, level: str) -> None:
         _checks.word(type(self).__name__, 'memory', level, _options.MEMORY_LEVELS)
         for each in self.modules():
             if isinstance(each, (Network, Block, _BlockResStkNd)):
-                each.manner = replace(each.manner, memory=level)
+                each._memory = level
 
     def paths(self, *, ragged: bool = False) -> list[path.Taken]:
         """Which path each unit of the blocks takes as things stand, and why not the fused one.
@@ -219,7 +225,7 @@ class Network(Featured):
         names = self._results[self.training]
         several = len(names) > 1 or (self.training and self._plan.outputs)
         found = tuple(self._left(given[name], name, x, lengths) for name in names)
-        if self.manner.kernels is not EAGER and not _checks.traced(x):
+        if self.backend != DEFAULT and not _checks.traced(x):
             found = tuple(as_given(y, x) for y in found)
         return found if several else found[0]
 
@@ -298,7 +304,7 @@ class Network(Featured):
                 x = torch.cat((x, pooling.log_scale(values, real).to(x.dtype)), 1)
         elif part.vector:
             x = x[(..., *(None,) * self._plan.order)]  # (B, length) → (B, length, 1, …)
-        return path.call(module, x, self.manner) if part.outer else path.plainly(module, x)
+        return path.call(module, x, self._memory, self.backend) if part.outer else path.plainly(module, x)
 
     def _strides(self, x: Tensor | Ragged) -> dict[str, Size]:
         if self._plan.small != 'keep' or self._plan.in_size is not None or _checks.traced(x):

@@ -14,7 +14,7 @@ from mdnc.modules.ragged import Ragged, through
 from mdnc.modules.resnet.block import Block, _BlockBottleneckNd, _BlockPlainNd
 from mdnc.modules.resnet.branch import _Branch, resized
 from mdnc.ops import path
-from mdnc.ops.fused import Manner
+from mdnc.ops.backend import DEFAULT
 
 Map = Tensor | Ragged
 Extent = Sequence[int] | Real
@@ -34,7 +34,8 @@ class _BlockResStkNd(nn.Module):
         a pair of that and of what the stage had before its last block.
     """
 
-    manner: Manner = Manner()
+    _memory: str = 'lean'
+    backend: str = DEFAULT
 
     def __init__(self, plan: _plan.Stage, order: int) -> None:
         super().__init__()
@@ -69,7 +70,7 @@ class _BlockResStkNd(nn.Module):
         # Up-sampling never gives less than the level below had, so the common size is the skip's.
         if isinstance(x, Ragged):
             return x.cropped(skip.real).joined(skip)
-        with path.memory(x, self.manner):
+        with path.memory(x, self._memory, self.backend):
             return torch.cat((crop(x, skip.shape[2:], self.order), skip), dim=1)
 
     def _resize(self, x: Map, stride: Size | None) -> Map:
@@ -80,7 +81,7 @@ class _BlockResStkNd(nn.Module):
             return through(own.layers, self.conv_scale.children(), x, stride).cleaned()  # type: ignore[no-any-return]
         if stride is not None and stride != own.resize.stride:
             return resized(self.conv_scale, own, x, stride)
-        return path.call(self.conv_scale, x, self.manner)
+        return path.call(self.conv_scale, x, self._memory, self.backend)
 
 
 def _built(plan: _plan.Block | _plan.Unit, order: int) -> nn.Module:

@@ -8,18 +8,29 @@ network stands in docs/performance.md under "What each saving brings".
 import torch
 from torch import Tensor
 
+from mdnc import _torch
 
-def product(a: Tensor, b: Tensor) -> Tensor:
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
     """``a (M, K)``, ``b (N, K)`` → ``a bᵀ (M, N)``."""
     if suits(a):
-        a, b = _dense(a), _dense(b)
-        return torch.ops.mkldnn._linear_pointwise(a, b, None, 'none', [], '')  # type: ignore[no-any-return]
+        return _torch.linear(_dense(a), _dense(b), None, 'none', [], '')  # type: ignore[no-any-return]
     return a @ b.t()
 
 
 def suits(x: Tensor) -> bool:
     """Whether oneDNN computes products of such tensors."""
     return _AVAILABLE and x.dtype == torch.float32 and x.device.type == 'cpu' and x.numel() > 0
+
+
+def by_blas(a: Tensor, b: Tensor) -> Tensor:
+    """As `matmul`, without oneDNN."""
+    return a @ b.t()
+
+
+def never(x: Tensor) -> bool:
+    """As `suits`, where there is no oneDNN."""
+    return False
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -29,5 +40,4 @@ def _dense(x: Tensor) -> Tensor:
     return x.t().contiguous().t() if x.stride(0) == 1 else x.contiguous()
 
 
-# The operator that Inductor has a linear layer computed by.
-_AVAILABLE = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+_AVAILABLE = _torch.linear is not None

@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 
 
-def is_last(x: Tensor) -> bool:
+def is_channels_last(x: Tensor) -> bool:
     """Whether the channels lie innermost. Of one channel alone only the strides tell: its values lie alike in both."""
     if x.dim() < 3 or not x.movedim(1, -1).is_contiguous():
         return False
     return not x.is_contiguous() or (x.shape[1] == 1 and x.stride(1) == 1 and x.numel() > len(x))
+
+
+Copy = Callable[[Tensor], Tensor]  # gives a tensor with its values in order
 
 
 def contiguous(x: Tensor) -> Tensor:
@@ -24,30 +27,27 @@ def as_given(y: Tensor, x: Tensor) -> Tensor:
     return y.contiguous() if x.is_contiguous() and not y.is_contiguous() else y
 
 
-Dense = Callable[[Tensor], Tensor]  # what makes such copies
-
-
-def laid(x: Tensor, last: bool, dense: Dense = contiguous) -> Tensor:
+def to_layout(x: Tensor, channels_last: bool, copy: Copy = contiguous) -> Tensor:
     """``x`` itself, or its copy in that layout."""
     # By views made anew, whose strides are those of the layout, of axes of length one too.
-    if not last:
-        return dense(x).view(-1).view(x.shape) if x.dim() > 2 and x.shape[1] == 1 else dense(x)
+    if not channels_last:
+        return copy(x).view(-1).view(x.shape) if x.dim() > 2 and x.shape[1] == 1 else copy(x)
     inner = x.movedim(1, -1)
-    return dense(inner).view(-1).view(inner.shape).movedim(-1, 1)
+    return copy(inner).view(-1).view(inner.shape).movedim(-1, 1)
 
 
-def relaid(x: Tensor, last: bool, back: bool, dense: Dense = contiguous) -> Tensor:
+def to_layout_both_ways(x: Tensor, channels_last: bool, back: bool, copy: Copy = contiguous) -> Tensor:
     """``x`` in that layout; its gradient comes in the layout ``back``, also where torch would give another."""
-    return _Relaid.apply(x, last, back, dense)  # type: ignore[no-any-return, no-untyped-call]
+    return _ToLayout.apply(x, channels_last, back, copy)  # type: ignore[no-any-return, no-untyped-call]
 
 
-class _Relaid(torch.autograd.Function):
+class _ToLayout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, last: bool, back: bool, dense: Dense) -> Tensor:
-        ctx.layouts, ctx.dense = (back, last), dense
-        return laid(x, last, dense)
+    def forward(ctx: Any, x: Tensor, channels_last: bool, back: bool, copy: Copy) -> Tensor:
+        ctx.layouts, ctx.copy = (back, channels_last), copy
+        return to_layout(x, channels_last, copy)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
-        last, back = ctx.layouts
-        return relaid(g, last, back, ctx.dense), None, None, None
+        channels_last, back = ctx.layouts
+        return to_layout_both_ways(g, channels_last, back, ctx.copy), None, None, None

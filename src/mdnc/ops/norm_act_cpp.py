@@ -1,4 +1,4 @@
-"""Norm and activation on a CPU by a C++ kernel, ``planes.cpp``, built at first use for the machine that runs it.
+"""Norm and activation on a CPU by a C++ kernel, ``norm_act.cpp``, built at first use for the machine that runs it.
 
 Inductor's kernels of the same definition took five times as long to build. Of the shapes that ``python -m benchmarks
 --parts kernels`` times (docs/performance.md) they are slower on all but the smallest, contiguous.
@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mdnc.ops import building, planes
-from mdnc.ops.planes import Affine, Gradients, Moments, Step
+from mdnc.ops import building, norm_act
+from mdnc.ops.norm_act import Affine, Gradients, Moments, Running, Step
 from mdnc.ops.profiling import named
 
-SOURCE = Path(__file__).with_name('planes.cpp')
+SOURCE = Path(__file__).with_name('norm_act.cpp')
 
 # Types of x, of the activation, and of statistics and sums, as C++ names them.
 _TYPES = {
@@ -33,7 +33,7 @@ _FORWARD, _REBUILD, _BACKWARD = range(3)
 
 
 class _Call(ctypes.Structure):
-    # As in planes.cpp.
+    # As in norm_act.cpp.
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ('x', 'g', 'out', 'mean', 'rate', 'scale', 'shift', 'slope')),
         *((name, ctypes.c_void_p) for name in ('gscale', 'gshift', 'gslope')),
@@ -43,38 +43,38 @@ class _Call(ctypes.Structure):
     )
 
 
-def forward(x: Tensor, affine: Affine, step: Step) -> tuple[Tensor, Moments]:
-    """See ``planes.forward``."""
+def forward(x: Tensor, affine: Affine, step: Step, running: Running | None = None) -> tuple[Tensor, Moments]:
+    """See ``norm_act.forward``."""
     function = _function(x, step)
     if function is None:
-        return planes.forward(x, affine, step)
-    x, n, c = _laid(x), x.shape[0], x.shape[1]
-    mean, rate = x.new_empty((2, n, c, 1), dtype=planes.accumulator(x.dtype))
+        return norm_act.forward(x, affine, step, running)
+    x, n, c = _dense(x), x.shape[0], x.shape[1]
+    mean, rate = x.new_empty((2, n, c, 1), dtype=norm_act.accumulator(x.dtype))
     z = torch.empty_like(x, dtype=step.dtype)
     _call(function, _FORWARD, (x, None, z, mean, rate), affine, step)
     return z, Moments(mean, rate)
 
 
 def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor, Tensor | None]:
-    """See ``planes.rebuild``; h is left to ``backward``, which computes it on the way."""
+    """See ``norm_act.rebuild``; h is left to ``backward``, which computes it on the way."""
     function = _function(x, step)
     if function is None:
-        return planes.rebuild(x, at, affine, step)
-    x = _laid(x)
+        return norm_act.rebuild(x, at, affine, step)
+    x = _dense(x)
     z = torch.empty_like(x, dtype=step.dtype)
     _call(function, _REBUILD, (x, None, z, at.mean.contiguous(), at.rate.contiguous()), affine, step)
     return z, None
 
 
 def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step) -> Gradients:
-    """See ``planes.backward``."""
+    """See ``norm_act.backward``."""
     function = _function(x, step)
     if function is None:
-        return planes.backward(g, h, x, at, affine, step)
-    x = _laid(x)
+        return norm_act.backward(g, h, x, at, affine, step)
+    x = _dense(x)
     g = _as(g, x, step.dtype)
     gx = g if g.dtype == x.dtype and step.activator != 'null' else torch.empty_like(x)
-    sums = x.new_empty((3, 1, x.shape[1], 1), dtype=planes.accumulator(x.dtype))
+    sums = x.new_empty((3, 1, x.shape[1], 1), dtype=norm_act.accumulator(x.dtype))
     moments = (at.mean.contiguous(), at.rate.contiguous())
     _call(function, _BACKWARD, (x, g, gx, *moments), affine, step, sums)
     scale, shift, slope = (own if given is not None else None for own, given in zip(sums.unbind(), affine, strict=True))
@@ -84,6 +84,7 @@ def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine
 def _function(x: Tensor, step: Step) -> Callable[..., Any] | None:
     # A fake tensor has no values, and a type that no network mixes is not worth a build.
     known = (x.dtype, step.dtype) in _TYPES and type(x) in (Tensor, nn.Parameter)
+    known = known and step.norm == 'instance' and step.activator in _ACTIVATORS
     return built(x.dtype, step.dtype) if known else None
 
 
@@ -98,7 +99,7 @@ def _call(
     x = tensors[0]
     assert x is not None
     n, c, length = x.shape
-    wide = planes.accumulator(x.dtype)
+    wide = norm_act.accumulator(x.dtype)
     slope = None if affine.slope is None else affine.slope.to(step.dtype).expand(1, c, 1)
     parameters = [None if each is None else each.to(wide).contiguous() for each in (affine.scale, affine.shift, slope)]
     outputs = (None,) * 3 if sums is None else sums.unbind()
@@ -109,7 +110,7 @@ def _call(
         function(ctypes.byref(call))
 
 
-def _laid(x: Tensor) -> Tensor:
+def _dense(x: Tensor) -> Tensor:
     """x itself where its planes or its rows lie dense, else a dense copy."""
     return x if x.is_contiguous() or x.transpose(1, 2).is_contiguous() else x.contiguous()
 
@@ -130,7 +131,7 @@ def built(dtype: torch.dtype, activation: torch.dtype) -> Callable[..., Any] | N
     if _failures:  # what can't be built for one dtype can't for another
         return None
     try:
-        function = ctypes.CDLL(str(building.library(SOURCE, _options(_TYPES[dtype, activation])))).planes
+        function = ctypes.CDLL(str(building.library(SOURCE, _options(_TYPES[dtype, activation])))).norm_act
         function.restype = None
         _prove(function, dtype, activation)
     except (*building.FAILURES, ArithmeticError) as error:
@@ -153,11 +154,11 @@ def _prove(function: Callable[..., Any], dtype: torch.dtype, activation: torch.d
         x, g = x.to(dtype), g.to(activation)
         parameters = torch.rand((3, 1, 37, 1), generator=numbers, dtype=torch.float64, device='cpu')
         wide, affine = x.double().contiguous(), Affine(*parameters)
-        z, at = planes.forward(wide, affine, steps[1])
-        grads = planes.backward(
+        z, at = norm_act.forward(wide, affine, steps[1])
+        grads = norm_act.backward(
             g.double().clone(memory_format=torch.contiguous_format), None, wide, at, affine, steps[1]
         )
-        got = _proof(function, x, g, Affine(*parameters.to(planes.accumulator(dtype))), steps[0])
+        got = _proof(function, x, g, Affine(*parameters.to(norm_act.accumulator(dtype))), steps[0])
         for mine, theirs in zip(got, (z, *grads), strict=True):
             assert theirs is not None  # all parameters are there
             if not torch.allclose(mine.double(), theirs, rtol=tolerance, atol=tolerance * theirs.abs().max().item()):
@@ -165,7 +166,7 @@ def _prove(function: Callable[..., Any], dtype: torch.dtype, activation: torch.d
 
 
 def _proof(function: Callable[..., Any], x: Tensor, g: Tensor, affine: Affine, step: Step) -> tuple[Tensor, ...]:
-    wide = planes.accumulator(x.dtype)
+    wide = norm_act.accumulator(x.dtype)
     mean, rate = x.new_empty((2, *x.shape[:2], 1), dtype=wide)
     z, gx, sums = (
         torch.empty_like(x, dtype=step.dtype),

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mdnc.ops import building, native, planes
-from mdnc.ops.planes import Affine, Step
+from mdnc.ops import building, norm_act, norm_act_cpp
+from mdnc.ops.norm_act import Affine, Step
 
 SHAPES = [(2, 5, 41), (3, 300, 7), (1, 64, 9001), (2, 1, 5), (2, 3, 1000)]
 LAYOUTS = {
@@ -22,7 +22,7 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize('dtypes', list(native._TYPES), ids=str)
+@pytest.mark.parametrize('dtypes', list(norm_act_cpp._TYPES), ids=str)
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('activator', ['prelu', 'relu', 'null'])
 @pytest.mark.parametrize('shape', SHAPES, ids=str)
@@ -31,20 +31,20 @@ def test_values_are_those_of_the_definition(shape, activator, layout, dtypes):
     torch.manual_seed(0)  # values next to the activation's kink, which fall to either side of it, are not wanted
     x = lay((torch.randn(shape) * 2 + 3).to(dtype))
     g = torch.randn(shape).to(low)
-    parameters = torch.randn(3, 1, c, 1).to(planes.accumulator(dtype))
+    parameters = torch.randn(3, 1, c, 1).to(norm_act.accumulator(dtype))
     parameters[2] = parameters[2].to(low)  # as autocast rounds a slope
     affine = Affine(parameters[0], parameters[1], parameters[2] if activator == 'prelu' else None)
     exact, step = Step(1e-5, activator, torch.float64), Step(1e-5, activator, low)
     wide = Affine(*(None if each is None else each.double() for each in affine))
     reference = x.double().contiguous()
-    z, at = planes.forward(reference, wide, exact)
-    want = planes.backward(g.double().clone(), None, reference, at, wide, exact)
+    z, at = norm_act.forward(reference, wide, exact)
+    want = norm_act.backward(g.double().clone(), None, reference, at, wide, exact)
 
     tolerance = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}[low]
-    got, moments = native.forward(x, affine, step)
-    assert (got.dtype, got.stride()) == (low, native._laid(x).stride())
-    assert torch.equal(native.rebuild(x, moments, affine, step)[0], got)
-    grads = native.backward(lay(g.clone()), None, x, moments, affine, step)
+    got, moments = norm_act_cpp.forward(x, affine, step)
+    assert (got.dtype, got.stride()) == (low, norm_act_cpp._dense(x).stride())
+    assert torch.equal(norm_act_cpp.rebuild(x, moments, affine, step)[0], got)
+    grads = norm_act_cpp.backward(lay(g.clone()), None, x, moments, affine, step)
     pairs = [(got, z), *zip(moments, at, strict=True), *zip(grads, want, strict=True)]
     for mine, theirs in pairs:
         assert (mine is None) == (theirs is None)
@@ -55,9 +55,9 @@ def test_values_are_those_of_the_definition(shape, activator, layout, dtypes):
 def test_without_affine_and_with_one_slope_for_all():
     x, g, step = torch.randn(2, 4, 30), torch.randn(2, 4, 30), Step(1e-5, 'prelu', torch.float32)
     affine = Affine(None, None, torch.full((1, 1, 1), 0.3))
-    z, at = native.forward(x, affine, step)
-    torch.testing.assert_close(z, planes.forward(x, affine, step)[0], rtol=1e-5, atol=1e-5)
-    got, want = (each.backward(g.clone(), None, x, at, affine, step) for each in (native, planes))
+    z, at = norm_act_cpp.forward(x, affine, step)
+    torch.testing.assert_close(z, norm_act.forward(x, affine, step)[0], rtol=1e-5, atol=1e-5)
+    got, want = (each.backward(g.clone(), None, x, at, affine, step) for each in (norm_act_cpp, norm_act))
     torch.testing.assert_close((got.x, got.slope), (want.x, want.slope), rtol=1e-4, atol=1e-4)
     assert got.scale is None
     assert got.shift is None
@@ -66,8 +66,13 @@ def test_without_affine_and_with_one_slope_for_all():
 @pytest.mark.parametrize('layout', ['planes', 'rows'])
 def test_planes_far_from_zero_keep_their_variance(layout):
     x = LAYOUTS[layout](torch.randn(2, 3, 50_000, dtype=torch.float64) + 1e4)
-    _, at = native.forward(x.float(), Affine(None, None, None), Step(1e-5, 'null', torch.float32))
-    torch.testing.assert_close(at.rate.double(), planes.moments(x.float().double(), 1e-5).rate, rtol=1e-3, atol=0)
+    _, at = norm_act_cpp.forward(x.float(), Affine(None, None, None), Step(1e-5, 'null', torch.float32))
+    torch.testing.assert_close(
+        at.rate.double(),
+        norm_act.moments(x.float().double(), Step(1e-5, 'null', torch.float64)).rate,
+        rtol=1e-3,
+        atol=0,
+    )
 
 
 @pytest.mark.parametrize('layout', ['planes', 'rows'])
@@ -76,8 +81,12 @@ def test_any_number_of_threads_gives_the_same_bits(layout):
     affine, before = Affine(*torch.rand(3, 1, 70, 1)), torch.get_num_threads()
 
     def values() -> list[Tensor]:
-        z, at = native.forward(x, affine, step)
-        return [z, *at, *(each for each in native.backward(x.clone(), None, x, at, affine, step) if each is not None)]
+        z, at = norm_act_cpp.forward(x, affine, step)
+        return [
+            z,
+            *at,
+            *(each for each in norm_act_cpp.backward(x.clone(), None, x, at, affine, step) if each is not None),
+        ]
 
     try:
         torch.set_num_threads(1)
@@ -92,24 +101,24 @@ def test_the_gradient_is_written_over_an_activations_gradient_and_over_no_other(
     x, g = torch.randn(2, 2, 3, 50)
     for activator, overwritten in (('relu', True), ('null', False)):
         step = Step(1e-5, activator, torch.float32)
-        _, at = native.forward(x, Affine(None, None, None), step)
-        got = native.backward(g, None, x, at, Affine(None, None, None), step).x
+        _, at = norm_act_cpp.forward(x, Affine(None, None, None), step)
+        got = norm_act_cpp.backward(g, None, x, at, Affine(None, None, None), step).x
         assert (got.data_ptr() == g.data_ptr()) == overwritten
 
 
 def test_another_default_device_changes_nothing():
     x, step = torch.randn(2, 4, 30), Step(1e-5, 'relu', torch.float32)
-    native.built.cache_clear()  # it is proved anew
+    norm_act_cpp.built.cache_clear()  # it is proved anew
     with torch.device('meta'):
-        z, at = native.forward(x, Affine(None, None, None), step)
-        gx = native.backward(z.clone(), None, x, at, Affine(None, None, None), step).x
+        z, at = norm_act_cpp.forward(x, Affine(None, None, None), step)
+        gx = norm_act_cpp.backward(z.clone(), None, x, at, Affine(None, None, None), step).x
     assert {each.device.type for each in (z, *at, gx)} == {'cpu'}
 
 
 def test_a_profiler_sees_it_by_name():
     x, step = torch.randn(2, 4, 30), Step(1e-5, 'relu', torch.float32)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-        native.forward(x, Affine(None, None, None), step)
+        norm_act_cpp.forward(x, Affine(None, None, None), step)
     assert 'mdnc::norm_and_activation' in {each.key for each in profiler.key_averages()}
 
 
@@ -149,7 +158,7 @@ def test_built_once_and_then_found(tmp_path):
     assert run(tmp_path / 'cache', counting) == ['']
     assert run(tmp_path / 'cache', counting) == ['']
     assert (tmp_path / 'log').read_text().split() == ['built'] * 2  # kernels and pool
-    assert {each.name.split('-')[0] for each in (tmp_path / 'cache').iterdir()} == {'planes', 'pool'}
+    assert {each.name.split('-')[0] for each in (tmp_path / 'cache').iterdir()} == {'norm_act', 'allocator'}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +167,7 @@ def test_built_once_and_then_found(tmp_path):
         (None, 'FileNotFoundError'),
         ('echo sources: no such thing >&2; exit 1', 'CalledProcessError: sources: no such thing'),
         (
-            'exec g++ $(echo "$@" | sed "s#[^ ]*/planes.cpp#wrong.cpp#")',
+            'exec g++ $(echo "$@" | sed "s#[^ ]*/norm_act.cpp#wrong.cpp#")',
             'the compiler made code whose values are wrong',
         ),
     ],
@@ -166,7 +175,7 @@ def test_built_once_and_then_found(tmp_path):
 )
 def test_one_warning_and_the_eager_kernels_without_a_compiler_that_works(tmp_path, monkeypatch, line, reason):
     monkeypatch.chdir(tmp_path)
-    Path('wrong.cpp').write_text(native.SOURCE.read_text().replace('- level', '+ level'))
+    Path('wrong.cpp').write_text(norm_act_cpp.SOURCE.read_text().replace('- level', '+ level'))
     cxx = compiler(tmp_path, line) if line else '/nowhere/c++'
     (warning,) = run(tmp_path / 'cache', cxx)
     assert 'mdnc.optimize: torch runs what' in warning

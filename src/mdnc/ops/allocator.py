@@ -1,4 +1,4 @@
-"""Pages of memory on a CPU: touching fresh ones costs more than computing what is written to them."""
+"""Memory on a CPU: touching fresh pages of it costs more than computing what is written to them."""
 
 import ctypes
 import functools
@@ -16,7 +16,7 @@ from mdnc.ops import building
 # glibc's mallopt: sizes from which memory comes from and goes back to the system (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 2**30
-POOL = Path(__file__).with_name('pool.cpp')
+POOL = Path(__file__).with_name('allocator.cpp')
 
 
 def keep() -> None:
@@ -68,7 +68,7 @@ def _pool() -> ctypes.PyDLL | None:
     # Where torch's headers and libraries lie; torch.utils.cpp_extension knows too, but takes a second to import.
     folder = Path(torch.__file__).parent
     # The version is there to build anew for another torch in the same folder.
-    torchs = [f'-DMDNC_TORCH={torch.__version__}', f'-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}']
+    torchs = [f'-DMDNC_TORCH={torch.__version__}', f'-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}']
     options = [f'-I{folder / "include"}', *torchs, f'-L{folder / "lib"}', '-lc10']
     try:
         pool = ctypes.PyDLL(str(building.library(POOL, options)))  # calls of a microsecond, which keep the GIL

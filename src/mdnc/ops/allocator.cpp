@@ -1,7 +1,7 @@
 // A pool of large buffers: what is freed is kept for the next allocation instead of going back to the system, whose
 // fresh pages cost more to touch than most kernels take to fill them.
 //
-// Built at run time by pages.py, for Linux. It stands in for torch's CPU allocator while a thread is between
+// Built at run time by allocator.py, for Linux. It stands in for torch's CPU allocator while a thread is between
 // pool_enter and pool_leave, and serves that thread alone; tensors may outlive that, for each knows how it is freed.
 
 #include <c10/core/Allocator.h>

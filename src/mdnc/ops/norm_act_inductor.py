@@ -1,4 +1,4 @@
-"""Norm and activation compiled by Inductor from the definition in ``planes``: one pass for several of eager torch."""
+"""Norm and activation compiled by Inductor from the definition in ``norm_act``: one pass for several of eager torch."""
 
 import warnings
 from collections.abc import Callable
@@ -8,45 +8,47 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensor
 
-from mdnc.ops import planes
-from mdnc.ops.planes import Affine, Gradients, Moments, Step
+from mdnc._torch import FakeTensor
+from mdnc.ops import norm_act
+from mdnc.ops.norm_act import Affine, Gradients, Moments, Running, Step
 
 
-def forward(x: Tensor, affine: Affine, step: Step) -> tuple[Tensor, Moments]:
-    """See ``planes.forward``."""
-    z, at = _run(_forward, planes.forward, (x, affine, step))
+def forward(x: Tensor, affine: Affine, step: Step, running: Running | None = None) -> tuple[Tensor, Moments]:
+    """See ``norm_act.forward``."""
+    if running is not None:
+        return norm_act.forward(x, affine, step, running)
+    z, at = _run(_forward, norm_act.forward, (x, affine, step))
     return z, Moments(*at)
 
 
 def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor, Tensor | None]:
-    """See ``planes.rebuild``; h is left to ``backward``, which computes it on the way."""
-    z, h = _run(_rebuild, planes.rebuild, (x, at, affine, step))
+    """See ``norm_act.rebuild``; h is left to ``backward``, which computes it on the way."""
+    z, h = _run(_rebuild, norm_act.rebuild, (x, at, affine, step))
     return z, h
 
 
 def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step) -> Gradients:
-    """See ``planes.backward``."""
+    """See ``norm_act.backward``."""
     if g.stride() != x.stride():
         # Inductor of torch 2.13 gives wrong values on a CPU where the layouts of g and x differ (test_optimization.py).
         g = torch.empty_like(x, dtype=g.dtype).copy_(g)
-    grads = Gradients(*_run(_backward, planes.backward, (g, None, x, at, affine, step)))
+    grads = Gradients(*_run(_backward, norm_act.backward, (g, None, x, at, affine, step)))
     return grads if affine.slope is not None else grads._replace(slope=None)
 
 
 def _forward(x: Tensor, affine: Affine, step: Step) -> tuple[Tensor, Moments]:
-    at = planes.moments(x, step.eps)
-    return planes.activated(planes.normalised(x, at, affine), affine.slope, step), at
+    at = norm_act.moments(x, step)
+    return norm_act.activated(norm_act.normalised(x, at, affine), affine.slope, step), at
 
 
 def _rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor, None]:
-    return planes.activated(planes.normalised(x, at, affine), affine.slope, step), None
+    return norm_act.activated(norm_act.normalised(x, at, affine), affine.slope, step), None
 
 
 def _backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step) -> Gradients:
-    g, slope = planes.activation_backward(g, planes.normalised(x, at, affine), affine.slope, step)
-    gx, scale, shift = planes.norm_backward(g, x, at, affine)
+    g, slope = norm_act.activation_backward(g, norm_act.normalised(x, at, affine), affine.slope, step)
+    gx, scale, shift = norm_act.norm_backward(g, x, at, affine, step)
     return Gradients(gx, scale, shift, slope)
 
 
@@ -75,7 +77,7 @@ def _run(function: Any, eager: Callable[..., Any], arguments: tuple[Any, ...]) -
         return eager(*arguments)
     affine, step = arguments[-2:]
     if step.activator == 'null':  # a PReLU of slope 1 is no activation, and spares half of the compiling
-        dtype = planes.accumulator(x.dtype) if affine.scale is None else affine.scale.dtype
+        dtype = norm_act.accumulator(x.dtype) if affine.scale is None else affine.scale.dtype
         one = x.new_ones(x.shape[1], dtype=dtype).view(1, -1, 1)  # a view, as the parameters are
         arguments = (*arguments[:-2], affine._replace(slope=one), replace(step, activator='prelu'))
     # Plain tensors, for Dynamo would compile anew for each Parameter.

@@ -1,6 +1,6 @@
-// Norm and activation over planes on a CPU; planes.py holds the same in torch and the maths.
+// Norm and activation over planes on a CPU; norm_act.py holds the same in torch and the maths.
 //
-// Built at run time by native.py. Tensors are (N, C, L) in one of two layouts: planes, where the L values of a plane
+// Built at run time by norm_act_cpp.py. Tensors are (N, C, L) in one of two layouts: planes, where the L values of a plane
 // lie side by side, and rows, where the C channels of a position do (channels-last). Sums are taken over chunks of a
 // fixed length and joined in their order, so that results depend neither on the number of threads nor on the run.
 
@@ -54,7 +54,7 @@ struct Work {
     W slope_of(int64_t channel) const { return slope ? slope[channel] : W(0); }
 };
 
-// h, rounded as the tensors of planes.py are.
+// h, rounded as the tensors of norm_act.py are.
 inline W hidden(W x, W mean, W rate, W shift) {
     return W(Z(W(X((x - mean) * rate + shift))));
 }
@@ -385,7 +385,7 @@ template <Activator A> void rows_backward(const Work& to) {
     parameter_gradients(to, sums);
 }
 
-// ---- What native.py calls ----
+// ---- What norm_act_cpp.py calls ----
 
 template <Activator A> void run(const Work& to, int job, bool rows) {
     if (job == 2)
@@ -396,7 +396,7 @@ template <Activator A> void run(const Work& to, int job, bool rows) {
 
 }  // namespace
 
-// In the order of native.py's _Call.
+// In the order of norm_act_cpp.py's _Call.
 struct Call {
     const void *x, *g;
     void *out, *mean, *rate;
@@ -407,7 +407,7 @@ struct Call {
     int32_t job, activator, rows, threads;  // job: 0 forward, 1 forward with the moments known, 2 backward
 };
 
-extern "C" void planes(const Call* how) {
+extern "C" void norm_act(const Call* how) {
     Work to = {
         (const X*)how->x, (const Z*)how->g,
         (Z*)how->out, (X*)how->out, (W*)how->mean, (W*)how->rate,

@@ -1,0 +1,309 @@
+"""Torch's private names, all of them: what each is for, and what happens where torch has it no longer.
+
+They are looked up once, here. Of those that the fused path needs each is also proved on a tiny case; where one is
+missing or gives something else, `why_not_fused` says which, and networks take the plain path. What has a substitute
+gets it; what has none raises, when it is used, an error that names it.
+"""
+
+import importlib
+import math
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as modules
+
+
+def find(path: str) -> Any:
+    """What has this name, or None."""
+    owner: Any = torch
+    before, *parts = path.split('.')
+    for part in parts:
+        before = f'{before}.{part}'
+        found = getattr(owner, part, None)
+        if found is None:
+            try:
+                importlib.import_module(before)
+            except ImportError:
+                return None
+            found = getattr(owner, part, None)
+        owner = found
+    return owner
+
+
+def needed(path: str, purpose: str) -> Any:
+    """What has this name.
+
+    Raises:
+        RuntimeError: Torch has nothing of this name.
+    """
+    found = find(path)
+    if found is None:
+        raise _absent(path, purpose)
+    return found
+
+
+def _absent(path: str, purpose: str) -> RuntimeError:
+    return RuntimeError(f'torch {torch.__version__} has no {path}, which mdnc needs to {purpose}.')
+
+
+def _placeholder(path: str, purpose: str) -> type:
+    """A class that raises as soon as it is used, but may be named and derived from."""
+
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
+        raise _absent(path, purpose)
+
+    return type(path.rpartition('.')[2], (Exception,), {'__init__': refuse, '__enter__': refuse})
+
+
+def _class(path: str, purpose: str) -> Any:
+    return find(path) or _placeholder(path, purpose)
+
+
+# ---- Tensors without values, and what watches operators: summaries, forecasts, profiles of networks ----
+
+_WATCHING = 'run networks without computing'
+FakeTensor: Any = _class('torch._subclasses.FakeTensor', _WATCHING)
+FakeTensorMode: Any = _class('torch._subclasses.fake_tensor.FakeTensorMode', _WATCHING)
+DataDependentOutputException: Any = _class('torch._subclasses.fake_tensor.DataDependentOutputException', _WATCHING)
+DynamicOutputShapeException: Any = _class('torch._subclasses.fake_tensor.DynamicOutputShapeException', _WATCHING)
+TorchDispatchMode: Any = _class('torch.utils._python_dispatch.TorchDispatchMode', 'watch the operators of a network')
+tree_leaves: Any = find('torch.utils._pytree.tree_leaves') or partial(
+    needed, 'torch.utils._pytree.tree_leaves', 'watch the operators of a network'
+)
+
+
+# ---- Who is tracing, transforming or profiling ----
+
+# None outside of torch.jit.trace.
+tracing_state: Callable[[], object] = find('torch._C._get_tracing_state') or (lambda: None)
+# None outside of torch.func.
+interpreter: Callable[[], object] = find('torch._C._functorch.peek_interpreter_stack') or (lambda: None)
+# Whether torch's profiler is on; what it does not see by itself is named for it.
+profiling: Callable[[], bool] = find('torch._C._autograd._profiler_enabled') or (lambda: False)
+
+
+def _transformed() -> bool:
+    return interpreter() is not None
+
+
+# torch.compile asks when it traces and guards the answer itself. As `torch.compiler.assume_constant_result`, which
+# would import the compiler (a second) with this module.
+_transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def tracer() -> str:
+    """What records or transforms layers one by one, and needs them called so; or an empty string."""
+    if tracing_state() is not None:
+        return 'torch.jit.trace is tracing'
+    if _transformed() if torch.compiler.is_compiling() else interpreter() is not None:
+        return 'a torch.func transform is on'
+    return 'forward-mode differentiation is on' if forward_ad._current_level >= 0 else ''
+
+
+# ---- Hooks and contents of modules ----
+
+KINDS_OF_HOOKS = ('forward', 'forward_pre', 'backward', 'backward_pre')
+CONTENTS = ('_modules', '_parameters', '_buffers')
+
+# The registries themselves: they are empty unless somebody registers.
+HOOKS_ON_ALL: list[dict[int, Any]] = [getattr(modules, f'_global_{kind}_hooks', {}) for kind in KINDS_OF_HOOKS]
+
+
+def hooks(module: nn.Module) -> Iterable[dict[int, Any]]:
+    """The registries of a module's own hooks."""
+    return [getattr(module, f'_{kind}_hooks') for kind in KINDS_OF_HOOKS]
+
+
+def contents(module: nn.Module) -> Iterable[dict[str, Any]]:
+    """Children, parameters and buffers of a module, by name."""
+    return [getattr(module, each) for each in CONTENTS]
+
+
+# ---- Numbers in graphs ----
+
+
+def guard_scalar(value: Any) -> Any:
+    """A number that a compiler may take for a symbol, as a constant of its graph."""
+    # Looked up where one compiles, for it is slow to load.
+    return needed('torch.fx.experimental.symbolic_shapes.guard_scalar', 'trace blocks for torch.compile')(value)
+
+
+# ---- Maximum norms of many tensors at once ----
+
+
+def maximum_norms(tensors: list[Tensor]) -> Iterable[Tensor]:
+    """The largest magnitude of each tensor; NaN and Inf pass through."""
+    many = find('torch._foreach_norm')
+    return many(tensors, torch.inf) if many else [torch.linalg.vector_norm(each, torch.inf) for each in tensors]
+
+
+# ---- Operators: derivatives and statistics that torch's functions keep to themselves ----
+
+aten = torch.ops.aten
+# The operator that Inductor has a linear layer computed by; only where torch has oneDNN.
+linear: Any = find('torch.ops.mkldnn._linear_pointwise') if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
+
+_prelu_operator, _prelu_derivative = (find(f'torch.ops.aten._prelu_kernel{word}') for word in ('', '_backward'))
+
+
+def _prelu_by_parts(h: Tensor, slope: Tensor) -> Tensor:
+    return torch.where(h > 0, h, slope * h)
+
+
+def _prelu_derivative_by_parts(g: Tensor, h: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.where(h > 0, g, slope * g), torch.where(h > 0, 0, g * h)
+
+
+# PReLU of slopes that are broadcast to h, and its derivatives, of the slope for each value by itself.
+prelu: Callable[..., Tensor] = _prelu_operator or _prelu_by_parts
+prelu_backward: Callable[..., tuple[Tensor, Tensor]] = _prelu_derivative or _prelu_derivative_by_parts
+
+
+class Name(NamedTuple):
+    """A private name that the fused path needs.
+
+    Args:
+        path: The name.
+        right: Whether what has the name gives what it should, on a tiny case.
+    """
+
+    path: str
+    right: Callable[[Any], bool]
+
+
+def why_not_fused() -> str:
+    """Which private name keeps networks from the fused path, or an empty string; warns once."""
+    if WRONG and not _warned:
+        _warned.append(WRONG)
+        warnings.warn(f'mdnc: networks take the plain path, for {WRONG}', stacklevel=3)
+    return WRONG
+
+
+_warned: list[str] = []
+
+# Of one sample and one channel: x, g = ∂L/∂y, and the kernel of a convolution. In float64, and by arithmetic alone: no
+# engine of autograd is to be started by an import, for processes may be forked later.
+_CASE = (0, 0, 3), (1, 2, 5), (2, 7)
+_X, _G, _K = (torch.tensor(each, dtype=torch.float64, device='cpu').view(1, 1, -1) for each in _CASE)
+_MASK = [True, True, True]
+
+
+def _close(got: Any, *want: Tensor) -> bool:
+    got = got if isinstance(got, (tuple, list)) else (got,)
+    pairs = zip(got, want, strict=False)
+    return len(got) >= len(want) and all(torch.allclose(mine.flatten(), right.flatten()) for mine, right in pairs)
+
+
+def _normed() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    mean, rate = _X.mean(), 1 / (_X.var(correction=0) + 1).sqrt()
+    standard = (_X - mean) * rate
+    return standard, mean, rate, rate * (_G - _G.mean() - standard * (_G * standard).mean())
+
+
+def _convolves(op: Any) -> bool:
+    y = op(_X, _K, None, (1,), (0,), (1,), False, (0,), 1)
+    return _close(y, _X[..., :2] * _K[..., 0] + _X[..., 1:] * _K[..., 1])
+
+
+def _convolves_back(op: Any) -> bool:
+    g, (a, b) = _G[..., :2], _K.unbind(2)
+    got = op(g, _X, _K, [1], (1,), (0,), (1,), False, (0,), 1, _MASK)
+    gx = torch.cat((g[..., 0] * a, g[..., 0] * b + g[..., 1] * a, g[..., 1] * b))
+    return _close(got, gx, torch.stack(((g * _X[..., :2]).sum(), (g * _X[..., 1:]).sum())), g.sum())
+
+
+def _group_norm(op: Any) -> bool:
+    return _close(op(_X, None, None, 1, 1, 3, 1, 1.0), *_normed()[:3])
+
+
+def _group_norm_back(op: Any) -> bool:
+    _, mean, rate, gx = _normed()
+    got = op(_G, _X, mean.view(1, 1), rate.view(1, 1), None, 1, 1, 3, 1, [True, False, False])
+    return _close(got[:1], gx)
+
+
+def _batch_norm(op: Any) -> bool:
+    return _close(op(_X, None, None, None, None, True, 0.0, 1.0), *_normed()[:3])
+
+
+def _batch_norm_back(op: Any) -> bool:
+    standard, mean, rate, gx = _normed()
+    one = torch.ones_like(mean).view(1)
+    got = op(_G, _X, one, None, None, mean.view(1), rate.view(1), True, 1.0, _MASK)
+    return _close(got, gx, (_G * standard).sum(), _G.sum())
+
+
+def _activates_back(expected: Callable[[Tensor], Tensor], *more: Any) -> Callable[[Any], bool]:
+    # The derivative at -1, 0.5 and 2.
+    at = torch.tensor((-1.0, 0.5, 2.0), dtype=torch.float64, device='cpu')
+    return lambda op: _close(op(_G.view(3), at, *more), _G.view(3) * expected(at))
+
+
+def _enlarges_back(axes: int, *more: Any) -> Callable[[Any], bool]:
+    # Of a constant gradient over twice the size each value gets two of it an axis, on the whole.
+    size, double = (1, 1, *(2 for _ in range(axes))), (1, 1, *(4 for _ in range(axes)))
+    g = torch.ones(double, dtype=torch.float64, device='cpu')
+    return lambda op: _close(op(g, double[2:], size, *more).sum(), g.sum())
+
+
+def _gelu(h: Tensor) -> Tensor:
+    density = torch.exp(-h * h / 2) / math.sqrt(2 * math.pi)
+    return 0.5 * (1 + torch.erf(h / 2**0.5)) + h * density
+
+
+def _silu(h: Tensor) -> Tensor:
+    s = 1 / (1 + torch.exp(-h))
+    return s.addcmul(s * h, 1 - s)
+
+
+_RESIZES = {'linear1d': 1, 'bilinear2d': 2, 'trilinear3d': 3}
+NAMES = (
+    Name('torch._C._get_tracing_state', lambda found: found() is None),
+    Name('torch._C._functorch.peek_interpreter_stack', callable),
+    Name('torch.autograd.forward_ad._current_level', lambda found: isinstance(found, int)),
+    *(
+        Name(f'torch.nn.modules.module._global_{kind}_hooks', lambda found: hasattr(found, 'values'))
+        for kind in KINDS_OF_HOOKS
+    ),
+    Name('torch.ops.aten.convolution', _convolves),
+    Name('torch.ops.aten.convolution_backward', _convolves_back),
+    Name('torch.ops.aten.native_group_norm', _group_norm),
+    Name('torch.ops.aten.native_group_norm_backward', _group_norm_back),
+    Name('torch.ops.aten.native_batch_norm', _batch_norm),
+    Name('torch.ops.aten.native_batch_norm_backward', _batch_norm_back),
+    Name('torch.ops.aten.threshold_backward', _activates_back(lambda h: (h > 0).to(h.dtype), 0)),
+    Name('torch.ops.aten.leaky_relu_backward', _activates_back(lambda h: torch.where(h > 0, 1.0, 0.3), 0.3, False)),
+    Name(
+        'torch.ops.aten.elu_backward',
+        lambda op: _activates_back(lambda h: torch.where(h > 0, 1.0, 0.3 * h.exp()))(
+            lambda g, h: op(g, 0.3, 1, 1, False, h)
+        ),
+    ),
+    Name('torch.ops.aten.gelu_backward', _activates_back(_gelu)),
+    Name('torch.ops.aten.silu_backward', _activates_back(_silu)),
+    *(Name(f'torch.ops.aten.upsample_{kind}_backward', _enlarges_back(axes, True)) for kind, axes in _RESIZES.items()),
+    *(Name(f'torch.ops.aten.upsample_nearest{axes}d_backward', _enlarges_back(axes)) for axes in (1, 2, 3)),
+)
+
+
+def _wrong() -> str:
+    # The first name that is not what it was, and in which way.
+    for name in NAMES:
+        found = find(name.path)
+        if found is None:
+            return f'torch {torch.__version__} has no {name.path}'
+        try:
+            right = name.right(found)
+        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+            right = False
+        if not right:
+            return f'{name.path} of torch {torch.__version__} does not do what it did'
+    return ''
+
+
+WRONG = _wrong()

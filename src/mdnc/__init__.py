@@ -1,14 +1,14 @@
 """Residual encoders, decoders, auto-encoders and U-Nets for signals, images and volumes in PyTorch."""
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mdnc._start import outlive_wishes
 
 outlive_wishes()  # before torch is imported
 
 from mdnc import checkpoints, contribs, modules, ops  # noqa: E402
+from mdnc._extras import named  # noqa: E402
 from mdnc._version import __version__  # noqa: E402
 from mdnc.checkpoints import load_into, rebuild  # noqa: E402
 from mdnc.modules import create_model, list_models  # noqa: E402
@@ -16,6 +16,7 @@ from mdnc.ops import optimize, restore  # noqa: E402
 
 if TYPE_CHECKING:
     from mdnc import analysis, export, training
+    from mdnc.training.predictor import load
 
 __all__ = [
     '__version__',
@@ -25,6 +26,7 @@ __all__ = [
     'create_model',
     'export',
     'list_models',
+    'load',
     'load_into',
     'modules',
     'ops',
@@ -35,10 +37,14 @@ __all__ = [
 ]
 
 # Imported when first asked for: `import mdnc` costs what `import torch` costs.
-_LATER = ('analysis', 'export', 'training')
+_LATER = {'analysis': 'analysis', 'export': 'export', 'training': 'train'}
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _LATER:
-        return importlib.import_module(f'mdnc.{name}')
+        with named(_LATER[name]):
+            return importlib.import_module(f'mdnc.{name}')
+    if name == 'load':
+        with named('train'):
+            return importlib.import_module('mdnc.training.predictor').load
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

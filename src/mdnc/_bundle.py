@@ -285,12 +285,13 @@ def _read_part(folder: Path, part: str, facts: dict[str, Any]) -> dict[str, Tens
         raise DamagedFileError(f'{path} is no safetensors file: {error}.') from error
 
 
-def of_training(checkpoint: Any, path: Path) -> Bundle:
+def of_training(checkpoint: Any, path: Path, built: bool = False) -> Bundle:
     """The network in a training checkpoint that was read already.
 
     Args:
         checkpoint: What `load_archive` gave.
         path: Where it lies, for the errors.
+        built: Whether the network is there already, so that its arguments need not be known.
 
     Raises:
         ValueError: It does not say which network it holds, or was given a module whose arguments nobody knows.
@@ -309,11 +310,12 @@ def of_training(checkpoint: Any, path: Path) -> Bundle:
     tensors = all(isinstance(value, Tensor) for value in weights.values())
     if not isinstance(name, str) or not tensors or not isinstance(data, (dict, type(None))):
         raise ValueError(f'{path} is no checkpoint of mdnc fit: its network is not named by a str and tensors.')
-    if arguments is None:
+    if arguments is None and not built:
         raise ValueError(
             f'{path} holds a {name:.80} that was given as a module, so its arguments are not known: build it as you '
-            'did, and give it to the task: load_from_checkpoint(…, network=…).'
+            'did, and give it to the task: load_from_checkpoint(…, network=…), or to mdnc.load(…, network=…).'
         )
+    arguments = {} if built else arguments
     if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
         raise ValueError(f'{path} is no checkpoint of mdnc fit: its network has no arguments by name.')
     if not _is_small(settings) or not all(isinstance(key, str) and key for key in settings):

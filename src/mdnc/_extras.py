@@ -1,6 +1,8 @@
 """Optional packages: imported where they are used, and named with their extra where they are missing."""
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 
@@ -17,12 +19,28 @@ def require(module: str, extra: str) -> ModuleType:
     Raises:
         ImportError: The module is not installed; the text holds the ``pip install`` line.
     """
-    try:
+    with named(extra, module):
         return importlib.import_module(module)
+
+
+@contextmanager
+def named(extra: str, module: str = '') -> Iterator[None]:
+    """Say of a package that an import lacks which extra of mdnc brings it.
+
+    Args:
+        extra: Name of the extra.
+        module: The optional module, where only its own absence is meant: one that is there but misses a part of its own
+            is not ours to explain.
+
+    Raises:
+        ImportError: A package is not installed; the text holds the ``pip install`` line.
+    """
+    try:
+        yield
     except ModuleNotFoundError as error:
-        # A module that is there but misses a part of its own is not ours to explain.
-        if error.name is None or not module.startswith(error.name):
+        missing = error.name
+        if missing is None or missing.startswith('mdnc') or (module and not module.startswith(missing)):
             raise
         raise ImportError(
-            f"{error.name} is not installed, and this needs it; run: pip install 'mdnc[{extra}]'", name=error.name
+            f"{missing} is not installed, and this needs it; run: pip install 'mdnc[{extra}]'", name=missing
         ) from error

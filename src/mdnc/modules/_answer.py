@@ -199,10 +199,11 @@ class Answer(nn.Module):
         if isinstance(x, list | tuple):
             return self._predict_each([torch.as_tensor(each) for each in x], isinstance(x[0] if x else 0, Tensor))
         given = torch.as_tensor(x)
-        y = self._answered(given)
+        y = self.predict_padded(given)
         return y if isinstance(x, Tensor) else y.numpy()
 
-    def _answered(self, x: Tensor, lengths: Any = None) -> Tensor:
+    def predict_padded(self, x: Tensor, lengths: Any = None) -> Tensor:
+        """The same for a batch that was padded to one size; what is made of the padding means nothing."""
         weight = next(self.network.parameters(), None)
         with torch.no_grad(), _evaluating(self.network):
             y: Tensor = self(x if weight is None else x.to(weight.device), lengths).to(x.device)
@@ -211,7 +212,7 @@ class Answer(nn.Module):
     def _predict_each(self, samples: list[Tensor], tensors: bool) -> Any:
         x, lengths = pad_batch(samples)
         differ = any(size != tuple(x.shape[2:]) for size in sizes_of(lengths))
-        y = self._answered(x, lengths if differ else None)
+        y = self.predict_padded(x, lengths if differ else None)
         if not self.steps.dense:
             return y if tensors else y.numpy()
         rows = _cropped(y, lengths)

@@ -1,0 +1,250 @@
+"""A trained network with all that it needs to answer: arrays and files in, probabilities, classes or quantities out."""
+
+import copy
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mdnc import _bundle
+from mdnc._archive import load_archive, save_archive
+from mdnc._files import as_path
+from mdnc._plain import plain
+from mdnc.checkpoints.catalogue import revived
+from mdnc.modules._answer import Answer
+from mdnc.modules._checks import integer
+from mdnc.training.data import ArrayData
+from mdnc.training.tasks.batch import cropped
+from mdnc.training.tasks.network import describe_network
+
+# What is known of the data and is needed to read new ones as those of the training were read.
+_READ_SO = ('spacing', 'resize', 'window', 'hop', 'horizon')
+
+
+class Predictor:
+    """Answers new samples in the terms of the data that a network was trained on.
+
+    Args:
+        network: A trained network.
+        data: What is known of its data, as a checkpoint keeps it; by default what the network was loaded with.
+        batch_size: Samples that are computed together.
+        figures: What the test found, ``{'test/accuracy': …}``.
+        history: A row for each epoch of the training.
+        run: The folder of the run.
+
+    Raises:
+        ValueError: It is not known how the network's output is meant.
+
+    Example:
+        >>> import numpy as np
+        >>> from mdnc.training import train
+        >>> x = np.random.default_rng(0).normal(size=(60, 1, 32)) * np.repeat([1, 3], 30)[:, None, None]
+        >>> predictor = train('EncoderNet', (x, np.repeat(['calm', 'wild'], 30)), epochs=2, channel=4, layers=[1, 1])
+        >>> predictor(x[:3]).shape, predictor.classes
+        ((3, 2), ['calm', 'wild'])
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: Mapping[str, Any] | None = None,
+        *,
+        batch_size: int = 32,
+        figures: Mapping[str, float] | None = None,
+        history: Sequence[Mapping[str, float]] = (),
+        run: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._answer = Answer(network, data)
+        self.batch_size = integer('Predictor', 'batch_size', batch_size)
+        self.figures = dict(figures or {})
+        self.history = [dict(row) for row in history]
+        self.run = None if run is None else Path(run)
+
+    @property
+    def network(self) -> nn.Module:
+        """The network itself, which takes and gives standard units or logits."""
+        return self._answer.network
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of the data that the network was trained on."""
+        return self._answer.data
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes in the order of the probabilities; None where the data name none."""
+        names: list[str] | None = self.facts.get('classes')
+        return None if names is None else list(names)
+
+    def to(self, device: torch.device | str) -> 'Predictor':
+        """Bring the network to a device, where all is computed from then on."""
+        self.network.to(device)
+        return self
+
+    def __call__(self, x: Any) -> Any:
+        """The same as `predict`."""
+        return self.predict(x)
+
+    def predict(self, x: Any) -> Any:
+        """Answer samples, as ``mdnc predict`` does.
+
+        Args:
+            x: Samples in the data's own units: an array or tensor ``(N, C, L1, ...)``, of one channel also ``(N, L1,
+                ...)``; a list of one a sample, whose sizes may differ; or files, anything that `ArrayData` takes.
+
+        Returns:
+            For each sample probabilities, class numbers or quantities: a tensor or array, of samples whose sizes differ
+            and that are answered at each position a list of these. Of files a map is as large as its file.
+
+        Raises:
+            ValueError: The samples are not such as the network was trained on.
+        """
+        return self._run(self._answer, x)
+
+    def probabilities(self, x: Any) -> Any:
+        """The probability of each class, ``(N, K)`` or ``(N, K, L1, ...)``, whatever `predict` gives.
+
+        Raises:
+            ValueError: The network tells no classes apart.
+        """
+        answer = self.facts['answer']
+        if answer['output'] not in ('probabilities', 'classes'):
+            raise ValueError(f'Predictor: the network gives {answer["output"]}, not classes that have probabilities')
+        return self._run(Answer(self.network, {**self.facts, 'answer': {**answer, 'output': 'probabilities'}}), x)
+
+    def labels(self, x: Any) -> Any:
+        """The most probable class of each sample or position: its name, or its number where the data have no names.
+
+        Raises:
+            ValueError: The network tells no classes apart.
+        """
+        found = self.probabilities(x)
+        if isinstance(found, list):
+            return [self._named(np.asarray(each).argmax(0)) for each in found]
+        return self._named(np.asarray(found.cpu() if isinstance(found, Tensor) else found).argmax(1))
+
+    def _named(self, numbers: np.ndarray) -> np.ndarray:
+        return numbers if self.classes is None else np.asarray(self.classes)[numbers]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Keep the network and what is known of its data in one file, which `mdnc.load` gives back.
+
+        Args:
+            path: The file, ``.ckpt`` by custom.
+
+        Raises:
+            OSError: It cannot be written; what had the name is as it was.
+        """
+        target = as_path('Predictor.save', 'path', path)
+        weights = {f'{_bundle.OWNER}{key}': value.cpu() for key, value in self.network.state_dict().items()}
+        told = {'network': plain(describe_network(self.network), 'network'), 'data': plain(self.facts, 'data')}
+        save_archive({'state_dict': weights, 'hyper_parameters': told}, target)
+
+    # How samples come in and answers go out.
+
+    def _run(self, answer: Answer, x: Any) -> Any:
+        if names_files(x):
+            return gathered(list(self._of_files(answer, x)))
+        if isinstance(x, list | tuple) and len(x) and all(isinstance(each, np.ndarray | Tensor) for each in x):
+            parts = [answer.predict([self._channelled(each) for each in part]) for part in _parts(x, self.batch_size)]
+            return [row for part in parts for row in part] if isinstance(parts[0], list) else _joined(parts)
+        samples = x if isinstance(x, Tensor) else np.asarray(x)
+        samples = self._channelled(samples, batch=1)
+        if not len(samples):
+            raise ValueError(
+                f'Predictor: there is no sample to predict: the input has the shape {tuple(samples.shape)}'
+            )
+        return _joined([answer.predict(part) for part in _parts(samples, self.batch_size)])
+
+    def _channelled(self, x: Any, batch: int = 0) -> Any:
+        known = self.facts.get('input')
+        lone = known and known[0] == 1 and x.ndim == len(known) - 1 + batch
+        return (x[:, None] if batch else x[None]) if lone else x
+
+    def _of_files(self, answer: Answer, source: Any) -> Iterator[Any]:
+        data = self.new_data(source)
+        for batch in data.predict_dataloader():
+            answers = answer.predict_padded(batch['input'], batch.get('lengths'))
+            rows = cropped(answers, batch) if answer.steps.dense else answers
+            for index, row in zip(batch['index'].tolist(), rows, strict=True):
+                yield on_own_grid(data.predict, index, row.cpu().numpy(), answer.steps.dense, answer.steps.output)
+
+    def new_data(self, source: Any) -> ArrayData:
+        """New samples, read as those of the training were."""
+        known = self.facts
+        order = {'order': len(known['input']) - 1} if known.get('input') else {}
+        patch = {'patch': known['patch'], 'overlap': known['overlap']} if known.get('patch') else {}
+        words = {**order, **patch, **known.get('reading', {})}
+        data = ArrayData(source, predict=source, batch_size=self.batch_size, **words)
+        data.setup('predict')
+        return data
+
+
+def names_files(x: Any) -> bool:
+    """Whether something says where samples are, instead of being them."""
+    texts = x if isinstance(x, list | tuple) and len(x) else [x]
+    return all(isinstance(text, str | os.PathLike) for text in texts)
+
+
+def on_own_grid(samples: Any, index: int, values: np.ndarray, dense: bool, output: str) -> np.ndarray:
+    """A map of a sample as its file has it: resampled, turned and cut back; other answers as they are."""
+    grid = getattr(samples, 'grid', lambda index: None)(index) if dense else None
+    if grid is None:
+        return values
+    restored: np.ndarray = grid.restore(values, nearest=output == 'classes')
+    return restored
+
+
+def gathered(rows: Sequence[np.ndarray]) -> Any:
+    """Answers as one array, or as a list where their sizes differ."""
+    return np.stack(rows) if len({row.shape for row in rows}) == 1 else list(rows)
+
+
+def _parts(samples: Any, size: int) -> list[Any]:
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(list(parts)) if isinstance(parts[0], Tensor) else np.concatenate(parts)
+
+
+def load(source: str | os.PathLike[str], *, network: nn.Module | None = None, allow: Collection[str] = ()) -> Predictor:
+    """Give back what was trained, on the CPU: by `train`, by ``mdnc fit``, or kept by `Predictor.save`.
+
+    Nothing in the files is run.
+
+    Args:
+        source: The folder of a run (its best checkpoint is taken), a checkpoint, a folder of ``save_pretrained``, or
+            ``'hf://owner/name'``.
+        network: The module that was trained, where it was given as one whose arguments nobody knows; it is copied.
+        allow: Full names of classes of ``nn.Module``, not mdnc's, that may be imported and built, because you trust
+            them.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        ValueError: It is damaged, of an unknown class, or of another network than ``network``.
+
+    Example:
+        >>> predictor = mdnc.load('runs/digits')  # doctest: +SKIP
+        >>> predictor(images)  # doctest: +SKIP
+    """
+    run = source if isinstance(source, str | os.PathLike) and (Path(source) / _bundle.BEST).is_file() else None
+    if network is None:
+        return Predictor(revived(_bundle.read(source), source, allow), run=run)
+    if not isinstance(network, nn.Module):
+        raise TypeError(f'load: network={network!r:.80} must be a module')
+    path = as_path('load', 'source', source)
+    path = path / _bundle.BEST if run is not None else path
+    bundle = _bundle.of_training(load_archive(path), path, built=True)
+    filled = copy.deepcopy(network)
+    try:
+        filled.load_state_dict(bundle.weights)
+    except RuntimeError as error:
+        raise ValueError(f'{path} holds a {bundle.name}, whose weights do not fit network=: {error}') from error
+    return Predictor(filled.cpu().eval(), bundle.data, run=run)

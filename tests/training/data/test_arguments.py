@@ -92,7 +92,7 @@ def test_what_numpy_gives_does_as_well_and_is_recorded_plain():
     assert (len(data.train), len(data.val), len(data.test)) == (30, 5, 0)
     facts = {name: value for name, value in data.facts.items() if name != 'normalisation'}
     expected = {'classes': ['a', 'b'], 'patch': [4], 'overlap': 0.5, 'input': [1, 4]}
-    expected |= {'spacing': None, 'values': None, 'reading': {'order': 1}}
+    expected |= dict.fromkeys(('spacing', 'values', 'channels', 'columns')) | {'reading': {'order': 1}}
     assert pickle.dumps(facts) == pickle.dumps(expected)
     assert pickle.dumps(data.split) == pickle.dumps(Split(val=0.25, test=0.0, seed=1))
     assert Augmentation((0,), np.float32(1), 0) == Augmentation([0], 1.0, 0.0)

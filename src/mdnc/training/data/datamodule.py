@@ -15,7 +15,16 @@ from mdnc.training.data.augmentation import Augmentation, share
 from mdnc.training.data.grid import grid_of
 from mdnc.training.data.images import Colours, Look
 from mdnc.training.data.labels import check_names, find_classes, read_names, refuse_holes, with_target
-from mdnc.training.data.location import Looks, Pair, Role, input_columns, open_pair, open_reader, written_columns
+from mdnc.training.data.location import (
+    Manner,
+    Pair,
+    Role,
+    input_columns,
+    open_pair,
+    open_reader,
+    table_columns,
+    written_columns,
+)
 from mdnc.training.data.normalisation import channel_statistics, read_pieces, whole_samples
 from mdnc.training.data.numbering import Numbered, check_values
 from mdnc.training.data.paths import is_path_part
@@ -172,7 +181,7 @@ class SampleData(L.LightningDataModule):
         """Open the source and divide its samples; once, for all stages."""
         if hasattr(self, 'train'):
             return
-        pairs = self.pairs()
+        pairs = self._opened = self.pairs()
         names = {part: read_names(pair.targets) for part, pair in pairs.items()}
         for part, pair in pairs.items():
             refuse_holes(pair, names[part], self.nonfinite == 'skip', self.missing)
@@ -221,8 +230,20 @@ class SampleData(L.LightningDataModule):
             'input': list(self._first),
             'spacing': self._spacing,
             'values': self.values,
+            'channels': self.channels,
+            'columns': self._read_columns(targets=True),
             'reading': {name: value for name, value in self._reading().items() if value is not None},
         }
+
+    @property
+    def channels(self) -> list[str] | None:
+        """Names of the input's channels, where they are columns of tables."""
+        return self._read_columns(targets=False)
+
+    def _read_columns(self, targets: bool) -> list[str] | None:
+        SampleData.setup(self)
+        pair = self._opened['train']
+        return table_columns(pair.targets if targets else pair.inputs) or None
 
     def _reading(self) -> dict[str, Any]:
         """The arguments by which new samples are read as those of the training were."""
@@ -334,6 +355,10 @@ class ArrayData(SampleData):
         values: Numbers that stand in the targets for the classes 0, 1, …, as ``[0, 255]`` in many masks.
         colours: What images among the inputs become, ``'rgb'`` or ``'grey'``, where a folder mixes both; None: they
             stay as they are.
+        columns: Columns of tables that are inputs, as ``inputs: 'runs::ax,ay'`` names them too; None: all of numbers,
+            but for a first one called time, timestamp, date or t, and those that are targets.
+        recordings: Whether each table (CSV, TSV, Parquet), or file of an array, is one sample, with a channel a column,
+            and not a sample a row; None: where they are in a folder that was named.
         **options: Those of `SampleData`.
 
     Raises:
@@ -358,6 +383,8 @@ class ArrayData(SampleData):
         predict: Any = None,
         values: list[int] | None = None,
         colours: Colours | None = None,
+        columns: list[str] | None = None,
+        recordings: bool | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -365,15 +392,24 @@ class ArrayData(SampleData):
         self.classes = None if classes is None else check_names('ArrayData', classes)
         self.values = None if values is None else check_values('ArrayData', values)
         self._look = Look(colours=None if colours is None else _colours(colours))
+        self._columns = [] if columns is None else check_names('ArrayData', columns, 'columns', 'a column')
+        self._recordings = None if recordings is None else flag('ArrayData', 'recordings', recordings)
         _check_parts(inputs, targets, predict)
         self._inputs, self._targets, self._new = inputs, targets, predict
 
     def _reading(self) -> dict[str, Any]:
-        return {**super()._reading(), 'order': self.order, 'values': self.values, 'colours': self._look.colours}
+        return {
+            **super()._reading(),
+            'order': self.order,
+            'values': self.values,
+            'colours': self._look.colours,
+            'recordings': self._recordings,
+            'columns': self.channels,
+        }
 
     def pairs(self) -> Mapping[str, Pair]:
         if not isinstance(self._inputs, Mapping):
-            return {'train': open_pair(self._inputs, self._targets, looks=self._looks)}
+            return {'train': open_pair(self._inputs, self._targets, how=self._manner)}
         parts = sorted(self._inputs, key=PARTS.index)  # the training part says which columns of tables are read
         pairs: dict[str, Pair] = {}
         for part in parts:
@@ -381,14 +417,14 @@ class ArrayData(SampleData):
         return pairs
 
     @property
-    def _looks(self) -> Looks:
+    def _manner(self) -> Manner:
         flat = self.values is not None or self.classes is not None
-        return Looks(self._look, Look(palette=False, flat=flat))
+        return Manner(self._look, Look(palette=False, flat=flat), self._columns, self._recordings)
 
     def _open_part(self, part: str, like: Pair | None) -> Pair:
         try:
             targets = self._targets if is_path_part(self._targets) else (self._targets or {}).get(part)
-            return open_pair(self._inputs[part], targets, like, self._looks)
+            return open_pair(self._inputs[part], targets, like, self._manner)
         except (DataError, TypeError, FileNotFoundError) as error:
             raise type(error)(f'{part}: {error}') from error
 
@@ -405,7 +441,8 @@ class ArrayData(SampleData):
         inputs, targets = (
             where.get('train') if isinstance(where, Mapping) else where for where in (self._inputs, self._targets)
         )
-        return Role('predict', self._look, columns=input_columns(inputs, targets), without=written_columns(targets))
+        columns = self._columns or input_columns(inputs, targets, self._manner)
+        return Role('predict', self._look, columns, written_columns(targets), self._recordings)
 
 
 def _colours(colours: Any) -> Colours:

@@ -97,19 +97,24 @@ def _below(folder: str) -> Iterator[str]:
         yield from (os.path.normpath(os.path.join(here, name)).replace(os.sep, '/') for name in names)
 
 
-def folder_files(folder: str, suffixes: Collection[str]) -> list[File]:
-    """The files of a folder and of those in it that may be samples; others (a CSV, a text) are left out, hidden too.
+def folder_files(folder: str, suffixes: Collection[str], recordings: Collection[str] = ()) -> list[File]:
+    """The files of a folder and of those in it that may be samples; others (a text) are left out, hidden too.
+
+    Args:
+        folder: The folder.
+        suffixes: Those of files that are samples.
+        recordings: Those of files that are samples where there are no others: a CSV beside images is none.
 
     Raises:
         DataError: There is none, or some lie in the folder itself and some in folders of it.
     """
-    names = [name for name in _below(folder) if suffix_of(name) in suffixes and not is_hidden(name)]
-    names.sort(key=natural_key)
+    held = sorted((name for name in _below(folder) if not is_hidden(name)), key=natural_key)
+    names = [name for name in held if suffix_of(name) in suffixes]
+    names = names or [name for name in held if suffix_of(name) in recordings]
     deeper = [name for name in names if '/' in name]
     if not names:
-        others = sorted((name for name in _below(folder) if not is_hidden(name)), key=natural_key)[:3]
-        held = f', but {", ".join(others)}: name such files by a pattern' if others else ''
-        raise DataError(f'{folder} holds no file of the kinds {", ".join(suffixes)}{held}')
+        others = f', but {", ".join(held[:3])}: name such files by a pattern' if held else ''
+        raise DataError(f'{folder} holds no file of the kinds {", ".join([*suffixes, *recordings])}{others}')
     if deeper and len(deeper) < len(names):
         top = next(name for name in names if '/' not in name)
         raise DataError(
@@ -160,11 +165,25 @@ def _matching(pattern: str) -> tuple[str, list[File]]:
 
 @dataclass(frozen=True)
 class Kinds:
-    """Suffixes of files by what they hold: one sample or an array of samples, an array of samples, a table."""
+    """Suffixes of files by what they hold.
+
+    Args:
+        samples: One sample (or, of an NPY file that is named itself, an array of samples).
+        arrays: An array of samples.
+        tables: A table, a row a sample.
+        recordings: Arrays and tables that are one sample each in a folder, or where it is said so.
+        apart: Whether they are; None: in folders.
+    """
 
     samples: Collection[str]
     arrays: Collection[str]
     tables: Collection[str]
+    recordings: Collection[str] = ()
+    apart: bool | None = None
+
+    def inside(self, folder: str) -> list[File]:
+        """The samples in a folder."""
+        return folder_files(folder, self.samples, () if self.apart is False else self.recordings)
 
     def choose(self, files: Sequence[File]) -> list[File]:
         """Those of the files that hold data; a pattern such as ``images/*`` names others too.
@@ -177,7 +196,9 @@ class Kinds:
             [file for file in stores if file.suffix in suffixes]
             for suffixes in (self.samples, self.arrays, self.tables)
         )
-        if any(file not in arrays for file in samples):
+        if self.apart:
+            samples += [file for file in arrays + tables if file not in samples and file.suffix in self.recordings]
+        if any(self.apart or file not in arrays for file in samples):
             return [replace(file, sample=True) for file in samples]
         if arrays and tables:
             raise DataError(f'{arrays[0].path} and {tables[0].path} were named together, but hold different things')
@@ -185,7 +206,7 @@ class Kinds:
         if not (arrays or tables or folders):
             raise DataError(
                 f'{files[0].path}: unknown kind of file; known are {", ".join([*self.arrays, *self.tables])}, '
-                f'and a folder of {", ".join(self.samples)}'
+                f'and a folder of {", ".join([*self.samples, *self.recordings])}'
             )
         return arrays or tables or [file for folder in folders for file in self._inside(folder)]
 
@@ -194,7 +215,7 @@ class Kinds:
             raise DataError(f'{folder.path} is neither a file nor a folder')
         return [
             replace(file, name=f'{folder.name}/{file.name}', key=(*folder.key, *file.key))
-            for file in folder_files(folder.path, self.samples)
+            for file in self.inside(folder.path)
         ]
 
 
@@ -215,7 +236,7 @@ def _absent(role: str, path: str) -> FileNotFoundError:
 
 def _named(path: str, role: str, kinds: Kinds) -> Text:
     if os.path.isdir(path) and suffix_of(path) != '.zarr':
-        return Text(path, folder_files(path, kinds.samples))
+        return Text(path, kinds.inside(path))
     if os.path.exists(path):
         lone = File(path, os.path.basename(os.path.abspath(path)))
         return Text(os.path.dirname(path) or '.', kinds.choose([lone]))
@@ -242,7 +263,7 @@ def find_files(text: str, role: str, kinds: Kinds) -> Text:
         raise FileNotFoundError(f'{role}: {text!r} is no name of a file or folder')
     named = _named(os.path.normpath(os.path.expanduser(path)), role, kinds)
     first = named.files[0]
-    if member and (first.sample or first.suffix == '.npy'):
+    if member and (first.suffix == '.npy' or (first.sample and first.suffix not in kinds.recordings)):
         raise DataError(f'{text}: files of this kind hold one array; ::{member} has no meaning')
     return replace(named, files=[replace(file, member=member) for file in named.files])
 

@@ -13,8 +13,8 @@ from mdnc.training.data.table import Table
 Names = list[str] | None
 
 
-def check_names(owner: str, names: Any) -> list[str]:
-    """Names of classes as a list of texts of its own.
+def check_names(owner: str, names: Any, argument: str = 'classes', what: str = 'a class') -> list[str]:
+    """Names of classes, or of columns, as a list of texts of its own.
 
     Raises:
         TypeError: They are no list of texts or whole numbers.
@@ -24,10 +24,10 @@ def check_names(owner: str, names: Any) -> list[str]:
     if not isinstance(listed, list | tuple) or any(
         isinstance(name, bool) or not isinstance(name, str | int | np.integer) for name in listed
     ):
-        raise TypeError(f'{owner}: classes={names!r} must be a list of names, one a class.')
+        raise TypeError(f'{owner}: {argument}={names!r} must be a list of names, one {what}.')
     found = [str(name) for name in listed]
     if not found or '' in found or len(set(found)) < len(found):
-        raise ValueError(f'{owner}: classes={names!r} must be a list of names, all different, one a class.')
+        raise ValueError(f'{owner}: {argument}={names!r} must be a list of names, all different, one {what}.')
     return found
 
 

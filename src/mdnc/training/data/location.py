@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 
 from mdnc.training.data.files import File, Kinds, find_files, list_files, suffix_of
-from mdnc.training.data.folder import SAMPLE_FORMATS, Folder
+from mdnc.training.data.folder import ARRAYS, IMAGES, MEMBERS, TABLES, Folder
 from mdnc.training.data.hdf5 import open_hdf5
 from mdnc.training.data.images import NUMBERS, SHOWN, Look
-from mdnc.training.data.memory import memory_reader
+from mdnc.training.data.mat import open_mat_rows
+from mdnc.training.data.memory import memory_reader, memory_rows
 from mdnc.training.data.npy import open_npy, open_npz
 from mdnc.training.data.pairing import in_one_order, refuse_repeated
 from mdnc.training.data.paths import PathParts, is_path_part
-from mdnc.training.data.reader import DataError, Joined, Reader, Rows
+from mdnc.training.data.plugins import own_formats
+from mdnc.training.data.reader import DataError, Joined, Listed, Reader, Rows
 from mdnc.training.data.table import Table
+from mdnc.training.data.ts import read_ts
 from mdnc.training.data.zarr import open_zarr
 
 # Formats whose files hold many samples, along the first axis of an array.
@@ -29,7 +32,18 @@ ROW_FORMATS: dict[str, Callable[[str, str], Any]] = {
     '.hdf5': open_hdf5,
     '.zarr': open_zarr,
 }
-KINDS = Kinds(samples=SAMPLE_FORMATS, arrays=ROW_FORMATS, tables=('.csv', '.tsv'))
+
+
+def known_kinds(apart: bool | None = None) -> Kinds:
+    """What suffixes hold, those that other packages read among them.
+
+    Args:
+        apart: Whether tables and arrays are one sample each; None: in folders.
+    """
+    samples = (*ARRAYS, *IMAGES, *own_formats())
+    return Kinds(samples, (*ROW_FORMATS, '.mat', '.ts'), TABLES, (*TABLES, *MEMBERS), apart)
+
+
 Location = str | Sequence[str] | np.ndarray | Reader
 _LEGAL = 'a path, a pattern, a list of these, an array (N, ...) or a list of one array a sample'
 
@@ -61,12 +75,16 @@ class Role:
         look: How the pixels of images are taken.
         columns: Columns of tables where the location names none.
         without: Columns of tables that are left out where the location names none.
+        apart: Whether each table, or file of an array, is one sample; None: in folders.
+        answers: Whether targets are meant, of files that hold both.
     """
 
     name: str = 'data'
     look: Look = SHOWN
     columns: Sequence[str] = ()
     without: Sequence[str] = ()
+    apart: bool | None = None
+    answers: bool = False
 
 
 def open_reader(location: Location, role: Role = Role()) -> Reader:
@@ -74,9 +92,9 @@ def open_reader(location: Location, role: Role = Role()) -> Reader:
 
     Args:
         location: ``'x.npy'``, ``'runs.npz::x'``, ``'runs.h5::group/x'``, ``'runs.zarr::x'`` (samples along the first
-            axis), ``'labels.csv::column,column'``, a folder (one sample a file: NPY, PNG, JPEG, TIFF), a pattern such
-            as ``'run_*.h5::x'`` or a list of such texts (one after the other), an array ``(N, ...)``, a list of one
-            array a sample, or a reader.
+            axis), ``'labels.csv::column,column'``, a folder (one sample a file: NPY, images, volumes, recordings), a
+            pattern such as ``'run_*.h5::x'`` or a list of such texts (one after the other), an array ``(N, ...)``, a
+            list of one array a sample, or a reader.
         role: What it is opened for.
 
     Raises:
@@ -101,7 +119,7 @@ def open_reader(location: Location, role: Role = Role()) -> Reader:
 
 def _listed(texts: list[str], role: Role) -> list[File]:
     try:
-        return list_files([find_files(text, role.name, KINDS) for text in texts])
+        return list_files([find_files(text, role.name, known_kinds(role.apart)) for text in texts])
     except FileNotFoundError as error:
         if len(texts) == 1:
             raise
@@ -112,10 +130,10 @@ def _listed(texts: list[str], role: Role) -> list[File]:
 
 def _open_files(files: list[File], role: Role) -> Reader:
     if all(file.sample for file in files):
-        return Folder(files, role.look)
+        return Folder(files, role.look, role.columns)
     readers: list[Reader] = []
     for file in files:
-        readers.append(Folder([file], role.look) if file.sample else _open_file(file, role))
+        readers.append(Folder([file], role.look, role.columns) if file.sample else _open_file(file, role))
         # The columns of further tables may be in another order.
         role = replace(role, columns=role.columns or table_columns(readers[0]))
     _settle([reader for reader in readers if isinstance(reader, Table)])
@@ -135,11 +153,30 @@ def _settle(tables: Sequence[Table]) -> None:
         table.kind = table.kind if len(kinds) == 1 else 'numbers'
 
 
+def _array_or_list(opened: Any, file: File) -> Reader:
+    if not isinstance(opened, list):
+        return Rows(partial(open_mat_rows, file.path, file.member), file.label)
+    return Listed(opened, [f'{file.label}[{number}]' for number in range(len(opened))], file.name)
+
+
+def _series(file: File, role: Role) -> Reader:
+    found, member = read_ts(file.path), file.member or ('y' if role.answers else 'x')
+    if member == 'x':
+        return Listed(found.samples, [f'{file.name}[{number}]' for number in range(len(found.samples))], file.name)
+    if member != 'y' or found.targets is None:
+        raise DataError(f'{file.path} holds x, the series{"" if found.targets is None else ", and y, their targets"}')
+    return memory_rows(found.targets, file.name)
+
+
 def _open_file(file: File, role: Role) -> Reader:
     suffix = file.suffix
     try:
-        if suffix in KINDS.tables:
+        if suffix in TABLES:
             return Table(file.path, file.member or role.columns, file.name, role.without)
+        if suffix == '.mat':
+            return _array_or_list(open_mat_rows(file.path, file.member), file)
+        if suffix == '.ts':
+            return _series(file, role)
         return Rows(partial(ROW_FORMATS[suffix], file.path, file.member), file.label)
     except (DataError, ImportError):
         raise
@@ -151,7 +188,7 @@ def _open_file(file: File, role: Role) -> Reader:
 def table_columns(reader: Reader | None) -> list[str]:
     """The columns that were read, where a reader is of tables."""
     first = reader.readers[0] if isinstance(reader, Joined) else reader
-    return first.columns if isinstance(first, Table) else []
+    return first.columns if isinstance(first, Table | Folder) else []
 
 
 def _texts(location: Any) -> list[str]:
@@ -163,32 +200,55 @@ def _texts(location: Any) -> list[str]:
 
 def _may_be_table(path: str) -> bool:
     suffix = suffix_of(path)
-    return suffix in KINDS.tables or any(mark in suffix for mark in '*?[')
+    return suffix in TABLES or any(mark in suffix for mark in '*?[')
 
 
 def written_columns(location: Any) -> list[str]:
     """The columns that a location names behind the ``::`` of a table."""
     members = [text.partition('::')[::2] for text in _texts(location)]
-    return [
-        column.strip() for path, member in members if _may_be_table(path) and member for column in member.split(',')
-    ]
+    tables = [member for path, member in members if member and (_may_be_table(path) or not suffix_of(path))]
+    return [column.strip() for member in tables for column in member.split(',')]
 
 
 def _table_paths(location: Any, role: str) -> set[str]:
     paths = [text.partition('::')[0] for text in _texts(location)]
-    found = [file.path for path in paths if _may_be_table(path) for file in find_files(path, role, KINDS).files]
-    return {os.path.realpath(path) for path in found if suffix_of(path) in KINDS.tables}
+    found = [
+        file.path
+        for path in paths
+        if _may_be_table(path) and not os.path.isdir(path)
+        for file in find_files(path, role, known_kinds()).files
+    ]
+    return {os.path.realpath(path) for path in found if suffix_of(path) in TABLES}
 
 
 @dataclass(frozen=True)
-class Looks:
-    """How the pixels of images among inputs and among targets are taken."""
+class Manner:
+    """How files are read.
+
+    Args:
+        inputs: How the pixels of images among the inputs are taken.
+        targets: The same among the targets.
+        columns: The columns of tables that are inputs, where the location names none.
+        apart: Whether each table, or file of an array, is one sample; None: in folders.
+    """
 
     inputs: Look = SHOWN
     targets: Look = NUMBERS
+    columns: Sequence[str] = ()
+    apart: bool | None = None
 
 
-def open_pair(inputs: Location, targets: Location | None, like: Pair | None = None, looks: Looks = Looks()) -> Pair:
+AS_IT_IS = Manner()
+
+
+def _apart(targets: Location, how: Manner) -> bool | None:
+    # One table beside many recordings says what they are; several tables are recordings themselves.
+    texts = _texts(targets)
+    lone = len(texts) == 1 and os.path.isfile(texts[0].partition('::')[0])
+    return None if lone and how.apart else how.apart
+
+
+def open_pair(inputs: Location, targets: Location | None, like: Pair | None = None, how: Manner = AS_IT_IS) -> Pair:
     """Open inputs and targets, and bring those that have names of their own into one order.
 
     Files are paired by their path below what was named, without suffix; where these differ, by what the wildcards
@@ -199,28 +259,29 @@ def open_pair(inputs: Location, targets: Location | None, like: Pair | None = No
         targets: The same; or ``'folder'``, ``'folder::1'`` or ``'path::PATTERN'``, the part of a file's path that is
             the name of its class; None where there are none.
         like: A pair whose tables say which columns are read where the location names none.
-        looks: How images are taken.
+        how: How files are read.
     """
     known = [table_columns(reader) for reader in ((like.inputs, like.targets) if like else ())] or [[], []]
+    known[0] = known[0] or list(how.columns)
     given, left = (written_columns(location) for location in (inputs, targets))
-    shared = _table_paths(inputs, 'inputs') & _table_paths(targets, 'targets')
+    shared = set() if how.apart else _table_paths(inputs, 'inputs') & _table_paths(targets, 'targets')
     if shared and not any((given, left, *known)):
         raise DataError(
             f'{min(shared)} holds inputs and targets: name the columns of one of them, as {targets}::COLUMN'
         )
-    source = open_reader(inputs, Role('inputs', looks.inputs, known[0], left if shared else ()))
+    source = open_reader(inputs, Role('inputs', how.inputs, known[0], left if shared else (), how.apart))
     refuse_repeated(source)
     if targets is None or is_path_part(targets):
         return Pair(source, None if targets is None else PathParts(source, str(targets)))
-    role = Role('targets', looks.targets, known[1], given if shared else ())
+    role = Role('targets', how.targets, known[1], given if shared else (), _apart(targets, how), True)
     return Pair(*in_one_order(source, open_reader(targets, role)))
 
 
-def input_columns(inputs: Any, targets: Any) -> list[str]:
+def input_columns(inputs: Any, targets: Any, how: Manner = AS_IT_IS) -> list[str]:
     """The columns of tables that are inputs in training, for new inputs: as far as these tables are still there."""
     try:
-        if _table_paths(inputs, 'inputs'):
-            return table_columns(open_pair(inputs, targets).inputs)
+        if _texts(inputs) and (found := table_columns(open_pair(inputs, targets, how=how).inputs)):
+            return found
     except (DataError, OSError):
         pass
     return written_columns(inputs)

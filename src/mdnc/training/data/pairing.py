@@ -41,10 +41,15 @@ def refuse_repeated(reader: Reader) -> None:
 
 
 def _without_targets(source: Reader, wanted: Reader) -> Reader:
-    """The inputs, where targets lie among them, without these: ``img`` and ``img/*_mask.png``."""
-    if not isinstance(source, Folder) or not isinstance(wanted, Folder):
+    """The inputs, where targets lie among them, without these: ``img`` and ``img/*_mask.png``, or ``img/y.csv``."""
+    parts = wanted.readers if isinstance(wanted, Joined) else (wanted,)
+    named = [part.path for part in parts if isinstance(part, Table)]
+    if not isinstance(source, Folder) or not (named or isinstance(wanted, Folder)):
         return source
-    files, others = ([os.path.realpath(file.path) for file in reader.files] for reader in (source, wanted))
+    files, others = (
+        [os.path.realpath(path) for path in paths]
+        for paths in ([file.path for file in source.files], named or [file.path for file in _files(wanted)])
+    )
     places = [place for place, file in enumerate(files) if file not in {*others}]
     # All targets, and not all that there is: frames may have the next frame as their target.
     return source.rearranged(places) if places and len(places) + len({*others}) == len(files) else source
@@ -202,6 +207,7 @@ def in_one_order(source: Reader, wanted: Reader) -> tuple[Reader, Reader]:
     Raises:
         DataError: A file has no counterpart, or several.
     """
+    source = _without_targets(source, wanted)
     tables = [part for part in (wanted.readers if isinstance(wanted, Joined) else (wanted,)) if isinstance(part, Table)]
     naming = [table for table in tables if table.files is not None]
     if naming and isinstance(source, Table) and isinstance(wanted, Table) and source.files is not None:
@@ -215,7 +221,6 @@ def in_one_order(source: Reader, wanted: Reader) -> tuple[Reader, Reader]:
         return _by_rows(source, tables), wanted
     if tables and isinstance(source, Folder):
         _refuse_other_column(source, tables[0])
-    source = _without_targets(source, wanted)
     if isinstance(source, Folder) and isinstance(wanted, Folder):
         return source, wanted.rearranged(_matched(source.files, wanted.files))
     if isinstance(source, Joined) and isinstance(wanted, Joined):

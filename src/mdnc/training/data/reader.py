@@ -114,10 +114,11 @@ class Listed:
     Args:
         arrays: One array a sample.
         names: Their names.
+        source: The file that holds them all; None: each is one of its own.
     """
 
-    def __init__(self, arrays: Sequence[Array], names: Sequence[str]) -> None:
-        self._arrays, self._names = tuple(arrays), tuple(names)
+    def __init__(self, arrays: Sequence[Array], names: Sequence[str], source: str | None = None) -> None:
+        self._arrays, self._names, self._source = tuple(arrays), tuple(names), source
 
     def __len__(self) -> int:
         return len(self._arrays)
@@ -137,7 +138,7 @@ class Listed:
         return self._names[index]
 
     def file(self, index: int) -> str:
-        return self._names[index]
+        return self._source or self._names[index]
 
 
 def uniform(reader: Reader) -> bool:

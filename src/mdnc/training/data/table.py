@@ -1,4 +1,4 @@
-"""Tables of text (CSV, TSV), one row a sample: numbers, or the name of its class."""
+"""Tables (CSV, TSV, Parquet), one row a sample: numbers, or the name of its class."""
 
 import csv
 import io
@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mdnc._extras import require
+from mdnc.training.data.files import suffix_of
 from mdnc.training.data.reader import Array, DataError, Window
 
 FILE_COLUMN = 'file'
@@ -33,7 +35,12 @@ class Row(NamedTuple):
     cells: list[str]
 
 
-def _read_text(path: str) -> str:
+def read_text(path: str) -> str:
+    """The text of a file in UTF-8 or UTF-16.
+
+    Raises:
+        DataError: It is no text, or in another encoding.
+    """
     raw = Path(path).read_bytes()
     encoding = 'utf-16' if raw[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
     try:
@@ -82,6 +89,17 @@ def _trimmed(rows: list[Row], path: str) -> tuple[list[str], list[Row]]:
     return header, kept
 
 
+def _parquet_rows(path: str) -> tuple[list[str], list[Row]]:
+    table = require('pyarrow.parquet', 'data').read_table(path)
+    names = [name for name in table.column_names if not name.startswith('__index_level_')]
+    columns = [[_cell(value) for value in table.column(name).to_pylist()] for name in names]
+    return names, [Row(line, list(cells)) for line, cells in enumerate(zip(*columns, strict=True), 2)]
+
+
+def _cell(value: Any) -> str:
+    return '' if value is None else str(value).strip()
+
+
 def _number(cell: str, decimal_comma: bool) -> float | None:
     """A cell's number, NaN where it says that there is none, None where it is something else."""
     if cell.lower() in _NO_NUMBER:
@@ -92,6 +110,52 @@ def _number(cell: str, decimal_comma: bool) -> float | None:
         return None if '_' in cell else float(cell)
     except ValueError:
         return None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table of text is written, as its first rows tell.
+
+    Args:
+        names: Its columns; numbers from 0 where there is no header line.
+        header: Whether its first line names them.
+        delimiter: What stands between cells.
+        decimal: What stands before fractions.
+        numeric: The columns that hold numbers.
+    """
+
+    names: tuple[str, ...]
+    header: bool
+    delimiter: str
+    decimal: str
+    numeric: tuple[str, ...]
+
+
+def read_layout(text: str, path: str) -> Layout:
+    """Look at the first rows of a table of numbers that may lack a header line.
+
+    Raises:
+        DataError: There is no row.
+    """
+    delimiter = max(_DELIMITERS, key=lambda mark: _fit(text, mark))
+    try:
+        rows = [row.cells for row in _parse(text, delimiter, most=50) if any(row.cells)]
+    except csv.Error as error:
+        raise DataError(f'{path} is no table: {error}') from error
+    if not rows:
+        raise DataError(f'{path} is empty: a recording has a row for each moment')
+    counted = [str(place) for place in range(len(rows[0]))]
+    header = rows[0] == counted or any(_number(cell, delimiter != ',') is None for cell in rows[0] if cell)
+    names, held = (rows[0] if header else counted), rows[int(header) :]
+    cells = [cell for row in held for cell in row]
+    comma = delimiter != ',' and not any('.' in cell for cell in cells)
+    numeric = [
+        name
+        for place, name in enumerate(names)
+        if all(_number(row[place], comma) is not None for row in held if place < len(row))
+    ]
+    decimal = ',' if comma and any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells) else '.'
+    return Layout(tuple(names), header, delimiter, decimal, tuple(numeric))
 
 
 @dataclass(frozen=True)
@@ -149,6 +213,7 @@ class Table:
         columns: The columns to read, a list or separated by commas; empty means all that have a name, but ``file``.
         name: What errors call the table; None means ``path``.
         without: Columns that are left out where ``columns`` is empty.
+        header: Whether the first line names the columns; else their names are 0, 1, ….
 
     Raises:
         DataError: The file is no such table, or a column is not there or is there twice.
@@ -160,15 +225,25 @@ class Table:
         columns: str | Sequence[str] = '',
         name: str | None = None,
         without: Sequence[str] = (),
+        header: bool = True,
     ) -> None:
         self.path, self._name = os.fspath(path), name or os.path.basename(path)
-        text = _read_text(self.path)
-        delimiter = max(_DELIMITERS, key=lambda mark: _fit(text, mark))
-        self._decimal_comma = delimiter != ','
-        self.header, self.rows = _trimmed(_parse(text, delimiter), self.path)
+        self._decimal_comma, self._headed = False, header
+        self.header, self.rows = self._parsed()
         self._check_header()
         self.columns = self._chosen(columns, without)
         self._check_columns()
+
+    def _parsed(self) -> tuple[list[str], list[Row]]:
+        if suffix_of(self.path) == '.parquet':
+            return _parquet_rows(self.path)
+        text = read_text(self.path)
+        delimiter = max(_DELIMITERS, key=lambda mark: _fit(text, mark))
+        self._decimal_comma = delimiter != ','
+        rows = _parse(text, delimiter)
+        if not self._headed and rows:
+            rows.insert(0, Row(0, [str(place) for place in range(len(rows[0].cells))]))
+        return _trimmed(rows, self.path)
 
     def _chosen(self, columns: str | Sequence[str], without: Sequence[str]) -> list[str]:
         if not columns:

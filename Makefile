@@ -5,17 +5,17 @@ PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test slow gpu check docs docs-serve bench bench-full bench-peers clean
+.PHONY: demo test slow gpu check docs test-site docs-serve bench bench-full bench-peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mdnc fit --config recipes/digits.yaml
 
 # One thread a worker: threads of several workers on the same cores slow each other down.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not slow and not gpu and not site"
 
 slow: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "slow and not gpu and not site"
 
 gpu: $(VENV)/.dev
 	$(BIN)/pytest -m gpu
@@ -29,6 +29,10 @@ check: $(VENV)/.dev
 docs: $(VENV)/.docs
 	$(BIN)/python -m tools.reference
 	$(BIN)/zensical build --strict --config-file mkdocs.built.yml
+
+# In a browser: Debian's packages chromium and chromium-driver.
+test-site: $(VENV)/.dev docs
+	$(BIN)/pytest -m site
 
 docs-serve: docs
 	$(BIN)/python -m http.server --directory site 8000

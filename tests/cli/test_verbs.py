@@ -38,7 +38,7 @@ def test_no_verb_is_a_wish_for_help(capsys):
 
 def test_an_unknown_verb_is_answered_with_those_there_are(capsys):
     assert main(['frobnicate']) == 2
-    assert "there is no verb 'frobnicate'; there are: fit, validate" in capsys.readouterr().err
+    assert "there is no verb 'frobnicate'; there are: plan, fit, validate" in capsys.readouterr().err
 
 
 def test_a_missing_package_names_its_extra(monkeypatch, capsys):

@@ -17,6 +17,7 @@ class Verb(NamedTuple):
 
 
 VERBS = {
+    'plan': Verb('mdnc.cli.plan:run', 'from data and a budget to a recipe that fits', 'train'),
     'fit': Verb('mdnc.cli.train:fit', 'train on a recipe, test, draw; or continue a run', 'train'),
     'validate': Verb('mdnc.cli.train:validate', 'figures of a checkpoint on the validation part', 'train'),
     'test': Verb('mdnc.cli.train:test', 'figures and pictures of a checkpoint on the test part', 'train'),

@@ -1,0 +1,391 @@
+"""Data → fingerprint: each sample is read once, piece by piece, in bounded memory."""
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mdnc.planning.fingerprint import Fingerprint, Target
+from mdnc.planning.signs import Objects, Spectrum, empty_borders, find_groups
+from mdnc.planning.tally import Tally, rounded
+from mdnc.training.data.grid import grid_of
+from mdnc.training.data.location import Pair
+from mdnc.training.data.normalisation import windows
+from mdnc.training.data.reader import Array, DataError, class_name
+
+_BLOCK = 2**20  # values that are counted at once
+_CLOSELY = 200  # samples that are looked at closely: borders, objects, periods
+_WHOLE = 2**25  # values of a sample that may be in memory at once for that
+_NAMED = 200_000  # files whose names are looked at
+_CODES = 2**16  # a whole number beyond is no class
+
+
+def read_fingerprint(
+    pairs: Mapping[str, Pair], order: int | None = None, classes: list[str] | None = None
+) -> Fingerprint:
+    """Read all samples once.
+
+    Args:
+        pairs: Inputs and targets of each part, as `SampleData.pairs` gives them.
+        order: Number of spatial axes, where samples may lack a channel axis.
+        classes: Names of the classes, where they are known.
+
+    Raises:
+        DataError: No sample can be read, or targets are of different kinds.
+    """
+    scan = _Scan(order, classes, sum(len(pair.inputs) for pair in pairs.values()))
+    for part, pair in pairs.items():
+        for number in range(len(pair.inputs)):
+            scan.add(part, pair, number)
+    return scan.fingerprint({part: len(pair.inputs) for part, pair in pairs.items()}, _groups(pairs, scan))
+
+
+def _groups(pairs: Mapping[str, Pair], scan: '_Scan') -> dict[str, Any]:
+    reader = pairs['train'].inputs
+    if not 4 <= len(reader) <= _NAMED:
+        return {}
+    files = [reader.file(number) for number in range(len(reader))]
+    if len(set(files)) < len(files):  # an array of samples has no names
+        return {}
+    classes = scan.labels['train'] if len(scan.labels['train']) == len(files) else None
+    return find_groups(files, classes)
+
+
+@dataclass
+class _Faults:
+    """What is wrong with samples, by kind: how many, and the first few."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, kind: str, text: str) -> None:
+        self.counts[kind] += 1
+        self.first.setdefault(kind, ' '.join(text.split())[:300])
+
+    def to_list(self) -> list[dict[str, Any]]:
+        return [{'kind': kind, 'count': self.counts[kind], 'text': self.first[kind]} for kind in self.first]
+
+
+class _Targets:
+    """What targets hold: their kind, classes, values."""
+
+    def __init__(self, classes: list[str] | None) -> None:
+        self.given = classes
+        self.kind: str | None = None
+        self.first, self.shape = '', ()
+        self.names: Counter[str] = Counter()
+        self.codes: Counter[int] = Counter()
+        self.tally: Tally | None = None
+        self.objects = Objects()
+        self.outputs = 0
+
+    def settle(self, name: str, kind: str, outputs: int) -> None:
+        """Take note of the kind of a sample's target.
+
+        Raises:
+            DataError: It is another than those before.
+        """
+        if self.kind is None:
+            self.kind, self.first, self.outputs = kind, name, outputs
+        elif (kind, outputs) != (self.kind, self.outputs):
+            raise DataError(
+                f'targets are of different kinds: that of {self.first} is {_SAID[self.kind]}, that of {name} is '
+                f'{_SAID[kind]}; they must be of one kind and shape to be planned for'
+            )
+
+    def count(self, codes: Array) -> None:
+        """Count whole numbers."""
+        flat = codes.ravel()
+        low, high = int(flat.min()), int(flat.max())
+        if low >= 0 and high < _CODES:
+            found = np.bincount(flat.astype(np.int64, copy=False))
+            self.codes.update({int(code): int(found[code]) for code in np.flatnonzero(found)})
+        else:
+            numbers, counts = np.unique(flat, return_counts=True)
+            self.codes.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+
+    def measure(self, values: Array) -> None:
+        """Count quantities ``(K, n)``."""
+        self.tally = self.tally or Tally(len(values))
+        self.tally.add(values)
+
+    def found(self, samples: int) -> Target:
+        """What they are, when all were seen."""
+        if self.kind in (None, 'none'):
+            return Target()
+        if self.kind == 'names':
+            classes = self.given or sorted(set(self.names) - {''})
+            return Target('names', len(classes), classes, [self.names[name] for name in classes])
+        if self.kind in ('classes', 'class map'):
+            return self._coded(samples)
+        return Target(self.kind, self.outputs, values=self.tally.to_list() if self.tally else [])
+
+    def _coded(self, samples: int) -> Target:
+        kind = str(self.kind)
+        codes = {code: count for code, count in sorted(self.codes.items()) if code >= 0}
+        ignore = min(self.codes) if min(self.codes) < 0 else None
+        top = max(codes, default=0)
+        if kind == 'class map' and top == 255 and len(codes) > 2 and sorted(codes)[-2] < 254:
+            ignore = ignore if ignore is not None else 255
+            codes.pop(255)
+            top = max(codes)
+        if kind == 'classes' and self.given is None and not _may_be_classes(self.codes, samples):
+            return Target('numbers', 1, values=self.tally.to_list() if self.tally else [])
+        outputs = len(self.given) if self.given else max(top + 1, 2)
+        counts = [codes.get(code, 0) for code in range(outputs)]
+        return Target(kind, outputs, self.given, counts, ignore, self.objects.to_dict())
+
+
+def _may_be_classes(codes: Counter[int], samples: int) -> bool:
+    """Whether whole numbers, one a sample, are classes: few of them, from 0 or 1 on, most of them met several times."""
+    if min(codes) < 0 or max(codes) >= _CODES:
+        return False
+    return max(codes) + 1 <= max(2 * len(codes), 2) and len(codes) <= max(samples / 3, 2)
+
+
+_SAID = {
+    'names': 'the name of a class',
+    'classes': 'a whole number',
+    'numbers': 'a vector of quantities, or one',
+    'class map': 'a map of whole numbers',
+    'map': 'a map of quantities',
+    'none': 'none',
+}
+
+
+class _Scan:
+    """All that is found while samples are read."""
+
+    def __init__(self, order: int | None, classes: list[str] | None, total: int) -> None:
+        self._order, self._every = order, max(1, total // _CLOSELY)
+        self._form: tuple[int, int] | None = None  # channels and spatial axes
+        self._sizes: list[tuple[int, ...]] = []
+        self._spacings: list[tuple[float, ...]] = []
+        self._borders: list[list[float]] = []
+        self._dtypes: Counter[str] = Counter()
+        self._pending: list[Array] = []
+        self._marks = array('q')
+        self._owners: list[str] = []
+        self._bytes = 0
+        self._values: Tally | None = None
+        self._inside: tuple[Tally, Tally] | None = None  # outside and inside of the foreground
+        self._spectrum: Spectrum | None = None
+        self._seen = 0
+        self.labels: dict[str, list[Any]] = {'train': [], 'val': [], 'test': []}
+        self.faults, self.targets = _Faults(), _Targets(classes)
+
+    def add(self, part: str, pair: Pair, number: int) -> None:
+        """Read a sample with its target."""
+        name = pair.inputs.name(number)
+        self._seen += 1
+        try:
+            shape = self._shape(pair, number)
+            closely = self._seen % self._every == 0 and int(np.prod(shape)) <= _WHOLE
+            self._target_kind(part, pair, number, shape)
+            mark = self._read(pair, number, shape, closely)
+        except DataError as error:
+            if str(error).startswith('targets are of different kinds'):
+                raise
+            self.faults.add('unreadable', f'{name}: {error}')
+        except (OSError, ValueError, RuntimeError, KeyError, SyntaxError, EOFError, ImportError) as error:
+            if isinstance(error, ImportError):
+                raise
+            self.faults.add('unreadable', f'{name}: {error or type(error).__name__}')
+        else:
+            self._sizes.append(shape[1:])
+            self._marks.append(mark)
+            self._owners.append(f'{part}: {name}' if len(self._owners) < _NAMED else part)
+            self._grid(pair, number)
+
+    def _shape(self, pair: Pair, number: int) -> tuple[int, ...]:
+        shape = tuple(pair.inputs.shape(number))
+        if self._order is not None and len(shape) == self._order:
+            shape = (1, *shape)
+        if not 2 <= len(shape) <= 4:
+            raise DataError(
+                f'its shape is {shape}, but samples are (C, L1), (C, L1, L2) or (C, L1, L2, L3), channels first; '
+                'samples without a channel axis need order='
+            )
+        if 0 in shape:
+            raise DataError(f'its shape is {shape}, which is empty')
+        if self._form not in (None, (shape[0], len(shape) - 1)):
+            raise DataError(f'its shape is {shape}, but others have {self._form[0]} channels and {self._form[1]} axes')
+        self._form = (shape[0], len(shape) - 1)
+        self._values = self._values or Tally(shape[0])
+        if len(shape) == 2:
+            self._spectrum = self._spectrum or Spectrum(shape[1])
+        return shape
+
+    def _target_kind(self, part: str, pair: Pair, number: int, shape: tuple[int, ...]) -> None:
+        targets = pair.targets
+        if targets is None:
+            self.targets.settle(pair.inputs.name(number), 'none', 0)
+            return
+        size, target = shape[1:], tuple(targets.shape(number))
+        if len(target) >= len(size) and target[-len(size) :] == size:
+            before = target[: -len(size)]
+            probe = targets.read(number, (slice(0, 1),) * len(size))
+            whole = probe.dtype.kind in 'biu' and int(np.prod(before)) == 1
+            kind, outputs = ('class map', 1) if whole else ('map', int(np.prod(before)))
+        else:
+            value = targets.read(number)
+            if (label := class_name(value)) is not None:
+                kind, outputs = 'names', 1
+                self.targets.names[label] += 1
+            elif value.dtype.kind in 'biu' and value.size == 1:
+                kind, outputs = 'classes', 1
+                self.targets.count(value)
+                self.targets.measure(value.reshape(1, 1))
+            elif value.dtype.kind in 'biuf':
+                kind, outputs = 'numbers', int(value.size)
+                self.targets.measure(value.reshape(-1, 1))
+            else:
+                raise DataError(f'its target is of type {value.dtype}, neither numbers nor the name of a class')
+            if len(self.labels[part]) < _NAMED:
+                self.labels[part].append(label if label is not None else value.tobytes())
+        self.targets.settle(pair.inputs.name(number), kind, outputs)
+
+    def _read(self, pair: Pair, number: int, shape: tuple[int, ...], closely: bool) -> int:
+        digest, finite, pieces = hashlib.blake2b(digest_size=8), True, []
+        for window in windows(shape):
+            piece = pair.inputs.read(number, window)
+            if piece.dtype.kind not in 'biuf':
+                raise DataError(f'its values are of type {piece.dtype}, not numbers')
+            piece = piece if piece.ndim == len(shape) else piece[None]
+            self._dtypes[str(piece.dtype)] += 1
+            digest.update(np.ascontiguousarray(piece).data)
+            self._bytes += piece.nbytes
+            finite = finite and (piece.dtype.kind != 'f' or bool(np.isfinite(piece).all()))
+            self._count(piece)
+            self._map(pair, number, window, piece)
+            if closely:
+                pieces.append(piece)
+        if not finite:
+            self.faults.add('not finite', f'{pair.inputs.name(number)} holds NaN or Inf')
+        if closely:
+            self._look(np.concatenate(pieces, 1), pair, number)
+        return int.from_bytes(digest.digest(), 'big', signed=True)
+
+    def _count(self, piece: Array) -> None:
+        self._pending.append(piece.reshape(len(piece), -1))
+        if sum(each.size for each in self._pending) >= _BLOCK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending and self._values is not None:
+            joined = np.concatenate(self._pending, 1)
+            step = max(1, _BLOCK // len(joined))
+            for start in range(0, joined.shape[1], step):
+                self._values.add(joined[:, start : start + step])
+        self._pending = []
+
+    def _map(self, pair: Pair, number: int, window: tuple[slice, ...], piece: Array) -> None:
+        if pair.targets is None or self.targets.kind not in ('class map', 'map'):
+            return
+        target = pair.targets.read(number, window)
+        if self.targets.kind == 'map':
+            self.targets.measure(target.reshape(self.targets.outputs, -1))
+            return
+        self.targets.count(target)
+        # The positions of the foreground, and as many others: percentiles need no more.
+        mask = target.reshape(-1) > 0
+        values = piece.reshape(len(piece), -1)
+        self._inside = self._inside or (Tally(len(piece)), Tally(len(piece)))
+        step = max(1, mask.size // _BLOCK)
+        for tally, chosen in zip(self._inside, (~mask[::step], mask[::step]), strict=True):
+            tally.add(values[:, ::step][:, chosen])
+
+    def _look(self, values: Array, pair: Pair, number: int) -> None:
+        if values.ndim == 2 and self._spectrum is not None:
+            self._spectrum.add(values)
+        if values.ndim > 2:
+            self._borders.append(empty_borders(values))
+        if self.targets.kind == 'class map' and pair.targets is not None:
+            labels = pair.targets.read(number)
+            self.targets.objects.add(labels.reshape(values.shape[1:]))
+
+    def _grid(self, pair: Pair, number: int) -> None:
+        grid = grid_of(pair.inputs, number)
+        if grid is not None and grid.distances is not None:
+            self._spacings.append(tuple(float(each) for each in grid.distances))
+
+    def fingerprint(self, parts: dict[str, int], groups: dict[str, Any]) -> Fingerprint:
+        """All that was found.
+
+        Raises:
+            DataError: No sample could be read.
+        """
+        self._flush()
+        total = sum(parts.values())
+        if not self._sizes or self._values is None or self._form is None:
+            reason = self.faults.first.get('unreadable', 'there is no sample')
+            raise DataError(f'none of {total} samples can be read, so nothing can be planned: {reason}')
+        values = self._values.to_list()
+        self._note_faults(values)
+        sizes = np.array(self._sizes)
+        outside, inside = self._inside or (None, None)
+        return Fingerprint(
+            order=self._form[1],
+            samples=parts['train'],
+            channels=self._form[0],
+            size=tuple(int(each) for each in np.median(sizes, 0)),
+            least=tuple(int(each) for each in sizes.min(0)),
+            most=tuple(int(each) for each in sizes.max(0)),
+            parts={part: count for part, count in parts.items() if len(parts) > 1},
+            **self._spaced(),
+            borders=[rounded(each, 3) for each in np.median(self._borders, 0)] if self._borders else [],
+            dtypes=sorted(self._dtypes),
+            values=values,
+            foreground=inside.to_list() if inside else [],
+            background=outside.to_list() if outside else [],
+            target=self.targets.found(parts['train']),
+            periods=self._spectrum.periods() if self._spectrum else [],
+            groups=groups,
+            faults=self.faults.to_list(),
+            bytes=self._bytes,
+            read=len(self._sizes),
+        )
+
+    def _spaced(self) -> dict[str, Any]:
+        if not self._spacings:
+            return {}
+        found = np.array(self._spacings)
+        figures = {'min': found.min(0), 'p10': np.percentile(found, 10, axis=0), 'max': found.max(0)}
+        return {
+            'spacing': tuple(rounded(each) for each in np.median(found, 0)),
+            'spacings': {name: [rounded(each) for each in figure] for name, figure in figures.items()},
+        }
+
+    def _note_faults(self, values: list[dict[str, Any]]) -> None:
+        for channel, figures in enumerate(values):
+            if figures['min'] == figures['max']:
+                self.faults.add('constant channel', f'channel {channel} is {figures["min"]:g} in all samples')
+        for first, second in self._repeated():
+            self.faults.add('duplicate', f'{second} holds what {first} holds')
+        given = self.targets.given
+        for code in self.targets.codes if given and self.targets.kind in ('classes', 'class map') else ():
+            if code >= len(given or ()):
+                self.faults.add('label outside', f'the number {code} is none of the {len(given or ())} classes')
+        if self.targets.kind in ('classes', 'class map') and self.targets.codes:
+            self._note_gaps()
+        for name in self.targets.names:
+            if given and name not in given:
+                self.faults.add('label outside', f'the class {name!r} is none of {given}')
+
+    def _note_gaps(self) -> None:
+        target = self.targets.found(len(self._sizes))
+        missing = [number for number, count in enumerate(target.counts) if not count]
+        if missing and target.kind in ('classes', 'class map'):
+            shown = ', '.join(map(str, missing[:4])) + (', …' if len(missing) > 4 else '')
+            self.faults.add('class never met', f'{len(missing)} of {target.outputs} classes are in no target ({shown})')
+
+    def _repeated(self) -> Iterator[tuple[str, str]]:
+        marks = np.frombuffer(self._marks, np.int64)
+        order = np.argsort(marks, kind='stable')
+        same = np.flatnonzero(marks[order][1:] == marks[order][:-1])
+        for place in same:
+            yield self._owners[order[place]], self._owners[order[place + 1]]

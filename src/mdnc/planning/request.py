@@ -1,0 +1,139 @@
+"""What is to be planned for: data in any form → fingerprint and the words that are given."""
+
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mdnc import training
+from mdnc.planning.budget import Budget
+from mdnc.planning.examples import make_examples
+from mdnc.planning.fingerprint import Fingerprint
+from mdnc.planning.pacing import in_time
+from mdnc.planning.planner import planned
+from mdnc.planning.plans import Plan
+from mdnc.planning.reading import read_fingerprint
+from mdnc.planning.words import data_words, flat
+from mdnc.training import SampleData
+
+_PLANES = ('in_planes', 'out_planes', 'out_length')
+_CONFIGS = ('config.yaml', 'plan.yaml')
+
+
+def plan(
+    data: Any,
+    budget: Budget | int | None = None,
+    words: Mapping[str, Any] | None = None,
+    *,
+    like: str | os.PathLike[str] | None = None,
+    dry: bool = True,
+) -> Plan:
+    """Plan a run: a recipe that fits a budget, with the reason of each choice.
+
+    Args:
+        data: A data module; the data section of a recipe, ``{'class_path': …, 'init_args': {…}}``; what `ArrayData`
+            takes as ``inputs``; or a `Fingerprint`.
+        budget: What the run may take, or its bytes; None for what is free on the device.
+        words: Words of the recipe that stay as they are, ``{'data.batch_size': 8}`` or nested as in a recipe; all else
+            is planned around them.
+        like: A run, or a recipe, whose network is taken, so that its weights fit.
+        dry: Whether nothing is timed; hours of the budget are then left out of account.
+
+    Returns:
+        The plan; ``plan.save('plan.yaml')`` writes the recipe.
+
+    Raises:
+        BudgetError: Nothing fits; the text says the least that works.
+        DataError: The data cannot be read or trained on.
+        ValueError: A word has a value that is not legal.
+
+    Example:
+        >>> import numpy as np
+        >>> from mdnc.training import ArrayData
+        >>> signals = ArrayData(np.random.default_rng(0).normal(size=(40, 1, 64)).astype('f4'), np.arange(40) % 2)
+        >>> plan(signals, 2**30).recipe['model']['class_path']
+        'Classification'
+    """
+    budget = budget if isinstance(budget, Budget) else Budget(memory=budget)
+    given = flat(words or {})
+    if like is not None:
+        given = {**network_words(like), **given}
+    if isinstance(data, Fingerprint):
+        return _planned(data, budget, given, dry)
+    module, given = _opened(data, given)
+    pairs = module.pairs()
+    fingerprint = read_fingerprint(pairs, module.order, module.classes)
+    made = _planned(fingerprint, budget, given, dry)
+    return replace(made, examples=make_examples(pairs['train'], fingerprint.order))
+
+
+def _planned(fingerprint: Fingerprint, budget: Budget, given: Mapping[str, Any], dry: bool) -> Plan:
+    made = planned(fingerprint, budget, given)
+    return made if dry else in_time(made, fingerprint, budget, given)
+
+
+def _opened(data: Any, given: dict[str, Any]) -> tuple[SampleData, dict[str, Any]]:
+    if isinstance(data, SampleData):
+        return data, {**data_words(data), **given}
+    if isinstance(data, Mapping) and 'class_path' in data:
+        given = {**flat({'data': data}), **given}
+    elif data is not None:
+        given = {'data.class_path': 'ArrayData', 'data.inputs': data, **given}
+    module = make_data(given)
+    return module, {**given, **data_words(module), **_said(given)}
+
+
+def _said(given: Mapping[str, Any]) -> dict[str, Any]:
+    # Arrays in memory are not what a recipe can hold; all else stays as it was said.
+    return {word: value for word, value in given.items() if word not in ('data.inputs', 'data.targets', 'data.predict')}
+
+
+def make_data(words: Mapping[str, Any]) -> SampleData:
+    """The data module of a recipe's words.
+
+    Raises:
+        ValueError: There is no such class, or it is none of samples.
+    """
+    name = str(words.get('data.class_path', 'ArrayData'))
+    module, _, attribute = name.rpartition('.')
+    try:
+        kind = getattr(importlib.import_module(module) if module else training, attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f'plan: there are no data called {name!r}: {error}') from error
+    if not isinstance(kind, type) or not issubclass(kind, SampleData):
+        raise ValueError(f'plan: {name} is no SampleData, and cannot be planned for')
+    arguments: dict[str, Any] = {}
+    for word, value in words.items():
+        first, *names = word.split('.')
+        if first != 'data' or names == ['class_path']:
+            continue
+        place = arguments
+        for part in names[:-1]:
+            place = place.setdefault(part, {})
+        place[names[-1]] = value
+    return kind(**arguments)
+
+
+def network_words(like: str | os.PathLike[str]) -> dict[str, Any]:
+    """The words of another run's network, but for its planes.
+
+    Raises:
+        FileNotFoundError: There is no such run or recipe.
+        ValueError: It holds no network.
+    """
+    path = Path(like)
+    found = next((path / name for name in _CONFIGS if (path / name).is_file()), path) if path.is_dir() else path
+    if not found.is_file():
+        raise FileNotFoundError(f'like: {like} is neither a run ({_CONFIGS[0]} is missing) nor a recipe')
+    text = found.read_text()
+    recipe = json.loads(text) if found.suffix == '.json' else yaml.safe_load(text)
+    words = flat((recipe or {}).get('recipe', recipe) or {}) if isinstance(recipe, dict) else {}
+    kept = {word: value for word, value in words.items() if word.startswith('model.network.')}
+    if 'model.network.name' not in kept:
+        raise ValueError(f'like: {found} names no network (model.network.name)')
+    return {word: value for word, value in kept.items() if word.rpartition('.')[2] not in _PLANES}

@@ -1,0 +1,135 @@
+"""Plans: they fit, build, answer their sizes, say why, and give way to what is given."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from mdnc.planning import Budget, BudgetError, Fingerprint, Target, plan
+from mdnc.planning.planner import planned
+from mdnc.training import ArrayData, DataError
+from mdnc.training.tasks.network import build_network
+
+GIB = 2**30
+
+
+def _classes(count, samples):
+    return Target('classes', count, counts=[samples // count] * count)
+
+
+MADE = {
+    'gun': (Fingerprint(1, 50, 1, (150,), target=_classes(2, 50)), 8.0),
+    'power': (Fingerprint(1, 67, 1, (24,), target=_classes(2, 67)), 0.5),
+    'long': (Fingerprint(1, 1000, 1, (2_000_000,), target=_classes(2, 1000)), 0.5),
+    'sleep': (Fingerprint(1, 200_000, 200, (3000,), target=_classes(1000, 200_000)), 16.0),
+    'digits': (Fingerprint(2, 1797, 1, (8, 8), target=_classes(10, 1797)), 2.0),
+    'photos': (Fingerprint(2, 50_000, 3, (224, 224), target=_classes(1000, 50_000)), 24.0),
+    'cells': (Fingerprint(2, 30, 1, (696, 520), target=Target('class map', 3, counts=[9000, 999, 1])), 8.0),
+    'slices': (Fingerprint(3, 100, 1, (19, 256, 216), target=Target('class map', 4)), 8.0),
+    'brain': (
+        Fingerprint(3, 20, 4, (138, 170, 138), (130, 150, 120), (155, 190, 140), target=Target('class map', 4)),
+        4.0,
+    ),
+    'noise': (Fingerprint(3, 200, 1, (64, 64, 64)), 1.0),
+    'age': (Fingerprint(3, 600, 1, (91, 109, 91), target=Target('numbers', 1)), 80.0),
+}
+
+
+@functools.cache
+def _plan(name):
+    data, gibibytes = MADE[name]
+    return plan(data, int(gibibytes * GIB))
+
+
+@pytest.mark.parametrize('name', MADE)
+def test_a_plan_builds_answers_its_sizes_and_fits(name):
+    data, gibibytes = MADE[name]
+    made = _plan(name)
+    with torch.device('meta'):
+        network = build_network(made.recipe['model']['init_args']['network'])
+    window = tuple(made.forecast['window'])
+    dense = made.forecast['job']['task'] in ('Segmentation', 'Reconstruction')
+    assert made.forecast['bytes'] <= gibibytes * GIB
+    assert (network.output_size(window) == window) == dense
+    assert made.words['model.network.arguments.in_planes'] == data.channels
+    assert yaml.safe_load(made.to_yaml()) == json.loads(json.dumps(made.recipe))
+
+
+@pytest.mark.parametrize('name', ['long', 'sleep', 'photos', 'brain', 'slices'])
+def test_a_budget_is_used_where_the_data_are_large_enough(name):
+    assert _plan(name).forecast['share'] >= 0.85
+
+
+def test_the_same_data_give_the_same_plan_to_the_letter():
+    first, second = _plan('cells'), plan(MADE['cells'][0], 8 * GIB)
+    assert first.to_yaml() == second.to_yaml() and first.to_dict() == second.to_dict()
+
+
+def test_given_words_stay_and_the_rest_is_planned_around_them():
+    words = {'data': {'init_args': {'batch_size': 3, 'patch': [96, 80]}}, 'model.network.arguments.channel': 12}
+    made = plan(MADE['cells'][0], 4 * GIB, words)
+    assert made.words['data.batch_size'] == 3 and made.words['data.patch'] == [96, 80]
+    assert made.words['model.network.arguments.channel'] == 12 and made.forecast['window'] == [96, 80]
+
+
+def test_a_preset_gets_only_its_planes_and_a_level():
+    made = plan(MADE['photos'][0], 24 * GIB, {'model.network.name': 'resnet18'})
+    assert made.words['model.network.arguments.out_length'] == 1000
+    assert 'model.network.arguments.strides' not in made.words
+
+
+def test_a_rare_class_weighs_more_but_not_without_end():
+    target = Target('classes', 3, counts=[5000, 4999, 1])
+    made = plan(Fingerprint(1, 10_000, 1, (300,), target=target), 2 * GIB)
+    common, _, rare = made.words['model.class_weights']
+    assert rare == 10 and common < 1
+
+
+def test_a_budget_too_small_is_refused_with_the_least_that_works():
+    with pytest.raises(BudgetError, match=r'too small: the least that works is .* MiB'):
+        plan(MADE['brain'][0], 2**20)
+
+
+def test_a_single_class_and_a_task_that_does_not_suit_are_refused():
+    one = Target('classes', 2, counts=[40, 0])
+    with pytest.raises(DataError, match='single class'):
+        plan(Fingerprint(1, 40, 1, (64,), target=one), GIB)
+    with pytest.raises(ValueError, match='does not suit'):
+        plan(MADE['age'][0], GIB, {'model.class_path': 'Segmentation'})
+
+
+def test_samples_of_several_sizes_are_resized_padded_or_cut():
+    target = _classes(2, 100)
+    images = plan(Fingerprint(2, 100, 3, (60, 80), (40, 50), (90, 99), target=target), GIB)
+    signals = plan(Fingerprint(1, 100, 3, (200,), (100,), (300,), target=target), GIB)
+    assert images.words['data.resize'] == [60, 80]
+    assert signals.forecast['window'] == [300] and 'data.crop' not in signals.words
+
+
+def test_hours_that_are_short_shrink_the_run():
+    usual = _plan('digits')
+    short = planned(MADE['digits'][0], Budget(memory=GIB), {}, macs=usual.forecast['macs'] / 10)
+    assert short.forecast['macs'] <= usual.forecast['macs'] / 10
+
+
+def test_what_is_saved_is_read_again(tmp_path):
+    signals = np.random.default_rng(0).normal(size=(40, 1, 64)).astype(np.float32)
+    made = plan(ArrayData(signals, np.arange(40) % 2), GIB)
+    files = made.save(tmp_path / 'plan.yaml')
+    assert [file.name for file in files] == ['plan.yaml', 'plan.json', 'data.json']
+    assert Fingerprint.from_dict(json.loads(files[2].read_text())) == made.fingerprint
+    other = plan(MADE['gun'][0], GIB, like=files[0])
+    kept = {word for word in made.words if word.startswith('model.network.arguments.')} - {
+        'model.network.arguments.in_planes',
+        'model.network.arguments.out_length',
+    }
+    assert all(other.words[word] == made.words[word] for word in kept)
+
+
+@pytest.mark.parametrize('wrong', [{'memory': 0}, {'hours': -1}, {'precision': 'half'}, {'reserve': 2**60}])
+def test_a_budget_refuses_what_is_none(wrong):
+    with pytest.raises(ValueError, match='Budget'):
+        Budget(**{'memory': GIB, **wrong})

@@ -1,0 +1,159 @@
+"""What is read of data: sizes, values, targets, groups, faults."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mdnc.planning import Fingerprint, read_fingerprint
+from mdnc.planning.signs import Objects, Spectrum, empty_borders, find_groups
+from mdnc.planning.tally import Reservoir, Tally
+from mdnc.training import ArrayData, DataError
+
+RNG = np.random.default_rng(0)
+
+
+def _read(*arguments, **options):
+    data = ArrayData(*arguments, **options)
+    return read_fingerprint(data.pairs(), data.order, data.classes)
+
+
+def test_a_reservoir_knows_percentiles_of_more_values_than_it_keeps():
+    reservoir = Reservoir(2000)
+    for piece in np.array_split(RNG.permutation(100_000.0 * np.arange(1000) / 1000), 7):
+        for _ in range(50):
+            reservoir.add(piece)
+    low, middle, high = reservoir.percentiles()
+    assert reservoir.seen == 50_000
+    assert abs(middle - 50_000) < 4000 and abs(low - 500) < 500 and abs(high - 99_500) < 500
+
+
+def test_a_reservoir_is_exact_while_all_fits_and_holds_early_and_late_values_alike():
+    reservoir = Reservoir(100)
+    reservoir.add(np.arange(99.0))
+    assert reservoir.percentiles()[1] == 49
+    late = Reservoir(4000)
+    late.add(np.zeros(30_000))
+    late.add(np.ones(10_000))
+    assert abs(late._kept.mean() - 0.25) < 0.03
+
+
+def test_a_tally_merges_pieces_exactly_and_counts_holes():
+    values = RNG.normal(1e6, 1, (2, 5000))
+    values[0, 3] = np.nan
+    tally = Tally(2)
+    for piece in np.array_split(values, 6, 1):
+        tally.add(piece)
+    figures = tally.to_list()
+    assert tally.holes == 1
+    assert figures[1]['std'] == pytest.approx(values[1].std(), rel=1e-5)
+    assert figures[0]['mean'] == pytest.approx(np.nanmean(values[0]), rel=1e-6)
+
+
+def test_signals_with_classes_are_known_with_their_period():
+    waves = np.sin(2 * np.pi * np.arange(300) / 25)[None, None] + 0.1 * RNG.normal(size=(30, 2, 300))
+    found = _read(waves.astype(np.float32), np.arange(30) % 3)
+    assert (found.order, found.channels, found.size, found.samples) == (1, 2, (300,), 30)
+    assert found.target.kind == 'classes' and found.target.counts == [10, 10, 10]
+    assert found.periods[0]['length'] == 25
+
+
+@pytest.mark.parametrize(
+    ('targets', 'kind', 'outputs'),
+    [
+        (np.array(['cat', 'dog'] * 10), 'names', 2),
+        (np.arange(20) % 2, 'classes', 2),
+        (np.arange(20) * 37, 'numbers', 1),
+        (RNG.normal(size=20), 'numbers', 1),
+        (RNG.normal(size=(20, 4)), 'numbers', 4),
+        (RNG.integers(0, 3, (20, 12, 10)), 'class map', 3),
+        (RNG.normal(size=(20, 2, 12, 10)), 'map', 2),
+        (None, 'none', 0),
+    ],
+)
+def test_targets_say_what_they_are(targets, kind, outputs):
+    found = _read(RNG.normal(size=(20, 1, 12, 10)).astype(np.float32), targets).target
+    assert (found.kind, found.outputs) == (kind, outputs)
+
+
+def test_a_map_knows_its_objects_and_what_lies_in_them():
+    labels = np.zeros((6, 20, 30), np.uint8)
+    labels[:, 2:7, 3:13] = 1
+    labels[:, 12:15, 20:22] = 1
+    images = RNG.normal(size=(6, 1, 20, 30)) + 10 * labels[:, None]
+    found = _read(images.astype(np.float32), labels)
+    assert found.target.objects['1'] == {'parts': 12, 'median': [5, 10], 'largest': [5, 10]}
+    assert found.foreground[0]['mean'] == pytest.approx(10, abs=0.2)
+    assert found.background[0]['mean'] == pytest.approx(0, abs=0.2)
+
+
+@pytest.mark.parametrize(('values', 'ignore', 'outputs'), [((0, 1, 2, 255), 255, 3), ((-1, 0, 1), -1, 2)])
+def test_a_number_that_is_no_class_is_left_out(values, ignore, outputs):
+    labels = RNG.choice(values, (4, 8, 8)).astype(np.int64)
+    found = _read(np.zeros((4, 1, 8, 8), np.float32), labels).target
+    assert (found.ignore, found.outputs) == (ignore, outputs)
+
+
+def test_faults_are_counted_and_named(tmp_path):
+    for number in range(6):
+        Image.fromarray(RNG.integers(0, 99, (8, 9), np.uint8)).save(tmp_path / f'{number}.png')
+    (tmp_path / '2.png').write_bytes(b'no image')
+    (tmp_path / '5.png').write_bytes((tmp_path / '4.png').read_bytes())
+    faults = {fault['kind']: fault for fault in _read(str(tmp_path)).faults}
+    assert set(faults) == {'unreadable', 'duplicate'}
+    assert '2.png' in faults['unreadable']['text'] and '4.png' in faults['duplicate']['text']
+
+
+def test_nan_and_constant_channels_are_faults():
+    signals = RNG.normal(size=(5, 2, 40)).astype(np.float32)
+    signals[1, 0, 3], signals[:, 1] = np.nan, 7
+    kinds = {fault['kind'] for fault in _read(signals, np.arange(5) % 2).faults}
+    assert kinds == {'not finite', 'constant channel'}
+
+
+def test_nothing_that_can_be_read_and_targets_of_mixed_kinds_are_refused(tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'no image')
+    with pytest.raises(DataError, match='none of 1 samples can be read'):
+        _read(str(tmp_path))
+    inputs = [np.zeros((1, side, 6), np.float32) for side in (6, 5)]
+    targets = [np.zeros((6, 6), np.int64), np.zeros((5, 6), np.float32)]
+    with pytest.raises(DataError, match=r'different kinds.*map of whole numbers.*map of quantities'):
+        _read(inputs, targets)
+
+
+def test_a_label_that_no_class_is_named_for_is_a_fault():
+    found = _read(np.zeros((6, 1, 9), np.float32), np.array([0, 1, 2, 0, 1, 5]), classes=['a', 'b', 'c'])
+    assert [fault['text'] for fault in found.faults if fault['kind'] == 'label outside'] == [
+        'the number 5 is none of the 3 classes'
+    ]
+
+
+@pytest.mark.parametrize(
+    ('names', 'classes', 'count'),
+    [
+        ([f'p{person}_{scan}.png' for person in range(4) for scan in range(3)], None, 4),
+        ([f'p{person}/{scan}.png' for person in range(4) for scan in range(3)], None, 4),
+        ([f'{kind}/{scan}.png' for kind in 'ab' for scan in range(6)], [0] * 6 + [1] * 6, 0),
+        ([f'image_{scan}.png' for scan in range(12)], None, 0),
+    ],
+)
+def test_groups_are_seen_in_names_unless_they_are_the_classes(names, classes, count):
+    assert find_groups(names, classes).get('count', 0) == count
+
+
+def test_borders_and_objects_and_periods():
+    volume = np.zeros((1, 10, 20, 8))
+    volume[:, 2:7, 5:15] = 1
+    assert empty_borders(volume) == [0.5, 0.5, 0.0]
+    objects = Objects()
+    objects.add(np.kron(np.eye(3, dtype=int), np.ones((4, 4), int)))
+    assert objects.to_dict()['1'] == {'parts': 3, 'median': [4, 4], 'largest': [4, 4]}
+    flat = Spectrum(64)
+    flat.add(np.ones((1, 64)))
+    assert flat.periods() == []
+
+
+def test_a_fingerprint_comes_back_from_its_plain_values():
+    found = _read(RNG.normal(size=(6, 1, 16)).astype(np.float32), np.arange(6) % 2)
+    assert Fingerprint.from_dict(found.to_dict()) == found
+    with pytest.raises(ValueError, match="'sice' is no word"):
+        Fingerprint.from_dict({**found.to_dict(), 'sice': 1})

@@ -19,7 +19,19 @@ from mdnc._plain import plain
 FOLDER = 'checkpoints'
 BEST = 'best.ckpt'
 # What a killed run leaves in its folder: parts of its own files, and what Lightning's finders put aside.
-_WRITTEN = [f'.{name}.*{PART_SUFFIX}' for name in ('config.yaml', 'metrics.csv', 'network.txt', 'test.json', '*.png')]
+_WRITTEN = [
+    f'.{name}.*{PART_SUFFIX}'
+    for name in (
+        'config.yaml',
+        'metrics.csv',
+        'network.txt',
+        'run.json',
+        'test.json',
+        'test.csv',
+        'report.html',
+        '*.png',
+    )
+]
 _WRITTEN += ['.lr_find_*.ckpt', '.scale_batch_size_*.ckpt']
 _NUMBERED = re.compile(r'step-(\d+)\.ckpt')
 

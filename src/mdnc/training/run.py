@@ -12,18 +12,22 @@ import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 
 from mdnc._files import whole_file
+from mdnc.training.account import Account
 from mdnc.training.averages import Averages
 from mdnc.training.checkpoint import BEST, FOLDER, WholeFileIO, newest
 from mdnc.training.finders import Finders, tame
 from mdnc.training.guard import Guard
 from mdnc.training.history import FILE, Row, read_history, shown
+from mdnc.training.judgement import known, write_samples
 from mdnc.training.keeper import Keeper
 from mdnc.training.options import check_options
 from mdnc.training.progress import Lines, make_progress
+from mdnc.training.report import task_report, write_report
 from mdnc.training.sampler import Place
 from mdnc.training.sanity import Sanity
 from mdnc.training.seed import Repeatable
 from mdnc.training.settings import Settings
+from mdnc.training.tasks import Task
 
 # What a run of ours has otherwise than a plain Trainer: metrics.csv comes with the checkpoints, so no logger is needed.
 DEFAULTS: dict[str, Any] = {
@@ -35,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
 }
 _CALLBACKS: tuple[tuple[type | tuple[type, ...], Callable[[], L.Callback]], ...] = (
     (Place, Place),
+    (Account, Account),
     (Averages, Averages),
     (Finders, Finders),
     (Settings, Settings),
@@ -125,7 +130,7 @@ def fit(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModule
 
 
 def test(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModule, checkpoint: Path) -> None:
-    """Test a checkpoint, write ``test.json`` and the pictures to the run's folder."""
+    """Test a checkpoint, write its figures, samples, pictures and report to the run's folder."""
     trainer.test(task, datamodule=data, ckpt_path=checkpoint, verbose=False)
     if not trainer.is_global_zero:
         return
@@ -134,12 +139,25 @@ def test(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModul
     figures = {
         name: float(value) for name, value in sorted(trainer.callback_metrics.items()) if name.startswith('test/')
     }
-    with whole_file(run_dir / 'test.json') as file:
-        file.write(json.dumps({'checkpoint': checkpoint.name, **figures}, indent=2).encode())
-    pictures: list[Path] = getattr(task, 'pictures', lambda folder, history: [])(run_dir, _history(run_dir))
+    written = _write(run_dir, task, checkpoint.name, figures)
     print(f'test: {shown(figures, file="test.json") or "no sample"}')
-    files = [checkpoint, run_dir / 'test.json', run_dir / FILE, *pictures]
+    files = [checkpoint, run_dir / FILE, *written]
     print('written: ' + ', '.join(str(path) for path in files if path.is_file()), flush=True)
+
+
+def _write(run_dir: Path, task: L.LightningModule, checkpoint: str, figures: dict[str, float]) -> list[Path]:
+    """Write what a test found: figures, samples, pictures and the report."""
+    found, written = getattr(task, 'judgement', lambda: None)(), [run_dir / 'test.json']
+    plain = {name: known(value) for name, value in figures.items()} | (found[1].plain() if found else {})
+    with whole_file(written[0]) as file:
+        file.write(json.dumps({'checkpoint': checkpoint, **plain}, indent=2, allow_nan=False).encode())
+    if found:
+        written.append(write_samples(run_dir / 'test.csv', *found))
+    history = _history(run_dir)
+    written += getattr(task, 'pictures', lambda folder, history: [])(run_dir, history)
+    if isinstance(task, Task) and figures:
+        written.append(write_report(run_dir / 'report.html', task_report(task, checkpoint, history, figures, found)))
+    return written
 
 
 def _history(run_dir: Path) -> list[Row]:

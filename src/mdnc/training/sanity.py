@@ -29,6 +29,7 @@ class Sanity(L.Callback):
     def __init__(self) -> None:
         self._batch: dict[str, Any] | None = None
         self._summary = ''
+        self.forecast: int | None = None  # bytes that training is expected to keep
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         data = getattr(trainer, 'datamodule', None)
@@ -44,7 +45,16 @@ class Sanity(L.Callback):
             print(
                 f'data: {loader.batch_sampler.samples} training samples in {len(loader)} batches; {_about(self._batch)}'
             )
-            print(_memory(trainer, pl_module, shape), flush=True)
+            print(self._memory(trainer, pl_module, shape), flush=True)
+
+    def _memory(self, trainer: L.Trainer, task: L.LightningModule, shape: tuple[int, ...]) -> str:
+        try:
+            with trainer.precision_plugin.train_step_context():
+                self.forecast = memory_forecast(getattr(task, 'network', task), shape[1:], shape[0]).total
+        except (ValueError, TypeError, RuntimeError) as error:  # a network of others may do what a stand-in cannot
+            return f'memory: no forecast for this network ({str(error).splitlines()[0]})'
+        kept = 'weights, gradients, AdamW and what backward keeps'
+        return f'memory: {self.forecast / 2**20:,.0f} MiB a process for {kept}'
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         batch, self._batch = self._batch, None
@@ -85,15 +95,6 @@ def _try(trainer: L.Trainer, task: L.LightningModule, batch: dict[str, Any]) -> 
         task.zero_grad(set_to_none=True)
     lines = list(getattr(task, 'describe', lambda batch: [])(batch))
     return [*lines, f'loss before training: {losses.mean().item():.4g}, its gradient reaches every parameter']
-
-
-def _memory(trainer: L.Trainer, task: L.LightningModule, shape: tuple[int, ...]) -> str:
-    try:
-        with trainer.precision_plugin.train_step_context():
-            forecast = memory_forecast(getattr(task, 'network', task), shape[1:], shape[0])
-    except (ValueError, TypeError, RuntimeError) as error:  # a network of others may do what a stand-in cannot
-        return f'memory: no forecast for this network ({str(error).splitlines()[0]})'
-    return f'memory: {forecast.total / 2**20:,.0f} MiB a process for weights, gradients, AdamW and what backward keeps'
 
 
 def _check_loss(losses: Tensor, names: list[str]) -> None:

@@ -28,15 +28,28 @@ class Example:
         name: The sample's name.
         given: The network's input, ``(C, L1, ...)``.
         target: The truth, ``(L1, ...)``, NaN where it is not known; None where the input is the truth.
-        output: What the network made of the input, ``(L1, ...)``.
+        output: What the network made of the input, ``(L1, ...)``; None where that is no map.
         channel: Which of several channels target and output are; None where there is one, or only the first is shown.
+        words: What is to be said of it.
     """
 
     name: str
     given: Map
-    target: Map | None
-    output: Map
+    target: Map | None = None
+    output: Map | None = None
     channel: int | None = None
+    words: str = ''
+
+    @property
+    def maps(self) -> dict[str, Map]:
+        """Target and output by their titles, as far as they are there."""
+        both = {'target': self.target, 'output': self.output}
+        return {title: values for title, values in both.items() if values is not None}
+
+    @property
+    def map(self) -> Map:
+        """The first there is of target, output and input, ``(L1, ...)``."""
+        return next(iter(self.maps.values()), self.given[0])
 
     def label(self, style: 'Style') -> str:
         """What stands beside it."""
@@ -77,10 +90,8 @@ def _inputs(given: Map, style: Style) -> dict[str, Map]:
 
 def _slices(example: Example, style: Style) -> Iterator[tuple[str, dict[str, Map], dict[str, Map]]]:
     """Rows of pictures with their labels, inputs and others apart: one for an image, for a volume some slices."""
-    label = example.label(style)
-    others = {'target': example.target, 'output': example.output}
-    there = {title: values for title, values in others.items() if values is not None}
-    if example.output.ndim == 2:
+    label, there = example.label(style), example.maps
+    if example.map.ndim == 2:
         yield label, _inputs(example.given, style), there
         return
     for axis, place, why in _places(example, style):
@@ -94,7 +105,7 @@ def _slices(example: Example, style: Style) -> Iterator[tuple[str, dict[str, Map
 
 def _places(example: Example, style: Style) -> list[tuple[int, int, str]]:
     """Axis and place of each slice of a volume, and why there: slices that are strips show little."""
-    shape = example.output.shape
+    shape = example.map.shape
     count = _SLICES if example.channel is None else 1
     ratios = [max(plane) / min(plane) for plane in (np.delete(shape, axis) for axis in range(3))]
     axes = [axis for axis in range(3) if ratios[axis] <= _STRIP] or [int(np.argmin(ratios))]
@@ -106,9 +117,8 @@ def _places(example: Example, style: Style) -> list[tuple[int, int, str]]:
 
 def _along(example: Example, style: Style, axis: int, count: int) -> list[tuple[int, str]]:
     """Up to ``count`` places along an axis: through the rarest classes first, then evenly spread over what is known."""
-    truth = example.output if example.target is None else example.target
-    flat = np.moveaxis(truth, axis, 0).reshape(truth.shape[axis], -1)
-    found = dict(_rare(flat, style.classes)[:count]) if style.classes is not None else {}
+    flat = np.moveaxis(example.map, axis, 0).reshape(example.map.shape[axis], -1)
+    found = dict(_rare(flat, style.classes)[:count]) if style.classes is not None and example.maps else {}
     known = np.flatnonzero(np.isfinite(flat).any(1))
     known = known if len(known) else np.arange(len(flat))
     for step in range(count):
@@ -142,7 +152,7 @@ def _draw_images(figure: Any, examples: Sequence[Example], style: Style) -> None
         _draw_row(figure, line[len(given) :], maps, style)
     for axes, title in zip(grid[0], [*titles, *errors], strict=True):
         axes.set_title(title, fontsize=10 if len(title) > 16 else None)
-    if style.classes is not None:
+    if style.classes is not None and others:
         colours = _class_colours(len(style.classes))
         handles = [Patch(color=colours(number), label=name) for number, name in enumerate(style.classes)]
         each = 0.8 + 0.09 * max(map(len, style.classes))  # inches that a name of ordinary letters takes
@@ -163,18 +173,20 @@ def _aspect(values: Map) -> str:
 
 
 def _limits(maps: dict[str, Map]) -> tuple[float, float]:
-    known = [values[np.isfinite(values)] for values in (maps.get('target', maps['output']), maps['output'])]
+    known = [values[np.isfinite(values)] for values in maps.values()]
     values = next((each for each in known if each.size), np.zeros(1))
     return float(values.min()), float(values.max())
 
 
 def _draw_inputs(line: Sequence[Any], given: Sequence[Map], maps: dict[str, Map], style: Style) -> None:
-    low, high = _limits(maps) if style.alike else (None, None)
+    low, high = _limits(maps) if style.alike and maps else (None, None)
     for axes, values in zip(line, given, strict=True):
         axes.imshow(values, cmap='gray', vmin=low, vmax=high, aspect=_aspect(values))
 
 
 def _draw_row(figure: Any, line: Sequence[Any], maps: dict[str, Map], style: Style) -> None:
+    if not maps:
+        return
     low, high = _limits(maps)
     for axes, values in zip(line, maps.values(), strict=False):
         if style.classes is not None:
@@ -200,7 +212,8 @@ def _draw_row(figure: Any, line: Sequence[Any], maps: dict[str, Map], style: Sty
 
 
 def _draw_lines(figure: Any, examples: Sequence[Example], style: Style) -> None:
-    apart, form = not style.alike, 'default' if style.classes is None else 'steps-mid'
+    apart = not style.alike and bool(examples[0].maps)
+    form = 'default' if style.classes is None else 'steps-mid'
     grid = figure.subplots(len(examples) * (1 + apart), 1, squeeze=False, sharex=True)[:, 0]
     for number, example in enumerate(examples):
         upper, lower = grid[number * (1 + apart)], grid[number * (1 + apart) + apart]
@@ -208,8 +221,9 @@ def _draw_lines(figure: Any, examples: Sequence[Example], style: Style) -> None:
         upper.set_title(example.label(style).replace('\n', ', ') + style.note(example), fontsize=9)
         if example.target is not None:
             lower.plot(example.target, color='tab:blue', label='target', linewidth=2.5, alpha=0.6, drawstyle=form)
-        lower.plot(example.output, color='tab:red', label='output', linewidth=1, drawstyle=form)
-        if style.classes is not None:
+        if example.output is not None:
+            lower.plot(example.output, color='tab:red', label='output', linewidth=1, drawstyle=form)
+        if style.classes is not None and apart:
             lower.set_yticks(range(len(style.classes)), style.classes)
         for axes in {upper, lower}:
             axes.grid(alpha=0.3)
@@ -224,17 +238,18 @@ def _once(axes: Any) -> tuple[list[Any], list[str]]:
 
 
 def maps_panel(examples: Sequence[Example], style: Style) -> Panel:
-    """A panel with inputs, targets, outputs and, for quantities, their difference.
+    """A panel with inputs and, where they are maps, targets, outputs and, for quantities, their difference.
 
     Args:
         examples: At least one; all of one order, 1, 2 or 3.
         style: What the values are.
     """
-    if examples[0].output.ndim == 1:
-        height = 1.9 * len(examples) * (1 if style.alike else 2) + 0.5
+    first = examples[0]
+    if first.map.ndim == 1:
+        height = 1.9 * len(examples) * (1 if style.alike or not first.maps else 2) + 0.5
         return Panel(partial(_draw_lines, examples=examples, style=style), 8.0, height)
     rows = [row for example in examples for row in _slices(example, style)]
     _, inputs, others = rows[0]
-    columns = len(inputs) + len(others) + (style.classes is None and examples[0].target is not None)
-    legend = 0.5 if style.classes is None else 0.5 + 0.08 * len(style.classes)
+    columns = len(inputs) + len(others) + (style.classes is None and 'target' in others)
+    legend = 0.5 + 0.08 * len(style.classes) if style.classes is not None and others else 0.5
     return Panel(partial(_draw_images, examples=examples, style=style), 2.9 * columns, 2.5 * len(rows) + legend)

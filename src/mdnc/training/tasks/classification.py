@@ -1,5 +1,6 @@
 """One class for each sample."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -8,7 +9,8 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from mdnc._plain import plain
 from mdnc.modules._scale import Constants
-from mdnc.training.pictures import Panel, confusion_panel
+from mdnc.training.judgement import Judgement, Table, judge_classes
+from mdnc.training.pictures import Example, Panel, confusion_panel
 from mdnc.training.tasks.arguments import number, weights
 from mdnc.training.tasks.batch import Batch
 from mdnc.training.tasks.classes import ClassTask
@@ -16,6 +18,7 @@ from mdnc.training.tasks.loss import class_losses
 from mdnc.training.tasks.network import Network
 from mdnc.training.tasks.task import reset
 
+_SCORES = 100  # classes, of which a test keeps the probabilities of each sample
 # torch's cross-entropy takes this number for "leave out"; of a sample there is nothing to be left out.
 _NEVER = -100
 
@@ -94,6 +97,21 @@ class Classification(ClassTask):
 
     def compared(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         return output.argmax(1), self.target(batch)
+
+    def evidence(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        scores = output.float().softmax(1)
+        confidence, answer = scores.max(1)
+        kept = {'target': self.target(batch), 'answer': answer, 'confidence': confidence}
+        return {**kept, 'scores': scores} if self.outputs <= _SCORES else kept
+
+    def judged(self, table: Table) -> Judgement:
+        return judge_classes(table, self.names())
+
+    def shown(self, output: Tensor, batch: Batch) -> list[Example]:
+        names, (share, answer) = self.names(), (part.item() for part in output.float().softmax(1)[0].max(0))
+        true = names[int(self.target(batch)[0])]
+        words = f'true {true}, answered {names[int(answer)]} ({share:.1%})'
+        return [replace(each, words=words) for each in super().shown(output, batch)]
 
     def on_test_epoch_start(self) -> None:
         super().on_test_epoch_start()

@@ -1,5 +1,6 @@
 """Tasks whose targets are quantities: vectors, maps, or the input itself."""
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -9,7 +10,8 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 from mdnc._plain import plain
 from mdnc.modules._scale import Scale
 from mdnc.modules._tiling import single
-from mdnc.training.pictures import Panel, Style, agreement_panel, maps_panel
+from mdnc.training.judgement import Judgement, Table, error_sums, judge_errors
+from mdnc.training.pictures import Example, Panel, Style, agreement_panel, maps_panel
 from mdnc.training.tasks.arguments import flag
 from mdnc.training.tasks.arguments import names as name_list
 from mdnc.training.tasks.batch import Batch, inside
@@ -21,6 +23,7 @@ from mdnc.training.tasks.task import Task, reset
 
 # Points of a chart: of more a person sees only a cloud.
 _POINTS = 5000
+_SAID = 4  # quantities of a sample that are written under its picture
 Criterion = Literal['mse', 'mae', 'huber']
 
 
@@ -159,6 +162,21 @@ class Regression(QuantityTask):
         target, known = self.target(batch), self.known(batch)
         self._points.update(self.predicted(output), target if known is None else target.masked_fill(~known, torch.nan))
 
+    def evidence(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        target, known = self.target(batch), self.known(batch)
+        truth = target if known is None else target.masked_fill(~known, torch.nan)
+        return {'truth': truth, 'predicted': self.predicted(output)}
+
+    def judged(self, table: Table) -> Judgement:
+        return judge_errors(table, self.names())
+
+    def shown(self, output: Tensor, batch: Batch) -> list[Example]:
+        values = zip(self.names(), *(part[0].detach().tolist() for part in self.evidence(output, batch).values()), strict=True)
+        said = [f'{name}: true {true:.4g}, answered {answer:.4g}' for name, true, answer in values]
+        more = f'; {len(said) - _SAID} more' if len(said) > _SAID else ''
+        words = '; '.join(said[:_SAID]) + more
+        return [replace(each, words=words) for each in super().shown(output, batch)]
+
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
         nothing = torch.zeros(0, self.outputs, device=self.device)
@@ -198,14 +216,29 @@ class DenseRegression(QuantityTask):
 
     @property
     def style(self) -> Style:
-        """How the maps are drawn."""
         return Style(channels=self.outputs)
 
-    def collect(self, output: Tensor, batch: Batch) -> None:
+    def _show(self, kept: list[Example], output: Tensor, batch: Batch) -> list[Example]:
         known, target = self.known(batch), self.target(batch)
         if known is not None:
             target = target.masked_fill(~known, torch.nan)
-        keep_examples(self._kept, batch, target, self.predicted(output), self.style)
+        keep_examples(kept, batch, target, self.predicted(output), self.style)
+        return kept
+
+    def collect(self, output: Tensor, batch: Batch) -> None:
+        self._show(self._kept, output, batch)
+
+    def shown(self, output: Tensor, batch: Batch) -> list[Example]:
+        return self._show([], output, batch)
+
+    def evidence(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        truth, predicted, known = self.target(batch), self.predicted(output), self.known(batch)
+        there = torch.ones_like(truth, dtype=torch.bool) if known is None else known
+        return {'sums': error_sums(truth, predicted, there)}
+
+    def judged(self, table: Table) -> Judgement:
+        names = ['value'] if self.outputs == 1 else [f'channel {number + 1}' for number in range(self.outputs)]
+        return judge_errors(table, names)
 
     def panels(self) -> list[Panel]:
         return [maps_panel(self._kept, self.style)] if self._kept else []

@@ -8,6 +8,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from mdnc.modules._checks import integer
+from mdnc.training.judgement import Judgement, Table, judge_overlaps
 from mdnc.training.pictures import Example, Panel, Style, maps_panel
 from mdnc.training.tasks.arguments import flag
 from mdnc.training.tasks.batch import Batch, inside
@@ -120,13 +121,36 @@ class Segmentation(ClassTask):
         super().on_test_epoch_start()
         self._kept = []
 
-    def collect(self, output: Tensor, batch: Batch) -> None:
+    @property
+    def style(self) -> Style:
+        return Style(classes=self.names())
+
+    def _show(self, kept: list[Example], output: Tensor, batch: Batch) -> list[Example]:
         target = self.target(batch)
         shown = target.float().masked_fill(target == self.ignore, torch.nan)
-        keep_examples(self._kept, batch, shown, output.argmax(1), Style(classes=self.names()))
+        keep_examples(kept, batch, shown, output.argmax(1), self.style)
+        return kept
+
+    def collect(self, output: Tensor, batch: Batch) -> None:
+        self._show(self._kept, output, batch)
+
+    def shown(self, output: Tensor, batch: Batch) -> list[Example]:
+        return self._show([], output, batch)
+
+    def evidence(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        answer, target = self.compared(output, batch)
+        count, cells = self.outputs, self.outputs**2
+        first = torch.arange(0, len(target) * cells, cells, device=target.device)
+        places = first.view(-1, *(1,) * (target.ndim - 1)) + target * count + answer
+        return {
+            'confusion': torch.bincount(places[self.known(batch)], minlength=len(target) * cells).view(-1, count, count)
+        }
+
+    def judged(self, table: Table) -> Judgement:
+        return judge_overlaps(table, self.names())
 
     def panels(self) -> list[Panel]:
-        return [maps_panel(self._kept, Style(classes=self.names()))] if self._kept else []
+        return [maps_panel(self._kept, self.style)] if self._kept else []
 
 
 def _lone(batch: Batch, ignore: int) -> Tensor:

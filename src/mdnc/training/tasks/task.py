@@ -22,7 +22,8 @@ from mdnc.checkpoints.catalogue import revived
 from mdnc.modules import decaying_names
 from mdnc.modules._answer import Answer, Steps
 from mdnc.training.checkpoint import check_fits
-from mdnc.training.pictures import Panel, curves_panel, is_share, save_page
+from mdnc.training.judgement import Evidence, Judgement, Table
+from mdnc.training.pictures import Example, Panel, Style, curves_panel, is_share, save_page
 from mdnc.training.tasks.arguments import number, own_parts
 from mdnc.training.tasks.batch import Batch, as_batch, chosen, cropped, real_rows
 from mdnc.training.tasks.loss import OwnLoss
@@ -110,6 +111,8 @@ class Task(L.LightningModule):
         self._optimizer, self._loss = optimizer, None if loss is None else OwnLoss(loss)
         self._decaying = decaying_names(self.network)
         self._source: object = None
+        self._evidence = Evidence()
+        self._table: Table | None = None
         self._steps = Steps({'answer': self.answer})
         self._make_metrics(metrics)
         if data is not None:
@@ -162,6 +165,23 @@ class Task(L.LightningModule):
 
     def collect(self, output: Tensor, batch: Batch) -> None:
         """Keep what the pictures after a test need; ``batch`` holds no fillers."""
+
+    def evidence(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """What a test keeps of each sample for `judged`, ``(B, …)`` each; ``batch`` holds no fillers."""
+        return {}
+
+    def judged(self, table: Table) -> Judgement | None:
+        """What a test found: figures with intervals, and what is said of each sample."""
+        return None
+
+    def shown(self, output: Tensor, batch: Batch) -> list[Example]:
+        """What is to be seen of the only sample of a batch."""
+        return [Example(str(batch['name'][0]), cropped(batch['input'], batch)[0].detach().cpu().numpy())]
+
+    @property
+    def style(self) -> Style:
+        """How maps are drawn."""
+        return Style()
 
     def panels(self) -> list[Panel]:
         """What stands beside the curves in the picture of a run, from what the test collected."""
@@ -435,15 +455,34 @@ class Task(L.LightningModule):
     def test_step(self, batch: Any, batch_idx: int) -> None:
         batch = self._taken(batch)
         output = self.whole(batch['input'], batch.get('lengths'))
-        self._count('test', output, self.losses(output, batch), batch)
+        losses = self.losses(output, batch)
+        self._count('test', output, losses, batch)
         if len(real := real_rows(batch)):
-            self.collect(output[real], chosen(batch, real))
+            output, batch = output[real], chosen(batch, real)
+            self.collect(output, batch)
+            self._keep(output, losses[real], batch)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor | list[Tensor]:
         """The answer; of a padded batch maps as large as their samples, one by one."""
         batch = as_batch(type(self).__name__, batch)
         answer = self.predicted(self.whole(batch['input'], batch.get('lengths')))
         return cropped(answer, batch) if self.dense else answer
+
+    def _keep(self, output: Tensor, losses: Tensor, batch: Batch) -> None:
+        known = self.known(batch)
+        if known is not None:
+            losses = losses.masked_fill(~known.flatten(1).any(1), torch.nan)
+
+        def show(place: int) -> list[Example]:
+            row = torch.tensor([place], device=output.device)
+            return self.shown(output[row], chosen(batch, row))
+
+        self._evidence.add(batch, losses, self.evidence(output, batch), show)
+
+    def judgement(self) -> tuple[Table, Judgement] | None:
+        """The samples of the last test of this process's group, and what it found; None where it kept nothing."""
+        found = None if self._table is None or not len(self._table) else self.judged(self._table)
+        return None if found is None or self._table is None else (self._table, found)
 
     def _count(self, stage: str, output: Tensor, losses: Tensor, batch: Batch) -> None:
         real = real_rows(batch, self.known(batch))
@@ -461,6 +500,7 @@ class Task(L.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         self._restart('test')
+        self._evidence, self._table = Evidence(), None
 
     def on_train_epoch_end(self) -> None:
         self._log('train')
@@ -470,6 +510,7 @@ class Task(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._log('test')
+        self._evidence, self._table = Evidence(), self._evidence.gather()
 
     def _restart(self, stage: str) -> None:
         # An evaluation that was broken off has left its half behind.

@@ -1,0 +1,89 @@
+"""Charts as parts of a page: drawn once, in colours that follow the page's, light or dark."""
+
+import io
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from mdnc.analysis.picture import FAINT, INK
+from mdnc.training.pictures import Panel
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+
+# Colours that stand for the page's own, by which they are replaced.
+_WORDS, _LINES, _PAPER = '#010203', '#040506', '#ffffff'
+_PAGE = {_WORDS: 'var(--ink)', INK: 'var(--ink)', _LINES: 'var(--line)', FAINT: 'var(--faint)', _PAPER: 'var(--paper)'}
+_STYLE: Any = {
+    'svg.fonttype': 'none',
+    'font.family': 'sans-serif',
+    'figure.facecolor': 'none',
+    'axes.facecolor': 'none',
+    'savefig.facecolor': 'none',
+    'text.color': _WORDS,
+    'axes.labelcolor': _WORDS,
+    'axes.titlecolor': _WORDS,
+    'axes.titlesize': 11,
+    'xtick.color': _LINES,
+    'ytick.color': _LINES,
+    'xtick.labelcolor': _WORDS,
+    'ytick.labelcolor': _WORDS,
+    'axes.edgecolor': _LINES,
+    'legend.facecolor': _PAPER,
+    'legend.edgecolor': _LINES,
+    'legend.framealpha': 0.8,
+}
+_POINTS = 300  # of more a picture is smaller than a list
+_INCH = 96  # pixels of a page
+_NARROW = 480  # pixels, below which a chart may be as narrow as the page
+
+
+class Drawing(NamedTuple):
+    """A chart on a page.
+
+    Args:
+        words: What it shows.
+        svg: The drawing.
+        width: Pixels that it takes where there is room.
+        least: Pixels that it needs, so that its words can be read.
+    """
+
+    words: str
+    svg: Markup
+    width: int
+    least: int
+
+
+def _is_crowd(artist: 'Artist') -> bool:
+    offsets = getattr(artist, 'get_offsets', None)
+    return offsets is not None and len(offsets()) > _POINTS
+
+
+def as_drawing(figure: Figure, words: str) -> Drawing:
+    """Turn a matplotlib figure into a part of a page."""
+    for artist in figure.findobj(_is_crowd):
+        artist.set_rasterized(True)
+    text = io.StringIO()
+    # Identifiers follow from the words: drawings on one page must not share them.
+    with matplotlib.rc_context({'svg.hashsalt': words, 'svg.fonttype': 'none'}):
+        figure.savefig(text, format='svg', metadata={'Date': None}, dpi=110)
+    svg = text.getvalue()
+    svg = re.sub(r'^.*?(?=<svg)|<metadata>.*?</metadata>|\s+id="(?:[a-z]+_)+\d+"', '', svg, flags=re.DOTALL)
+    for colour, name in _PAGE.items():
+        svg = svg.replace(colour, name)
+    svg = svg.replace('<svg ', f'<svg role="img" aria-label="{Markup.escape(words)}" ', 1)
+    width = round(figure.get_figwidth() * _INCH)
+    return Drawing(words, Markup(svg), width, 0 if width <= _NARROW else max(_NARROW, round(0.55 * width)))
+
+
+def draw(panel: Panel, words: str) -> Drawing:
+    """Draw a panel."""
+    with matplotlib.rc_context(_STYLE):
+        layout = ConstrainedLayoutEngine(w_pad=0.08)
+        figure = Figure(figsize=(panel.width, panel.height), layout=layout, dpi=110)
+        panel.draw(figure)
+        return as_drawing(figure, words)

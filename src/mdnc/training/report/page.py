@@ -1,0 +1,50 @@
+"""The page itself, filled in and written."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+
+from mdnc._files import whole_file
+from mdnc.training.judgement import Judgement
+from mdnc.training.report import content
+from mdnc.training.report.content import Report
+
+_TEMPLATE = 'page.html.jinja'
+_KINDS = {'classes': 'Each class', 'quantities': 'Each quantity'}
+
+
+def _methods(judgement: Judgement | None) -> str:
+    if judgement is None:
+        return ''
+    return '; '.join(words if name == 'all' else f'{name}: {words}' for name, words in judgement.methods.items())
+
+
+def write_report(path: Path, report: Report) -> Path:
+    """Write a report.
+
+    Args:
+        path: The HTML file in the run's folder, which is written whole or not at all.
+        report: What it says.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(files(__package__).joinpath(_TEMPLATE).read_text(encoding='utf-8'))
+    run = content.run_facts(path.parent)
+    heads, rows = content.table(report)
+    page = template.render(
+        title=report.title,
+        facts=list(content.facts(report, run)),
+        tiles=content.tiles(report),
+        methods=_methods(report.judgement),
+        each=_KINDS.get(report.judgement.kind, '') if report.judgement else '',
+        heads=heads,
+        rows=rows,
+        charts=content.charts(report),
+        curves=content.curves(report),
+        worst=content.worst(report),
+        network=content.network_picture(report, run.get('input')),
+        texts=content.texts(path.parent),
+    )
+    with whole_file(path) as file:
+        file.write(page.encode())
+    return path

@@ -171,7 +171,8 @@ class Regression(QuantityTask):
         return judge_errors(table, self.names())
 
     def shown(self, output: Tensor, batch: Batch) -> list[Example]:
-        values = zip(self.names(), *(part[0].detach().tolist() for part in self.evidence(output, batch).values()), strict=True)
+        kept = [part[0].detach().tolist() for part in self.evidence(output, batch).values()]
+        values = zip(self.names(), *kept, strict=True)
         said = [f'{name}: true {true:.4g}, answered {answer:.4g}' for name, true, answer in values]
         more = f'; {len(said) - _SAID} more' if len(said) > _SAID else ''
         words = '; '.join(said[:_SAID]) + more

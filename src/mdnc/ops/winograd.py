@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mdnc.ops import building, convolution
+from mdnc.ops import building, convolution, winograd_1d
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.convolution import TORCH, Geometry, Tools
 from mdnc.ops.copies import contiguous
@@ -55,7 +55,9 @@ def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
 
 
 def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, tools: Tools = TORCH) -> Tensor:
-    """See ``convolution.forward``."""
+    """See ``convolution.forward``; signals go to ``winograd_1d``."""
+    if z.dim() == 3:
+        return winograd_1d.forward(z, kernel, bias, geometry, tools)
     if not suits(z, kernel, geometry):
         return convolution.forward(z, kernel, bias, geometry, tools)
     return convolution.biased(_convolved(built(), z, kernel), bias)
@@ -69,7 +71,9 @@ def backward(
     needs: tuple[bool, bool, bool],
     tools: Tools = TORCH,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """See ``convolution.backward``."""
+    """See ``convolution.backward``; signals go to ``winograd_1d``."""
+    if z.dim() == 3:
+        return winograd_1d.backward(g, z, kernel, geometry, needs, tools)
     if not suits(z, kernel, geometry):
         return convolution.backward(g, z, kernel, geometry, needs, tools)
     library, g = built(), to_layout(g, True, contiguous)

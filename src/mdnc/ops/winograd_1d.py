@@ -1,0 +1,145 @@
+"""Convolutions of signals, of width 3 with stride 1 or 2, on a CPU by minimal filtering, ``winograd_1d.cpp``.
+
+Half of the multiplications for stride 1, three quarters for stride 2, at rounding errors like those of the direct sum.
+Weights are read as torch lays them. Which convolutions take it follows from their shape alone.
+"""
+
+import ctypes
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mdnc.ops import building, convolution
+from mdnc.ops.channels_last import is_channels_last, to_layout
+from mdnc.ops.convolution import TORCH, Geometry, Tools
+from mdnc.ops.copies import contiguous
+from mdnc.ops.profiling import named
+
+SOURCE = Path(__file__).with_name('winograd_1d.cpp')
+# More weights than these (4 MB) take longer to transform than fewer tiles, of four positions, save.
+MANY_WEIGHTS, LEAST_TILES = 1_000_000, 16
+_OUT = 4
+_CONVOLUTION, _WEIGHTS, _INPUTS = range(3)
+
+
+class _Call(ctypes.Structure):
+    # As in winograd_1d.cpp.
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ('maps', 'weights', 'out', 'scratch')),
+        *((name, ctypes.c_int64) for name in ('n', 'longer', 'shorter', 'c', 'o')),
+        *((name, ctypes.c_int64) for name in ('out_stride', 'in_stride', 'tap_stride')),
+        *((name, ctypes.c_int32) for name in ('job', 'stride', 'threads')),
+    )
+
+
+def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
+    """Whether this convolution, of ``z (N, C, L)``, is computed here rather than by ``convolution``."""
+    if type(z) not in (Tensor, nn.Parameter) or z.device.type != 'cpu' or z.dtype != torch.float32 or z.dim() != 3:
+        return False
+    still = geometry.groups == 1 and not geometry.transposed and geometry.padding == (1,)
+    if not still or geometry.stride not in ((1,), (2,)) or kernel.shape[2] != 3 or not is_channels_last(z):
+        return False
+    tiles = len(z) * -(-_shorter(z, geometry) // _OUT)
+    if not tiles or (tiles < LEAST_TILES and kernel.numel() > MANY_WEIGHTS):
+        return False
+    library = built()
+    return library is not None and not any(channels % library.winograd_1d_lanes() for channels in kernel.shape[:2])
+
+
+def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, tools: Tools = TORCH) -> Tensor:
+    """See ``convolution.forward``."""
+    if not suits(z, kernel, geometry):
+        return convolution.forward(z, kernel, bias, geometry, tools)
+    return convolution.biased(_convolved(built(), z, kernel, geometry), bias)
+
+
+def backward(
+    g: Tensor,
+    z: Tensor,
+    kernel: Tensor,
+    geometry: Geometry,
+    needs: tuple[bool, bool, bool],
+    tools: Tools = TORCH,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """See ``convolution.backward``."""
+    if not suits(z, kernel, geometry):
+        return convolution.backward(g, z, kernel, geometry, needs, tools)
+    library, g = built(), to_layout(g, True, contiguous)
+    gz = _inputs(library, g, z, kernel, geometry) if needs[0] else None
+    gkernel = _weights(library, g, z, kernel, geometry) if needs[1] else None
+    return gz, gkernel, convolution.bias_gradient(g) if needs[2] else None
+
+
+def _shorter(z: Tensor, geometry: Geometry) -> int:
+    return (z.shape[2] - 1) // geometry.stride[0] + 1
+
+
+def _convolved(library: Any, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    shorter = _shorter(z, geometry)
+    y = z.new_empty(len(z), shorter, len(kernel))
+    _call(library, _CONVOLUTION, (z, kernel, y), kernel, (z.shape[2], shorter, geometry.stride[0]))
+    return y.movedim(-1, 1)
+
+
+def _inputs(library: Any, g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    gz = g.new_empty(len(z), z.shape[2], z.shape[1])
+    _call(library, _INPUTS, (g, kernel, gz), kernel, (z.shape[2], g.shape[2], geometry.stride[0]))
+    return gz.movedim(-1, 1)
+
+
+def _weights(library: Any, g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    gkernel = torch.empty_like(kernel)
+    _call(library, _WEIGHTS, (z, g, gkernel), gkernel, (z.shape[2], g.shape[2], geometry.stride[0]))
+    return gkernel
+
+
+def _call(
+    library: Any, job: int, tensors: tuple[Tensor, Tensor, Tensor], kernel: Tensor, sizes: tuple[int, int, int]
+) -> None:
+    *lengths, stride = sizes
+    pointers = [each.data_ptr() for each in tensors]
+    widths = (kernel.shape[1], kernel.shape[0], *kernel.stride())
+    call = _Call(*pointers, None, len(tensors[0]), *lengths, *widths, job, stride, torch.get_num_threads())
+    scratch = tensors[0].new_empty(library.winograd_1d_scratch(ctypes.byref(call)))
+    call.scratch = scratch.data_ptr()
+    with named('mdnc::winograd_convolution'):
+        library.winograd_1d(ctypes.byref(call))
+
+
+@functools.cache
+def built() -> Any:
+    """The library; None, after a warning, where it can't be built."""
+    try:
+        library = ctypes.CDLL(str(building.library(SOURCE, building.threads())))
+        library.winograd_1d.restype = None
+        library.winograd_1d_scratch.restype = ctypes.c_int64
+        _prove(library)
+    except (*building.FAILURES, ArithmeticError) as error:
+        building.warn(SOURCE, error)
+        return None
+    return library
+
+
+def _prove(library: Any) -> None:
+    """Raise if the code gives other values than torch's convolution in float64."""
+    numbers, width = torch.Generator('cpu').manual_seed(0), library.winograd_1d_lanes()
+    for stride in (1, 2):
+        how = Geometry((stride,), (1,))
+        shapes = (2, width, 37), (3 * width, width, 3), (2, 3 * width, 36 // stride + 1)
+        z, kernel, g = (torch.randn(shape, generator=numbers, device='cpu') for shape in shapes)
+        z, g = (to_layout(each, channels_last=True) for each in (z, g))
+        z64, kernel64, g64 = (each.double() for each in (z, kernel, g))
+        inputs, weights, _ = convolution.backward(g64, z64, kernel64, how, (True, True, False))
+        assert inputs is not None
+        assert weights is not None
+        pairs = [
+            (_convolved(library, z, kernel, how), convolution.forward(z64, kernel64, None, how)),
+            (_inputs(library, g, z, kernel, how), inputs),
+            (_weights(library, g, z, kernel, how), weights),
+        ]
+        for got, want in pairs:
+            if not torch.allclose(got.double(), want, rtol=1e-4, atol=1e-4 * want.abs().max().item()):
+                raise ArithmeticError('the compiler made code whose values are wrong')

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset, default_collate
 
+from mdnc.training.chance import seed_from
+
 Nonfinite = Literal['stop', 'skip']
 
 
@@ -78,7 +80,9 @@ class Checked(Dataset[dict[str, Any]]):
         if broken:
             # 0 × NaN is NaN, so a weight of 0 is not enough.
             item, weight = {name: torch.nan_to_num(value, 0, 0, 0) for name, value in item.items()}, 0.0
-        return {**item, 'index': key.index, 'name': self.samples.name(key.index), 'weight': weight}
+        read: dict[str, Any] = {**item, 'index': key.index, 'name': self.samples.name(key.index), 'weight': weight}
+        # Of 63 bits, as torch's generators take it; what is drawn while reading has a stream of its own.
+        return read if key.seed is None else {**read, 'seed': seed_from(*key.seed, 1) >> 1}
 
 
 def _finite(value: Tensor) -> bool:
@@ -148,6 +152,9 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     lengths = None
     if len({item['input'].shape for item in items}) > 1:
         items, lengths = _padded(items, maps)
+    seeds = [item.pop('seed') for item in items if 'seed' in item]
     batch: dict[str, Any] = default_collate(items)
+    if seeds:
+        batch['seed'] = seeds  # no tensor: it stays where numbers are drawn
     batch['weight'] = batch['weight'].float()
     return batch if lengths is None else {**batch, 'lengths': lengths}

@@ -45,9 +45,9 @@ def test_a_share_is_a_fraction_or_patterns(part, value):
 @pytest.mark.parametrize(
     ('name', 'value'),
     [
-        *(('flip', value) for value in ([3], [-1], [0, 0], 0, '0', [True], None, {0: 1}, [0.0])),
-        *(('noise', value) for value in (-1, NAN, INF, *NO_NUMBERS)),
-        *(('gain', value) for value in (-0.1, 1, NAN, INF, *NO_NUMBERS)),
+        *(('flip', value) for value in ([3], [-1], [0, 0], 0, '0', [True], {0: 1}, [0.0])),
+        *(('noise', value) for value in (-1, NAN, INF, 'a', True, [0.5])),
+        *(('gain', value) for value in (-0.1, 1, NAN, INF, 'a', True, [0.5], np.array([0.5, 0.5]))),
     ],
     ids=str,
 )

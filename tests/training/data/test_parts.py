@@ -146,10 +146,10 @@ SIZES = [(12,), (12, 9), (8, 7, 6)]
 
 
 @pytest.mark.parametrize('size', SIZES, ids=['1d', '2d', '3d'])
-def test_crops_and_flips_move_a_map_with_its_input(size):
+def test_crops_move_a_map_with_its_input(size):
     x = np.arange(np.prod(size), dtype=np.float32).reshape(1, 1, *size)
     crop = tuple(length - 3 for length in size)
-    samples = make(x, x[:, 0].astype(np.int64), crop=crop, augmentation=Augmentation(flip=list(range(len(size)))))
+    samples = make(x, x[:, 0].astype(np.int64), crop=crop)
     assert samples.shape == (1, *crop)
     seen = set()
     for seed in range(20):
@@ -158,13 +158,13 @@ def test_crops_and_flips_move_a_map_with_its_input(size):
         np.testing.assert_array_equal(item['input'][0], item['target'])
         assert np.isin(item['input'], x).all()
         seen.add(item['input'].tobytes())
-    assert len(seen) > 5
+    assert len(seen) > 3
 
 
 @pytest.mark.parametrize('size', SIZES, ids=['1d', '2d', '3d'])
 def test_the_same_seed_gives_the_same_sample(size):
     x = np.random.default_rng(0).normal(size=(1, 2, *size))
-    samples = make(x, crop=(5,) * len(size), augmentation=Augmentation(flip=[0], noise=0.1, gain=0.2), corruption=0.1)
+    samples = make(x, crop=(5,) * len(size), corruption=0.1)
     first, again, other = (samples.item(0, np.random.default_rng(seed)) for seed in (1, 1, 2))
     for name in first:
         np.testing.assert_array_equal(first[name], again[name])
@@ -177,18 +177,10 @@ def test_without_chance_a_crop_is_central_and_nothing_is_augmented():
     np.testing.assert_array_equal(samples.item(0, None)['input'], [[3, 4, 5, 6]])
 
 
-def test_noise_has_the_deviation_it_was_given():
-    clean = np.full((1, 1, 100_000), 7.0, np.float32)
-    noise = make(clean, augmentation=Augmentation(noise=2.0)).item(0, np.random.default_rng(0))
-    assert abs((noise['input'] - 7).std() - 2) < 0.02
-    np.testing.assert_array_equal(noise['target'], clean[0])
-
-
 def test_gain_is_drawn_evenly_on_both_sides_of_1():
-    samples = make(np.ones((1, 1, 4)), augmentation=Augmentation(gain=0.5))
-    factors = [samples.item(0, np.random.default_rng(seed))['input'][0, 0] for seed in range(2000)]
-    assert 0.5 <= min(factors) < 0.51 and 1.49 < max(factors) <= 1.5
-    assert np.mean(factors) == pytest.approx(1, abs=0.03)
+    factors = Augmentation(gain=0.5)({'input': torch.ones(2000, 1, 4), 'seed': [*range(2000)]})['input'][:, 0, 0]
+    assert 0.5 <= factors.min() < 0.51 and 1.49 < factors.max() <= 1.5
+    assert factors.mean() == pytest.approx(1, abs=0.03)
 
 
 def test_corruption_is_in_every_part_and_the_same_each_time_outside_training():

@@ -1,6 +1,6 @@
 """Data of any order, from files or memory, split, normalised and augmented."""
 
-from mdnc.training.data.augmentation import Augmentation
+from mdnc.training.augmentation import Augmentation
 from mdnc.training.data.builtin import MNI152, Digits, Photographs, TimeSeries
 from mdnc.training.data.datamodule import ArrayData, SampleData
 from mdnc.training.data.grid import Grid

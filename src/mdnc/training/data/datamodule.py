@@ -11,7 +11,7 @@ import numpy as np
 from lightning.pytorch.utilities import CombinedLoader
 
 from mdnc.modules._checks import flag, integer, integers, number, spatial_order, word
-from mdnc.training.data.augmentation import Augmentation, share
+from mdnc.training.augmentation.words import Augmentation, share
 from mdnc.training.data.grid import grid_of
 from mdnc.training.data.images import Colours, Look
 from mdnc.training.data.labels import check_names, find_classes, read_names, refuse_holes, with_target
@@ -151,12 +151,13 @@ class SampleData(L.LightningDataModule):
         self.values: list[int] | None = None
         self._named = False
         self._statistics: dict[str, dict[str, list[float]]] = {}
+        self.augmentation = self._record(Augmentation, 'augmentation', augmentation)
         self._view = View(
             crop=tuple(window) if window else None,
             patch=tuple(self.patch) if self.patch else None,
             patches=integer(owner, 'patches', patches),
             corruption=number(owner, 'corruption', corruption, least=0),
-            augmentation=self._record(Augmentation, 'augmentation', augmentation),
+            augmentation=self.augmentation,
             missing=self.missing,
             seed=self.seed,
         )
@@ -307,10 +308,9 @@ class SampleData(L.LightningDataModule):
         shape = tuple(pair.inputs.shape(number))
         return tuple(pair.targets.shape(number)) in ((), shape if self._lone_input(number) else shape[1:])
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        # Here targets are still in main memory: to look at them on a device would hold it up in every step.
-        if self.trainer is not None and not self.trainer.predicting:
-            getattr(self.trainer.lightning_module, 'check', lambda batch: None)(batch)
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if self.trainer is not None and self.trainer.training and isinstance(batch, dict):
+            return self.augmentation(batch, self.train.maps)
         return batch
 
     def _loader(self, samples: Samples, shuffle: bool = False) -> Loader | CombinedLoader:

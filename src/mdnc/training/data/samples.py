@@ -1,14 +1,15 @@
 """The samples of one part, as a loader asks for them: by number, with a source of chance or without."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from mdnc.training.data.augmentation import Augmentation, add_noise, crop_window
+from mdnc.training.augmentation import Augmentation
+from mdnc.training.data.augmentation import add_noise, crop_window
 from mdnc.training.data.grid import Grid, grid_of
 from mdnc.training.data.location import Pair
-from mdnc.training.data.reader import Array, DataError, Reader, Window, class_name, uniform
+from mdnc.training.data.reader import Array, DataError, Window, class_name, uniform
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,10 @@ class View:
 
 
 class Cut(NamedTuple):
-    """A window of a sample, the axes along which it is reversed, and the size that it is filled up to."""
+    """A window of a sample, and the size that it is filled up to."""
 
     window: Window
-    flips: Window
     size: tuple[int, ...] = ()
-
-    def read(self, reader: Reader, number: int) -> Array:
-        place: Any = (..., *self.flips)
-        values: Array = reader.read(number, self.window)[place]
-        return values
 
     def fill(self, values: Array) -> Array:
         """A window of a sample that is smaller than it, filled up with the values at its ends."""
@@ -98,7 +93,8 @@ class Samples:
             channels, *size = self._stored_shape(number)
             self.form = channels, len(size)
             self._kind = self._target_kind(number, tuple(size))
-            self._cut(tuple(size), np.random.default_rng(0))  # windows and flips that do not fit any sample
+            self._cut(tuple(size), None)  # a window that does not fit any sample
+            self._view.augmentation.check(len(size))
             if self._view.patch and len(self._view.patch) != len(size):
                 raise DataError(f'patch={list(self._view.patch)} does not fit a sample of spatial size {tuple(size)}')
         except Exception as error:  # each format's library has errors of its own
@@ -108,6 +104,11 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self._numbers) * self._each
+
+    @property
+    def maps(self) -> bool | None:
+        """Whether targets lie on the positions of their inputs; None: there are none in the files."""
+        return None if self._kind is None else self._kind[0]
 
     def name(self, index: int) -> str:
         """File and number of a sample, known without reading it."""
@@ -126,7 +127,7 @@ class Samples:
 
         Args:
             index: Its number in this part.
-            rng: Where windows and augmentation take their chance from; None means none of it.
+            rng: Where windows and noise take their chance from; None means none of it.
 
         Returns:
             ``input`` ``(C, L1, ...)`` in float32; ``target`` where there is one, in int64 or float32; ``known`` beside
@@ -142,9 +143,8 @@ class Samples:
         item = self._target(number, size, cut)
         if self._kind is not None and self._kind[0]:
             item = {name: cut.fill(values) for name, values in item.items()}
-        values = clean if rng is None else self._view.augmentation.disturb(clean, rng)
         # Outside training the noise of a sample is the same each time.
-        values = add_noise(values, self._view.corruption, rng or np.random.default_rng((self._view.seed, number)))
+        values = add_noise(clean, self._view.corruption, rng or np.random.default_rng((self._view.seed, number)))
         if not item and values is not clean:
             item['target'] = clean
         return {'input': values, **item}
@@ -180,11 +180,11 @@ class Samples:
         # A target that ends in the input's own sizes is a map: it is cut and reversed with its input.
         if shape[-len(size) :] == size:
             return True, shape[: -len(size)]
-        moved = self._window_size or self._view.patch or self._view.augmentation.flip
+        moved = self._window_size or self._view.patch or self._view.augmentation.moves
         if moved and (len(shape) > len(size) or len(shape) == len(size) > 1):
             raise DataError(
                 f'its target {targets.name(number)} is of shape {shape}, which does not end in the sizes {size} of the '
-                'input: it cannot be cut or reversed with it'
+                'input: it cannot be cut or moved with it'
             )
         return False, shape
 
@@ -205,11 +205,10 @@ class Samples:
         if self._view.patch and len(want) == len(size):
             want = tuple(map(min, want, size))
         window = crop_window(size, want, rng) if want else ()
-        flips = self._view.augmentation.flips(len(size), rng) if rng is not None else ()
-        return Cut(window, flips, self._window_size or ())
+        return Cut(window, self._window_size or ())
 
     def _input(self, number: int, cut: Cut) -> Array:
-        values = cut.read(self._pair.inputs, number)
+        values = self._pair.inputs.read(number, cut.window)
         if values.dtype.kind not in 'biuf':
             raise DataError(f'its values are of type {values.dtype}, not numbers')
         if values.ndim == self._view.order:
@@ -220,7 +219,7 @@ class Samples:
         targets, classes = self._pair.targets, self._view.classes
         if targets is None:
             return {}
-        values = cut.read(targets, number) if self._is_map(number, size) else targets.read(number)
+        values = targets.read(number, cut.window) if self._is_map(number, size) else targets.read(number)
         name = class_name(values)
         if name is not None:
             values = np.asarray(_class_number(name, classes or []))

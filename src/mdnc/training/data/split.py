@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from mdnc.modules._checks import integer
-from mdnc.training.data.augmentation import share
+from mdnc.training.augmentation.words import share
 from mdnc.training.data.reader import DataError, Reader
 
 PARTS = ('train', 'val', 'test')

@@ -21,6 +21,7 @@ from mdnc._plain import plain
 from mdnc.checkpoints.catalogue import revived
 from mdnc.modules import decaying_names
 from mdnc.modules._answer import Answer, Steps
+from mdnc.training.augmentation import mixed_losses
 from mdnc.training.checkpoint import check_fits
 from mdnc.training.judgement import Evidence, Judgement, Table
 from mdnc.training.pictures import Example, Panel, Style, curves_panel, is_share, save_page
@@ -442,7 +443,7 @@ class Task(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         batch = self._taken(batch)
         output = self(batch['input'], batch.get('lengths'))
-        losses = self.losses(output, batch)
+        losses = mixed_losses(self.losses, output, batch)
         self._count('train', output.detach(), losses.detach(), batch)
         weight = batch['weight'] if 'weight' in batch else torch.full_like(losses, 1 / len(losses))
         return {'loss': (losses * weight).sum(), 'losses': losses.detach()}  # the guard names the samples

@@ -58,6 +58,8 @@ def quieten() -> None:
     warnings.filterwarnings('ignore', message='.*LeafSpec', module='lightning')
     # Said at every test of a run with averaged weights, where the checkpoint's weights are the averages.
     warnings.filterwarnings('ignore', message="You're using the WeightAveraging callback, but loading a checkpoint")
+    # A task looks at batches of every loader, those of data modules too.
+    warnings.filterwarnings('ignore', message='You have overridden `on_before_batch_transfer` in `LightningModule`')
     # A part that was left empty, or out, on purpose: split.val=0, say.
     warnings.filterwarnings('ignore', message='You defined a `validation_step` but have no `val_dataloader`')
     warnings.filterwarnings('ignore', message='Total length of .* across ranks is zero')

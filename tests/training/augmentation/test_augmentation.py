@@ -1,12 +1,14 @@
 """Augmentation as a recipe asks for it: seeds, maps, chances, mixing, and what is refused."""
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 
-from mdnc.training import ArrayData, Augmentation, Classification, DataError, Segmentation, make_trainer
+from mdnc.training import ArrayData, Augmentation, Classification, DataError, Keeper, Segmentation, make_trainer
 from mdnc.training.augmentation.draws import Chance
 from mdnc.training.augmentation.mixing import mixed_losses
+from mdnc.training.run import start_point
 
 RNG = np.random.default_rng(0)
 SIZES = [(32,), (16, 12), (10, 9, 8)]
@@ -278,6 +280,41 @@ def test_a_run_sees_augmented_samples_in_training_only(tmp_path):
 def test_segmentation_trains_with_all_words(tmp_path):
     words = {**MOVES, **VALUES, 'flip': [0], 'mixup': 0.2, 'cutmix': 1.0}
     _train(tmp_path, lambda x: (x[:, 0] > 0).astype(int), Segmentation(UNET), augmentation=words)
+
+
+class _Killed(Exception):
+    pass
+
+
+class _KillAt(L.Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise _Killed
+
+
+@pytest.mark.parametrize(
+    'words', [{'preset': 'signal', 'flip': [0], 'elastic': 0.1, 'gamma': [0.7, 1.5]}, {'mixup': 0.5}]
+)
+def test_a_run_that_was_killed_goes_on_to_the_bit(tmp_path, words):
+    x = RNG.normal(size=(24, 1, 16)).astype('f4')
+
+    def fit(name, step=None, start=None):
+        torch.manual_seed(0)
+        source = ArrayData(x, (x[:, 0] > 0).astype(int), batch_size=5, augmentation=words, split={'val': 0.1})
+        callbacks = [Keeper(every_minutes=0), *([_KillAt(step)] if step else [])]
+        trainer = make_trainer(tmp_path / name, max_epochs=3, callbacks=callbacks, enable_progress_bar=False)
+        task = Segmentation(UNET)
+        trainer.fit(task, source, ckpt_path=start)
+        return task.network.state_dict()
+
+    whole = fit('whole')
+    with pytest.raises(_Killed):
+        fit('killed', step=6)
+    rest = fit('killed', start=start_point(tmp_path / 'killed'))
+    assert all(torch.equal(whole[key], rest[key]) for key in whole)
 
 
 # ---- What is refused ----

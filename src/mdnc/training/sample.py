@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset, default_collate
 
-from mdnc.training.chance import seed_from
+from mdnc.training.seed import seed_from
 
 Nonfinite = Literal['stop', 'skip']
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mdnc.training.augmentation import Augmentation
-from mdnc.training.data.window import add_noise, crop_window
 from mdnc.training.data.grid import Grid, grid_of
 from mdnc.training.data.location import Pair
 from mdnc.training.data.reader import Array, DataError, Window, class_name, uniform
+from mdnc.training.data.window import add_noise, crop_window
 
 
 @dataclass(frozen=True)

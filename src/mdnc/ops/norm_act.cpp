@@ -1,8 +1,10 @@
 // Norm and activation over planes on a CPU; norm_act.py holds the same in torch and the maths.
 //
 // Built at run time by norm_act_cpp.py. Tensors are (N, C, L) in one of two layouts: planes, where the L values of a plane
-// lie side by side, and rows, where the C channels of a position do (channels-last). Sums are taken over chunks of a
-// fixed length and joined in their order, so that results depend neither on the number of threads nor on the run.
+// lie side by side, and rows, where the C channels of a position do (channels-last). Moments and sums are taken of each
+// plane, over chunks of a fixed length, and joined in their order, first within a plane and then over the planes that
+// share their moments: results depend neither on the number of threads nor on the run. Of an instance norm in planes all
+// is done while the plane is in the cache.
 
 #include <algorithm>
 #include <cmath>
@@ -27,7 +29,8 @@ using X = MDNC_X;
 using Z = MDNC_Z;
 using W = MDNC_W;
 
-enum Activator { NONE, RELU, PRELU };
+enum Activator { NONE, RELU, PRELU, ELU, GELU, SILU };  // a leaky ReLU is a PReLU without slopes of its own
+enum Norm { INSTANCE, GROUP, BATCH, FIXED };
 
 constexpr int64_t PLANE_CHUNK = 4096;    // values of a plane summed at once, forward
 constexpr int64_t SUM_CHUNK = 512;       // and backward
@@ -41,17 +44,23 @@ struct Work {
     const Z* g;         // gradient of the activation
     Z* z;
     X* gx;              // may overwrite g
-    W *mean, *rate;     // (N, C)
+    W *mean, *rate;     // (N, C); (C) of the norms that share their moments over samples
     const W *scale, *shift, *slope;       // (C)
     W *gscale, *gshift, *gslope;          // (C)
-    int64_t n, c, length;
-    double eps;
+    W *running_mean, *running_variance;   // (C)
+    int64_t n, c, length, groups;
+    double eps, alpha, momentum;
+    Norm norm;
     int threads;
+
+    int64_t planes() const { return n * c; }
+    bool shared() const { return norm == BATCH || norm == FIXED; }
+    int64_t moments_of(int64_t plane) const { return shared() ? plane % c : plane; }
 
     int team() const { return n * c * length < 2 * WORTH_A_THREAD ? 1 : threads; }
     W scale_of(int64_t channel) const { return scale ? scale[channel] : W(1); }
     W shift_of(int64_t channel) const { return shift ? shift[channel] : W(0); }
-    W slope_of(int64_t channel) const { return slope ? slope[channel] : W(0); }
+    W slope_of(int64_t channel) const { return slope ? slope[channel] : W(alpha); }
 };
 
 // h, rounded as the tensors of norm_act.py are.
@@ -59,8 +68,57 @@ inline W hidden(W x, W mean, W rate, W shift) {
     return W(Z(W(X((x - mean) * rate + shift))));
 }
 
+// e^x = power · (1 + rest), where power is one of 2; after Cephes, in steps that the compiler takes for many values at
+// once.
+struct Exponential {
+    float power, rest;
+
+    explicit Exponential(float x) {
+        x = std::min(std::max(x, -87.0f), 88.0f);
+        float n = std::floor(x * 1.44269504f + 0.5f);
+        float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+        float y = 1.9875691500e-4f;
+        y = y * r + 1.3981999507e-3f;
+        y = y * r + 8.3334519073e-3f;
+        y = y * r + 4.1665795894e-2f;
+        y = y * r + 1.6666665459e-1f;
+        y = y * r + 5.0000001201e-1f;
+        rest = y * r * r + r;
+        power = __builtin_bit_cast(float, (int32_t(n) + 127) << 23);
+    }
+};
+
+inline float exponential(float x) {
+    Exponential e(x);
+    return e.power * e.rest + e.power;
+}
+inline float exponential_less_one(float x) {
+    Exponential e(x);
+    return e.power * e.rest + (e.power - 1.0f);
+}
+// The normal distribution below x, by a Chebyshev fit of erfc (Press et al., Numerical Recipes), to 1.2e-7 of the value.
+inline float below(float x) {
+    float z = std::abs(x) * 0.70710678f, t = 1.0f / (1.0f + 0.5f * z), p = 0.17087277f;
+    p = p * t - 0.82215223f;
+    p = p * t + 1.48851587f;
+    p = p * t - 1.13520398f;
+    p = p * t + 0.27886807f;
+    p = p * t - 0.18628806f;
+    p = p * t + 0.09678418f;
+    p = p * t + 0.37409196f;
+    p = p * t + 1.00002368f;
+    float tail = 0.5f * t * exponential(-z * z - 1.26551223f + p * t);
+    return x > 0 ? 1.0f - tail : tail;
+}
+inline double exponential(double x) { return std::exp(x); }
+inline double exponential_less_one(double x) { return std::expm1(x); }
+inline double below(double x) { return 0.5 * std::erfc(-x * 0.70710678118654752); }
+
 template <Activator A> inline W active(W h, W slope) {
     if (A == PRELU) return h > 0 ? h : slope * h;
+    if (A == ELU) return h > 0 ? h : slope * exponential_less_one(h);
+    if (A == GELU) return h * below(h);
+    if (A == SILU) return h / (W(1) + exponential(-h));
     if (A == RELU) return h > 0 ? h : (h == h ? W(0) : h);  // NaN stays NaN
     return h;
 }
@@ -68,22 +126,56 @@ template <Activator A> inline W active(W h, W slope) {
 template <Activator A> inline W passed(W g, W h, W slope) {
     if (A == PRELU) return h > 0 ? g : slope * g;
     if (A == RELU) return h > 0 ? g : W(0);
+    if (A == ELU) return h > 0 ? g : g * slope * exponential(h);
+    if (A == GELU) return g * (below(h) + h * exponential(W(-0.5) * h * h) * W(0.3989422804014327));
+    if (A == SILU) {
+        W s = W(1) / (W(1) + exponential(-h));
+        return g * s * (W(1) + h * (W(1) - s));
+    }
     return g;
 }
 
 // Mean and summed squared deviations of a part of a plane, and of the whole from its parts (Chan, Golub, LeVeque 1983).
 struct Parts {
-    W mean, squares;
+    double mean, squares;
     int64_t count;
 
     void join(Parts next) {
-        W off = next.mean - mean, share = W(next.count) / W(count + next.count);
+        double off = next.mean - mean, share = double(next.count) / double(count + next.count);
         mean += off * share;
-        squares += next.squares + off * off * share * W(count);
+        squares += next.squares + off * off * share * double(count);
         count += next.count;
     }
-    W rate(double eps) const { return W(1 / std::sqrt(double(squares) / count + eps)); }
+    W rate(double eps) const { return W(1 / std::sqrt(squares / double(count) + eps)); }
 };
+
+// The moments of the planes, joined over those that share them; what a batch norm remembers is brought up to date.
+void join_planes(const Work& to, const std::vector<Parts>& planes) {
+    auto keep = [&to](int64_t slot, const Parts& all) {
+        to.mean[slot] = W(all.mean);
+        to.rate[slot] = all.rate(to.eps);
+    };
+    if (to.norm == INSTANCE) {
+        for (int64_t plane = 0; plane < to.planes(); ++plane) keep(plane, planes[plane]);
+    } else if (to.norm == GROUP) {
+        int64_t each = to.c / to.groups;
+        for (int64_t first = 0; first < to.planes(); first += each) {
+            Parts all = {0, 0, 0};
+            for (int64_t plane = first; plane < first + each; ++plane) all.join(planes[plane]);
+            for (int64_t plane = first; plane < first + each; ++plane) keep(plane, all);
+        }
+    } else {
+        for (int64_t channel = 0; channel < to.c; ++channel) {
+            Parts all = {0, 0, 0};
+            for (int64_t sample = 0; sample < to.n; ++sample) all.join(planes[sample * to.c + channel]);
+            keep(channel, all);
+            if (!to.running_mean) continue;
+            W &mean = to.running_mean[channel], &variance = to.running_variance[channel];
+            mean = W(to.momentum * all.mean + (1 - to.momentum) * mean);
+            variance = W(to.momentum * all.squares / double(all.count - 1) + (1 - to.momentum) * variance);
+        }
+    }
+}
 
 // ---- Planes: the values of a plane side by side ----
 
@@ -100,25 +192,38 @@ Parts plane_part(const X* x, int64_t count) {
     return {mean, squares, count};
 }
 
+Parts plane_moments(const Work& to, int64_t plane) {
+    const X* x = to.x + plane * to.length;
+    Parts all = {0, 0, 0};
+    for (int64_t start = 0; start < to.length; start += PLANE_CHUNK)
+        all.join(plane_part(x + start, std::min(PLANE_CHUNK, to.length - start)));
+    return all;
+}
+
 template <Activator A> void planes_apply(const Work& to, int64_t plane) {
     int64_t channel = plane % to.c;
     const X* x = to.x + plane * to.length;
     Z* z = to.z + plane * to.length;
-    W mean = to.mean[plane], rate = to.rate[plane] * to.scale_of(channel);
+    int64_t slot = to.moments_of(plane);
+    W mean = to.mean[slot], rate = to.rate[slot] * to.scale_of(channel);
     W shift = to.shift_of(channel), slope = to.slope_of(channel);
 #pragma omp simd
     for (int64_t i = 0; i < to.length; ++i) z[i] = Z(active<A>(hidden(W(x[i]), mean, rate, shift), slope));
 }
 
 template <Activator A> void planes_forward(const Work& to, bool known) {
+    bool alone = to.norm == INSTANCE;
+    if (!known && !alone) {
+        std::vector<Parts> planes(to.planes());
 #pragma omp parallel for num_threads(to.team()) schedule(static)
-    for (int64_t plane = 0; plane < to.n * to.c; ++plane) {
-        if (!known) {
-            const X* x = to.x + plane * to.length;
-            Parts all = {0, 0, 0};
-            for (int64_t start = 0; start < to.length; start += PLANE_CHUNK)
-                all.join(plane_part(x + start, std::min(PLANE_CHUNK, to.length - start)));
-            to.mean[plane] = all.mean;
+        for (int64_t plane = 0; plane < to.planes(); ++plane) planes[plane] = plane_moments(to, plane);
+        join_planes(to, planes);
+    }
+#pragma omp parallel for num_threads(to.team()) schedule(static)
+    for (int64_t plane = 0; plane < to.planes(); ++plane) {
+        if (!known && alone) {
+            Parts all = plane_moments(to, plane);
+            to.mean[plane] = W(all.mean);
             to.rate[plane] = all.rate(to.eps);
         }
         planes_apply<A>(to, plane);
@@ -130,11 +235,48 @@ struct Sums {
     W plain, moment, slope;
 };
 
+// What the gradient of a plane is less by: a constant, and a multiple of the normalised values.
+struct Share {
+    W level, tilt;
+};
+
+Share plane_share(const Work& to, int64_t plane, Sums sums) {
+    W rate = to.rate[plane] * to.scale_of(plane % to.c);
+    return {rate * sums.plain / W(to.length), rate * (sums.moment * to.rate[plane]) / W(to.length)};
+}
+
+// Of all planes: their own where they have moments of their own, else that of all that share them.
+std::vector<Share> shares(const Work& to, const std::vector<Sums>& sums) {
+    std::vector<Share> found(to.planes(), Share{0, 0});
+    if (to.norm == INSTANCE)
+        for (int64_t plane = 0; plane < to.planes(); ++plane) found[plane] = plane_share(to, plane, sums[plane]);
+    if (to.norm == INSTANCE || to.norm == FIXED) return found;
+    // Planes first, first + step, ... share their moments.
+    auto spread = [&](int64_t first, int64_t count, int64_t step) {
+        double level = 0, tilt = 0;
+        W rate = to.rate[to.moments_of(first)];
+        for (int64_t at = 0, plane = first; at < count; ++at, plane += step) {
+            level += double(to.scale_of(plane % to.c)) * sums[plane].plain;
+            tilt += double(to.scale_of(plane % to.c)) * (sums[plane].moment * rate);
+        }
+        double values = double(count) * double(to.length);
+        Share all = {W(rate * (level / values)), W(rate * (tilt / values))};
+        for (int64_t at = 0, plane = first; at < count; ++at, plane += step) found[plane] = all;
+    };
+    int64_t each = to.norm == GROUP ? to.c / to.groups : 1;
+    if (to.norm == GROUP)
+        for (int64_t first = 0; first < to.planes(); first += each) spread(first, each, 1);
+    else
+        for (int64_t channel = 0; channel < to.c; ++channel) spread(channel, to.n, to.c);
+    return found;
+}
+
 template <Activator A> Sums plane_sums(const Work& to, int64_t plane) {
     int64_t channel = plane % to.c;
     const X* x = to.x + plane * to.length;
     const Z* g = to.g + plane * to.length;
-    W mean = to.mean[plane], rate = to.rate[plane] * to.scale_of(channel);
+    int64_t slot = to.moments_of(plane);
+    W mean = to.mean[slot], rate = to.rate[slot] * to.scale_of(channel);
     W shift = to.shift_of(channel), slope = to.slope_of(channel);
     Sums all = {0, 0, 0};
     // Values first, sums of them next: of a loop that rounds to bfloat16 and sums, GCC 12 makes wrong code.
@@ -160,19 +302,19 @@ template <Activator A> Sums plane_sums(const Work& to, int64_t plane) {
     return all;
 }
 
-template <Activator A> void plane_gradient(const Work& to, int64_t plane, Sums sums) {
+template <Activator A> void plane_gradient(const Work& to, int64_t plane, Share share) {
     int64_t channel = plane % to.c;
     const X* x = to.x + plane * to.length;
     const Z* g = to.g + plane * to.length;
     X* gx = to.gx + plane * to.length;
-    W mean = to.mean[plane], rate = to.rate[plane] * to.scale_of(channel);
+    int64_t slot = to.moments_of(plane);
+    W mean = to.mean[slot], rate = to.rate[slot] * to.scale_of(channel);
     W shift = to.shift_of(channel), slope = to.slope_of(channel);
-    W level = rate * sums.plain / W(to.length);
-    W tilt = rate * to.rate[plane] * to.rate[plane] * sums.moment / W(to.length);
+    W own = to.rate[slot];
 #pragma omp simd
     for (int64_t i = 0; i < to.length; ++i) {
         W here = W(x[i]), h = hidden(here, mean, rate, shift);
-        gx[i] = X(rate * passed<A>(W(g[i]), h, slope) - level - tilt * (here - mean));
+        gx[i] = X(rate * passed<A>(W(g[i]), h, slope) - share.level - share.tilt * ((here - mean) * own));
     }
 }
 
@@ -182,7 +324,7 @@ void parameter_gradients(const Work& to, const std::vector<Sums>& sums) {
         W scale = 0, shift = 0, slope = 0;
         for (int64_t sample = 0; sample < to.n; ++sample) {
             int64_t plane = sample * to.c + channel;
-            scale += sums[plane].moment * to.rate[plane];
+            scale += sums[plane].moment * to.rate[to.moments_of(plane)];
             shift += sums[plane].plain;
             slope += sums[plane].slope;
         }
@@ -193,11 +335,17 @@ void parameter_gradients(const Work& to, const std::vector<Sums>& sums) {
 }
 
 template <Activator A> void planes_backward(const Work& to) {
-    std::vector<Sums> sums(to.n * to.c);
+    std::vector<Sums> sums(to.planes());
+    bool alone = to.norm == INSTANCE;
 #pragma omp parallel for num_threads(to.team()) schedule(static)
-    for (int64_t plane = 0; plane < to.n * to.c; ++plane) {
+    for (int64_t plane = 0; plane < to.planes(); ++plane) {
         sums[plane] = plane_sums<A>(to, plane);
-        plane_gradient<A>(to, plane, sums[plane]);
+        if (alone) plane_gradient<A>(to, plane, plane_share(to, plane, sums[plane]));
+    }
+    if (!alone) {
+        std::vector<Share> found = shares(to, sums);
+#pragma omp parallel for num_threads(to.team()) schedule(static)
+        for (int64_t plane = 0; plane < to.planes(); ++plane) plane_gradient<A>(to, plane, found[plane]);
     }
     parameter_gradients(to, sums);
 }
@@ -233,9 +381,9 @@ struct Channels {
 
     Channels(const Work& to, const Tile& tile) {
         for (int64_t c = tile.first; c < tile.last; ++c) {
-            int64_t plane = tile.sample * to.c + c, i = c - tile.first;
-            mean[i] = to.mean[plane];
-            rate[i] = to.rate[plane] * to.scale_of(c);
+            int64_t slot = to.moments_of(tile.sample * to.c + c), i = c - tile.first;
+            mean[i] = to.mean[slot];
+            rate[i] = to.rate[slot] * to.scale_of(c);
             shift[i] = to.shift_of(c);
             slope[i] = to.slope_of(c);
         }
@@ -284,6 +432,7 @@ void rows_part(const Work& to, const Tile& tile, W* mean, W* squares) {
 void rows_moments(const Work& to) {
     Tiling tiles(to);
     std::vector<W> mean(to.n * tiles.parts * to.c), squares(mean.size());
+    std::vector<Parts> planes(to.planes());
 #pragma omp parallel for num_threads(to.team()) schedule(static)
     for (int64_t index = 0; index < tiles.count(); ++index) {
         Tile tile = tiles[index];
@@ -297,10 +446,10 @@ void rows_moments(const Work& to) {
                 int64_t slot = (sample * tiles.parts + part) * to.c + channel;
                 all.join({mean[slot], squares[slot], std::min(tiles.rows, to.length - part * tiles.rows)});
             }
-            to.mean[sample * to.c + channel] = all.mean;
-            to.rate[sample * to.c + channel] = all.rate(to.eps);
+            planes[sample * to.c + channel] = all;
         }
     }
+    join_planes(to, planes);
 }
 
 template <Activator A> void rows_forward(const Work& to, bool known) {
@@ -343,14 +492,15 @@ template <Activator A> void rows_sums(const Work& to, const Tile& tile, Sums* su
     for (int64_t i = 0; i < width; ++i) sums[i] = {s1[i], s2[i], s3[i]};
 }
 
-template <Activator A> void rows_gradient(const Work& to, const Tile& tile, const std::vector<Sums>& sums) {
+template <Activator A> void rows_gradient(const Work& to, const Tile& tile, const std::vector<Share>& shares) {
     Channels at(to, tile);
     int64_t width = tile.last - tile.first;
-    W level[CHANNELS_CHUNK], tilt[CHANNELS_CHUNK];
+    W level[CHANNELS_CHUNK], tilt[CHANNELS_CHUNK], own[CHANNELS_CHUNK];
     for (int64_t i = 0; i < width; ++i) {
         int64_t plane = tile.sample * to.c + tile.first + i;
-        level[i] = at.rate[i] * sums[plane].plain / W(to.length);
-        tilt[i] = at.rate[i] * to.rate[plane] * to.rate[plane] * sums[plane].moment / W(to.length);
+        level[i] = shares[plane].level;
+        tilt[i] = shares[plane].tilt;
+        own[i] = to.rate[to.moments_of(plane)];
     }
     for (int64_t row = tile.start; row < tile.end; ++row) {
         int64_t there = offset(to, tile, row);
@@ -360,7 +510,8 @@ template <Activator A> void rows_gradient(const Work& to, const Tile& tile, cons
 #pragma omp simd
         for (int64_t i = 0; i < width; ++i) {
             W here = W(x[i]), h = hidden(here, at.mean[i], at.rate[i], at.shift[i]);
-            gx[i] = X(at.rate[i] * passed<A>(W(g[i]), h, at.slope[i]) - level[i] - tilt[i] * (here - at.mean[i]));
+            W standard = (here - at.mean[i]) * own[i];
+            gx[i] = X(at.rate[i] * passed<A>(W(g[i]), h, at.slope[i]) - level[i] - tilt[i] * standard);
         }
     }
 }
@@ -380,8 +531,9 @@ template <Activator A> void rows_backward(const Work& to) {
                 Sums& all = sums[sample * to.c + channel];
                 all = {all.plain + own.plain, all.moment + own.moment, all.slope + own.slope};
             }
+    std::vector<Share> found = shares(to, sums);
 #pragma omp parallel for num_threads(to.team()) schedule(static)
-    for (int64_t index = 0; index < tiles.count(); ++index) rows_gradient<A>(to, tiles[index], sums);
+    for (int64_t index = 0; index < tiles.count(); ++index) rows_gradient<A>(to, tiles[index], found);
     parameter_gradients(to, sums);
 }
 
@@ -401,10 +553,10 @@ struct Call {
     const void *x, *g;
     void *out, *mean, *rate;
     const void *scale, *shift, *slope;
-    void *gscale, *gshift, *gslope;
-    int64_t n, c, length;
-    double eps;
-    int32_t job, activator, rows, threads;  // job: 0 forward, 1 forward with the moments known, 2 backward
+    void *gscale, *gshift, *gslope, *running_mean, *running_variance;
+    int64_t n, c, length, groups;
+    double eps, alpha, momentum;
+    int32_t job, activator, norm, rows, threads;  // job: 0 forward, 1 forward with the moments known, 2 backward
 };
 
 extern "C" void norm_act(const Call* how) {
@@ -412,10 +564,16 @@ extern "C" void norm_act(const Call* how) {
         (const X*)how->x, (const Z*)how->g,
         (Z*)how->out, (X*)how->out, (W*)how->mean, (W*)how->rate,
         (const W*)how->scale, (const W*)how->shift, (const W*)how->slope,
-        (W*)how->gscale, (W*)how->gshift, (W*)how->gslope,
-        how->n, how->c, how->length, how->eps, how->threads,
+        (W*)how->gscale, (W*)how->gshift, (W*)how->gslope, (W*)how->running_mean, (W*)how->running_variance,
+        how->n, how->c, how->length, how->groups, how->eps, how->alpha, how->momentum, Norm(how->norm), how->threads,
     };
+#ifdef MDNC_SMOOTH  // built by themselves, and only where a network has one
+    if (how->activator == ELU) run<ELU>(to, how->job, how->rows);
+    if (how->activator == GELU) run<GELU>(to, how->job, how->rows);
+    if (how->activator == SILU) run<SILU>(to, how->job, how->rows);
+#else
     if (how->activator == NONE) run<NONE>(to, how->job, how->rows);
     if (how->activator == RELU) run<RELU>(to, how->job, how->rows);
     if (how->activator == PRELU) run<PRELU>(to, how->job, how->rows);
+#endif
 }

@@ -28,7 +28,9 @@ _TYPES = {
     (torch.float32, torch.bfloat16): ('float', 'bfloat16', 'float'),
     (torch.float32, torch.float16): ('float', '_Float16', 'float'),
 }
-_ACTIVATORS = {'null': 0, 'relu': 1, 'prelu': 2}
+_ACTIVATORS = {'null': 0, 'relu': 1, 'prelu': 2, 'leaky_relu': 2, 'elu': 3, 'gelu': 4, 'silu': 5}
+_SMOOTH = ('elu', 'gelu', 'silu')  # are built by themselves
+_NORMS = {'instance': 0, 'group': 1, 'batch': 2, 'fixed': 3}
 _FORWARD, _REBUILD, _BACKWARD = range(3)
 
 
@@ -36,10 +38,10 @@ class _Call(ctypes.Structure):
     # As in norm_act.cpp.
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ('x', 'g', 'out', 'mean', 'rate', 'scale', 'shift', 'slope')),
-        *((name, ctypes.c_void_p) for name in ('gscale', 'gshift', 'gslope')),
-        *((name, ctypes.c_int64) for name in ('n', 'c', 'length')),
-        ('eps', ctypes.c_double),
-        *((name, ctypes.c_int32) for name in ('job', 'activator', 'rows', 'threads')),
+        *((name, ctypes.c_void_p) for name in ('gscale', 'gshift', 'gslope', 'running_mean', 'running_variance')),
+        *((name, ctypes.c_int64) for name in ('n', 'c', 'length', 'groups')),
+        *((name, ctypes.c_double) for name in ('eps', 'alpha', 'momentum')),
+        *((name, ctypes.c_int32) for name in ('job', 'activator', 'norm', 'rows', 'threads')),
     )
 
 
@@ -49,9 +51,13 @@ def forward(x: Tensor, affine: Affine, step: Step, running: Running | None = Non
     if function is None:
         return norm_act.forward(x, affine, step, running)
     x, n, c = _dense(x), x.shape[0], x.shape[1]
-    mean, rate = x.new_empty((2, n, c, 1), dtype=norm_act.accumulator(x.dtype))
+    wide = norm_act.accumulator(x.dtype)
+    mean, rate = x.new_empty((2, 1 if step.norm == 'batch' else n, c, 1), dtype=wide)
     z = torch.empty_like(x, dtype=step.dtype)
-    _call(function, _FORWARD, (x, None, z, mean, rate), affine, step)
+    direct = running is not None and running.mean.dtype == wide == running.variance.dtype
+    _call(function, _FORWARD, (x, None, z, mean, rate), affine, step, running=running if direct else None)
+    if running is not None and not direct:
+        running.take(mean.view(-1), rate.view(-1).pow(-2) - step.eps, x.numel() // c)
     return z, Moments(mean, rate)
 
 
@@ -62,7 +68,7 @@ def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor,
         return norm_act.rebuild(x, at, affine, step)
     x = _dense(x)
     z = torch.empty_like(x, dtype=step.dtype)
-    _call(function, _REBUILD, (x, None, z, at.mean.contiguous(), at.rate.contiguous()), affine, step)
+    _call(function, _REBUILD, (x, None, z, *_wide(at, x)), affine, step)
     return z, None
 
 
@@ -75,17 +81,20 @@ def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine
     g = _as(g, x, step.dtype)
     gx = g if g.dtype == x.dtype and step.activator != 'null' else torch.empty_like(x)
     sums = x.new_empty((3, 1, x.shape[1], 1), dtype=norm_act.accumulator(x.dtype))
-    moments = (at.mean.contiguous(), at.rate.contiguous())
-    _call(function, _BACKWARD, (x, g, gx, *moments), affine, step, sums)
+    _call(function, _BACKWARD, (x, g, gx, *_wide(at, x)), affine, step, sums)
     scale, shift, slope = (own if given is not None else None for own, given in zip(sums.unbind(), affine, strict=True))
     return Gradients(gx, scale, shift, slope)
+
+
+def _wide(at: Moments, x: Tensor) -> tuple[Tensor, Tensor]:
+    wide = norm_act.accumulator(x.dtype)
+    return at.mean.to(wide).contiguous(), at.rate.to(wide).contiguous()
 
 
 def _function(x: Tensor, step: Step) -> Callable[..., Any] | None:
     # A fake tensor has no values, and a type that no network mixes is not worth a build.
     known = (x.dtype, step.dtype) in _TYPES and type(x) in (Tensor, nn.Parameter)
-    known = known and step.norm == 'instance' and step.activator in _ACTIVATORS
-    return built(x.dtype, step.dtype) if known else None
+    return built(x.dtype, step.dtype, step.activator in _SMOOTH) if known else None
 
 
 def _call(
@@ -95,6 +104,7 @@ def _call(
     affine: Affine,
     step: Step,
     sums: Tensor | None = None,
+    running: Running | None = None,
 ) -> None:
     x = tensors[0]
     assert x is not None
@@ -103,9 +113,11 @@ def _call(
     slope = None if affine.slope is None else affine.slope.to(step.dtype).expand(1, c, 1)
     parameters = [None if each is None else each.to(wide).contiguous() for each in (affine.scale, affine.shift, slope)]
     outputs = (None,) * 3 if sums is None else sums.unbind()
-    pointers = [None if each is None else each.data_ptr() for each in (*tensors, *parameters, *outputs)]
-    words = (_ACTIVATORS[step.activator], not x.is_contiguous(), torch.get_num_threads())
-    call = _Call(*pointers, n, c, length, step.eps, job, *words)
+    mean, variance, momentum = running or (None, None, 0.0)
+    every = (*tensors, *parameters, *outputs, mean, variance)
+    pointers = [None if each is None else each.data_ptr() for each in every]
+    words = (_ACTIVATORS[step.activator], _NORMS[step.norm], not x.is_contiguous(), torch.get_num_threads())
+    call = _Call(*pointers, n, c, length, step.groups, step.eps, step.alpha, momentum, job, *words)
     with named('mdnc::norm_and_activation'):
         function(ctypes.byref(call))
 
@@ -126,14 +138,16 @@ def _as(value: Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @functools.cache
-def built(dtype: torch.dtype, activation: torch.dtype) -> Callable[..., Any] | None:
+def built(dtype: torch.dtype, activation: torch.dtype, smooth: bool = False) -> Callable[..., Any] | None:
     """The kernel for x and activations of these dtypes; None, after a warning, where it can't be built."""
     if _failures:  # what can't be built for one dtype can't for another
         return None
     try:
-        function = ctypes.CDLL(str(building.library(SOURCE, _options(_TYPES[dtype, activation])))).norm_act
+        options = _options(_TYPES[dtype, activation], smooth)
+        function = ctypes.CDLL(str(building.library(SOURCE, options))).norm_act
         function.restype = None
-        _prove(function, dtype, activation)
+        for case in _SMOOTH_CASES if smooth else _CASES:
+            _prove(function, case, dtype, activation)
     except (*building.FAILURES, ArithmeticError) as error:
         _failures.append(error)
         building.warn(SOURCE, error)
@@ -144,23 +158,35 @@ def built(dtype: torch.dtype, activation: torch.dtype) -> Callable[..., Any] | N
 _failures: list[Exception] = []
 
 
-def _prove(function: Callable[..., Any], dtype: torch.dtype, activation: torch.dtype) -> None:
+# What is proved of a build: activation, norm, groups and α.
+_CASES = ('prelu', 'instance', 0, 0.0), ('leaky_relu', 'batch', 0, 0.1), ('relu', 'group', 4, 0.0)
+_SMOOTH_CASES = ('elu', 'instance', 0, 0.7), ('gelu', 'batch', 0, 0.0), ('silu', 'group', 4, 0.0)
+
+
+def _prove(
+    function: Callable[..., Any], case: tuple[str, str, int, float], dtype: torch.dtype, activation: torch.dtype
+) -> None:
     """Raise if the code gives other values than its definition: GCC 12 made wrong code of an earlier form of it."""
-    steps = Step(1e-5, 'prelu', activation), Step(1e-5, 'prelu', torch.float64)
+    activator, norm, groups, alpha = case
+    steps = [Step(1e-5, activator, each, norm, groups, alpha) for each in (activation, torch.float64)]
     numbers = torch.Generator('cpu').manual_seed(0)
     tolerance = 16 * torch.finfo(activation).eps ** 0.75
-    for shape, order in (((2, 37, 131), (0, 1, 2)), ((2, 131, 37), (0, 2, 1))):
+    for shape, order in (((2, 36, 131), (0, 1, 2)), ((2, 131, 36), (0, 2, 1))):
         x, g = (torch.randn(shape, generator=numbers, device='cpu').permute(order) for _ in range(2))
         x, g = x.to(dtype), g.to(activation)
-        parameters = torch.rand((3, 1, 37, 1), generator=numbers, dtype=torch.float64, device='cpu')
-        wide, affine = x.double().contiguous(), Affine(*parameters)
+        parameters = torch.rand((3, 1, 36, 1), generator=numbers, dtype=torch.float64, device='cpu')
+        slopes = activator == 'prelu'
+        wide, affine = x.double().contiguous(), Affine(parameters[0], parameters[1], parameters[2] if slopes else None)
         z, at = norm_act.forward(wide, affine, steps[1])
         grads = norm_act.backward(
             g.double().clone(memory_format=torch.contiguous_format), None, wide, at, affine, steps[1]
         )
-        got = _proof(function, x, g, Affine(*parameters.to(norm_act.accumulator(dtype))), steps[0])
+        narrow = parameters.to(norm_act.accumulator(dtype))
+        own = Affine(narrow[0], narrow[1], narrow[2] if slopes else None)
+        got = _proof(function, x, g, own, steps[0])
         for mine, theirs in zip(got, (z, *grads), strict=True):
-            assert theirs is not None  # all parameters are there
+            if theirs is None:  # there are no slopes
+                continue
             if not torch.allclose(mine.double(), theirs, rtol=tolerance, atol=tolerance * theirs.abs().max().item()):
                 raise ArithmeticError('the compiler made code whose values are wrong')
 
@@ -178,5 +204,6 @@ def _proof(function: Callable[..., Any], x: Tensor, g: Tensor, affine: Affine, s
     return (z, gx, *sums)
 
 
-def _options(types: tuple[str, str, str]) -> list[str]:
-    return [*building.threads(), *(f'-DMDNC_{name}={type_}' for name, type_ in zip('XZW', types, strict=True))]
+def _options(types: tuple[str, str, str], smooth: bool) -> list[str]:
+    kinds = [f'-DMDNC_{name}={type_}' for name, type_ in zip('XZW', types, strict=True)]
+    return [*building.threads(), *kinds, *(['-DMDNC_SMOOTH'] if smooth else [])]

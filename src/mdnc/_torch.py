@@ -251,6 +251,13 @@ def _enlarges_back(axes: int, *more: Any) -> Callable[[Any], bool]:
     return lambda op: _close(op(g, double[2:], size, *more).sum(), g.sum())
 
 
+def _averages_back(axes: int) -> Callable[[Any], bool]:
+    # Of windows of 2 over maps of 3, the last of which reaches beyond the end: all of the gradient comes back.
+    x, g = (torch.ones((1, 1, *(n for _ in range(axes))), dtype=torch.float64, device='cpu') for n in (3, 2))
+    two, zero = [2] * axes, [0] * axes
+    return lambda op: _close(op(g, x, two, two, zero, True, False, None).sum(), g.sum())
+
+
 def _gelu(h: Tensor) -> Tensor:
     density = torch.exp(-h * h / 2) / math.sqrt(2 * math.pi)
     return 0.5 * (1 + torch.erf(h / 2**0.5)) + h * density
@@ -287,6 +294,7 @@ NAMES = (
     Name('torch.ops.aten.gelu_backward', _activates_back(_gelu)),
     Name('torch.ops.aten.silu_backward', _activates_back(_silu)),
     *(Name(f'torch.ops.aten.upsample_{kind}_backward', _enlarges_back(axes, True)) for kind, axes in _RESIZES.items()),
+    *(Name(f'torch.ops.aten.avg_pool{axes}d_backward', _averages_back(axes)) for axes in (2, 3)),
     *(Name(f'torch.ops.aten.upsample_nearest{axes}d_backward', _enlarges_back(axes)) for axes in (1, 2, 3)),
 )
 

@@ -72,9 +72,19 @@ def _cases() -> list[Case]:
             Case(f'one slope{order}d', order, Block((wide,)), slopes=1),
             Case(f'no norm{order}d', order, Block((Unit(still, None, 'null'),)), bias=True),
             Case(f'identity{order}d', order, Block((point, wide, point), 'input')),
-            Case(f'down{order}d', order, Block((point, Unit(strided), point), 'shortcut', Shortcut(two))),
-            Case(f'up{order}d', order, Block((wide, Unit(still, resize=up)), 'shortcut', Shortcut(one, resize=up))),
-            Case(f'odd{order}d', order, Block((point, Unit(still, resize=odd)), 'shortcut', Shortcut(one, resize=odd))),
+            Case(
+                f'down{order}d', order, Block((point, Unit(strided), point), 'shortcut', Shortcut(Geometry(two, zero)))
+            ),
+            Case(
+                f'up{order}d',
+                order,
+                Block((wide, Unit(still, resize=up)), 'shortcut', Shortcut(Geometry(one, zero), resize=up)),
+            ),
+            Case(
+                f'odd{order}d',
+                order,
+                Block((point, Unit(still, resize=odd)), 'shortcut', Shortcut(Geometry(one, zero), resize=odd)),
+            ),
         ]
     return cases
 

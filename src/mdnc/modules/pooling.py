@@ -23,6 +23,9 @@ class AveragePool(nn.Module):
         stride: Length of the windows on each axis.
     """
 
+    #: By which the fused path knows it, see `mdnc.ops.path`.
+    averages = True
+
     def __init__(self, stride: Size) -> None:
         super().__init__()
         self.stride = stride

@@ -13,6 +13,7 @@ from mdnc.ops.norm_act import Moments
 
 INTERPOLATION = {1: 'linear', 2: 'bilinear', 3: 'trilinear'}
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
@@ -76,17 +77,19 @@ class Unit:
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A shortcut ``norm(conv(resize(x)))`` with a 1 × … × 1 convolution without bias, its parameters left out.
+    """A shortcut ``norm(conv(resize(pool(x))))``, its parameters left out.
 
     Args:
-        stride: Which positions the convolution reads.
+        geometry: Where the convolution's kernel goes; it is one of 1 × … × 1, or transposed.
         norm: The norm; ``None`` for none.
         resize: Up-sampling before the convolution, if any.
+        pool: Length on each axis of the windows that are averaged before the convolution; empty for none.
     """
 
-    stride: tuple[int, ...]
+    geometry: Geometry
     norm: Norm | None = INSTANCE
     resize: Resize | None = None
+    pool: tuple[int, ...] = ()
 
 
 class Weights(NamedTuple):
@@ -116,8 +119,8 @@ def unit(x: Tensor, weights: Weights, how: Unit, at: Moments | None = None) -> T
 
 def shortcut(x: Tensor, weights: Weights, how: Shortcut, at: Moments | None = None) -> Tensor:
     """``x (B, C, L1, …)`` → ``(B, O, M1, …)``; ``at`` are the moments of a fixed norm."""
-    h = x if how.resize is None else how.resize(x)
-    h = convolution(h, weights, Geometry(how.stride, (0,) * len(how.stride)))
+    h = averaged(x, how.pool) if how.pool else x
+    h = convolution(h if how.resize is None else how.resize(h), weights, how.geometry)
     return h if how.norm is None else normalised(h, weights, how.norm, at)
 
 
@@ -153,6 +156,16 @@ _ACTIVATE: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
+def averaged(x: Tensor, stride: tuple[int, ...]) -> Tensor:
+    """Averages over windows of the stride; those that reach beyond the end count what is there."""
+    return _AVERAGE[len(stride)](x, windows(x, stride), stride, ceil_mode=True, count_include_pad=False)
+
+
+def windows(x: Tensor, stride: tuple[int, ...]) -> list[int]:
+    """Lengths of windows of the stride, none longer than a map."""
+    return [min(step, length) for step, length in zip(stride, x.shape[2:], strict=True)]
+
+
 def convolution(z: Tensor, weights: Weights, how: Geometry) -> Tensor:
     """torch's convolution of the input's order."""
     if how.transposed:
@@ -166,7 +179,7 @@ class Block:
     """Units one after the other, and what is added to their result.
 
     Args:
-        units: The units, in order.
+        units: The units, in order; a block without any is its shortcut alone.
         adds: ``'nothing'``, ``'input'`` or ``'shortcut'``.
         shortcut: The shortcut, where one is added.
     """
@@ -183,9 +196,10 @@ def block(x: Tensor, weights: Sequence[Weights], how: Block, at: Sequence[Moment
         y = unit(y, own, each, moments)
     if how.adds == 'input':
         return y + x
-    if how.shortcut is not None:
-        return y + shortcut(x, weights[-1], how.shortcut, at[-1])
-    return y
+    if how.shortcut is None:
+        return y
+    beside = shortcut(x, weights[-1], how.shortcut, at[-1])
+    return y + beside if how.units else beside
 
 
 def low_precision(x: Tensor) -> torch.dtype:

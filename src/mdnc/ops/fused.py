@@ -17,7 +17,6 @@ from mdnc._torch import aten
 from mdnc.ops import definition, norm_act
 from mdnc.ops.backend import DEFAULT, TABLE, Backend
 from mdnc.ops.channels_last import is_channels_last, to_layout, to_layout_both_ways
-from mdnc.ops.convolution import Geometry
 from mdnc.ops.definition import INSTANCE, Block, Resize, Shortcut, Unit, Weights
 from mdnc.ops.norm_act import Affine, Moments, Running, Step
 
@@ -208,7 +207,7 @@ def _with_statistics(
 class _ShortcutRun:
     """A shortcut with its parameters, forward and backward.
 
-    The 1 × … × 1 convolution comes first: only the positions that a stride leaves go through it, and the up-sampling
+    A 1 × … × 1 convolution comes first: only the positions that a stride leaves go through it, and the up-sampling
     commutes with it, since its weights sum to one.
     """
 
@@ -220,7 +219,9 @@ class _ShortcutRun:
         self.affine = Affine(_planar(weights.scale), _planar(weights.shift), None)
         norm = how.norm or INSTANCE
         self.step = Step(norm.eps, 'null', dtype, norm.kind, norm.groups)
-        self.geometry = Geometry((1,) * len(how.stride), (0,) * len(how.stride))
+        self.geometry = how.geometry
+        if not how.geometry.transposed:
+            self.geometry = how.geometry._replace(stride=(1,) * len(how.geometry.stride))
         self.first = None if by.small_shortcuts else how.resize
         self.last = how.resize if by.small_shortcuts else None
 
@@ -250,7 +251,7 @@ class _ShortcutRun:
         needs = (gx is not None, True, False)
         gz, gkernel, _ = self.by.convolution.backward(gu, z, self.kernel, self.geometry, needs, self.by.tools)
         if gx is not None and gz is not None:
-            self._read(gx).add_(_resize_backward(gz, self.first, read.shape[2:]))
+            self._add_read(_resize_backward(gz, self.first, read.shape[2:]), gx)
         return _Grads(gscale, gshift, None, gkernel)
 
     def _norm_backward(self, g: Tensor, x: Tensor, kept: _Kept) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -263,8 +264,20 @@ class _ShortcutRun:
         return grads.x.view(u.shape), grads.scale, grads.shift
 
     def _read(self, x: Tensor) -> Tensor:
-        strided: Any = (..., *(slice(None, None, step) for step in self.how.stride))
+        """What of x the convolution reads: averages, or the positions that its stride leaves."""
+        if self.how.pool:
+            return definition.averaged(x, self.how.pool)
+        if self.geometry is self.how.geometry:
+            return x
+        strided: Any = (..., *(slice(None, None, step) for step in self.how.geometry.stride))
         return x[strided]
+
+    def _add_read(self, g: Tensor, gx: Tensor) -> None:
+        """Add the gradient of what was read to that of x."""
+        if self.how.pool:
+            gx.add_(_average_backward(g.to(gx.dtype), gx, self.how.pool))
+        else:
+            self._read(gx).add_(g)
 
 
 class _Run:
@@ -287,6 +300,9 @@ class _Run:
         self.shortcut = None
         if how.shortcut is not None:
             self.shortcut = _ShortcutRun(how.shortcut, weights[-1], dtype, by, given[-1])
+        last = self.units[-1] if self.units else self.shortcut
+        assert last is not None, 'a block without units is a shortcut'
+        self.last: _UnitRun | _ShortcutRun = last
 
     def forward(self, x: Tensor, kept: list[_Kept] | None = None) -> Tensor:
         """The block's output; what backward needs is appended to ``kept``, unless that is None."""
@@ -300,17 +316,18 @@ class _Run:
             y = convolve(z, unit.kernel, unit.bias, unit.how.geometry, tools)
         if self.how.adds == 'input':
             return _sum(y, x)
-        return y if self.shortcut is None else self._plus_shortcut(y, x, kept)
+        if self.shortcut is None:
+            return y
+        own = self._run_shortcut(self.shortcut, x, kept)
+        return _sum(y, own) if self.units else own
 
     def backward(
-        self, g: Tensor, kept: list[_Kept], needs: Sequence[_Needs], below: bool
+        self, g: Tensor, x: Tensor, kept: list[_Kept], needs: Sequence[_Needs], below: bool
     ) -> tuple[Tensor | None, list[_Grads]]:
         """Gradients of x, if ``below``, and of the parameters."""
         if self.memory not in ('fast', 'lean'):
             self._rebuild_inputs(kept)
-        x = kept[0].x
-        assert x is not None, 'a block keeps its input'
-        gy: Tensor | None = g
+        gy: Tensor | None = g if self.units else torch.zeros_like(x)
         grads = [_Grads()] * len(needs)
         for index in reversed(range(len(self.units))):
             if gy is None:  # nothing before this unit is trained
@@ -328,7 +345,7 @@ class _Run:
 
     def like_output(self, g: Tensor, x: Tensor) -> Tensor:
         """The output's gradient, laid as the output; it may come expanded, or as a part of another."""
-        return to_layout(g, is_channels_last(x) or is_channels_last(self.units[-1].kernel), self.by.tools.copy)
+        return to_layout(g, is_channels_last(x) or is_channels_last(self.last.kernel), self.by.tools.copy)
 
     def _keeps(self, index: int) -> bool:
         if index == 0 or self.memory in ('fast', 'lean'):
@@ -343,13 +360,21 @@ class _Run:
                 assert before.x is not None, 'inputs are rebuilt in order'
                 kept[index + 1] = after._replace(x=unit.close(unit.reopen(before.x, before.at)[0]))
 
-    def _plus_shortcut(self, y: Tensor, x: Tensor, kept: list[_Kept] | None) -> Tensor:
-        assert self.shortcut is not None
-        u = self.shortcut.open(x)
-        own, at = self.shortcut.close(u)
+    def _run_shortcut(self, shortcut: _ShortcutRun, x: Tensor, kept: list[_Kept] | None) -> Tensor:
+        u = shortcut.open(x)
+        own, at = shortcut.close(u)
         if kept is not None:
             kept.append(_Kept(None, u if self.memory == 'fast' and at is not None else None, *(at or ())))
-        return _sum(y, own)
+        return own
+
+
+def _average_backward(g: Tensor, x: Tensor, stride: tuple[int, ...]) -> Tensor:
+    window = definition.windows(x, stride)
+    if x.dim() == 3:  # torch has it of two axes and of three
+        return _average_backward(g.unsqueeze(2), x.unsqueeze(2), (1, *stride)).squeeze(2)
+    derive = aten.avg_pool2d_backward if x.dim() == 4 else aten.avg_pool3d_backward
+    zero = [0] * len(stride)
+    return derive(g, x, window, stride, zero, True, False, None)  # type: ignore[no-any-return]
 
 
 def _planar(values: Tensor | None) -> Tensor | None:
@@ -403,7 +428,7 @@ class _FusedBlock(torch.autograd.Function):
         del saved, rest
         with torch.autocast(x.device.type, enabled=False), ctx.by.memory(x):
             wanted = [*map(_Needs._make, zip(*[iter(needs)] * len(_Needs._fields), strict=True))]
-            gx, grads = run.backward(run.like_output(g, x), kept, wanted, needs_x)
+            gx, grads = run.backward(run.like_output(g, x), x, kept, wanted, needs_x)
             if gx is not None and is_channels_last(gx) != is_channels_last(x):
                 gx = to_layout(gx, is_channels_last(x), ctx.by.tools.copy)
         return gx, None, None, None, None, *_like_parameters(chain.from_iterable(grads), flat, needs)

@@ -110,8 +110,8 @@ def _unit(geometry: Any, norm: Any, activator: Any, alpha: Any, resize: Any) -> 
     return Unit(Geometry(*geometry), _norm(norm), activator, alpha, _resize(resize))
 
 
-def _shortcut(stride: Any, norm: Any, resize: Any) -> Shortcut:
-    return Shortcut(stride, _norm(norm), _resize(resize))
+def _shortcut(geometry: Any, norm: Any, resize: Any, pool: Any) -> Shortcut:
+    return Shortcut(Geometry(*geometry), _norm(norm), _resize(resize), pool)
 
 
 def _norm(values: Any) -> Norm | None:
@@ -128,8 +128,9 @@ def _values(how: Block) -> tuple[object, ...]:
         for u in how.units
     )
     last = how.shortcut
-    shortcut = None if last is None else (last.stride, _norm_values(last.norm), _resize_values(last.resize))
-    return units, how.adds, shortcut
+    if last is None:
+        return units, how.adds, None
+    return units, how.adds, (tuple(last.geometry), _norm_values(last.norm), _resize_values(last.resize), last.pool)
 
 
 def _norm_values(norm: Norm | None) -> tuple[object, ...] | None:
@@ -232,7 +233,7 @@ def _backward(
     wanted = [_Needs(*(bool(each) for each in many)) for many in _grouped(own.spread(rest))]
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False), own.by(x).memory(x):
         run, at, x = own.run(x, weights), is_channels_last(x), own.in_layout(x)
-        gx, grads = run.backward(own.in_layout(g), _unflat(run, x, kept), wanted, below)
+        gx, grads = run.backward(own.in_layout(g), x, _unflat(run, x, kept), wanted, below)
     flat = [each for grad in grads for each in grad]
     given = [each for each, there in zip(flat, own.given, strict=True) if there]
     like = zip(_like_parameters(given, weights, rest), weights, rest, strict=True)

@@ -71,6 +71,11 @@ class Fused:
     tensors: tuple[Tensor, ...]
     statistics: tuple[Statistics | None, ...] = ()
 
+    @property
+    def first(self) -> Unit | Shortcut:
+        """What its input goes into."""
+        return self.how.units[0] if self.how.units else self.how.shortcut  # type: ignore[return-value]
+
     def __call__(self, x: Tensor, memory: str = 'lean', backend: str = DEFAULT) -> Tensor:
         if torch.compiler.is_compiling():
             return library.block(x, self.weights, self.how, memory, backend)
@@ -142,19 +147,28 @@ def run(
     if why_not_now(memory) or type(x) not in _TENSORS:
         return None
     if torch.compiler.is_compiling():
+        if not units:  # a compiler fuses a shortcut alone
+            return None
         block = read(units, adds, shortcut)
         refused = isinstance(block, str) or why_not_with(x, block) or why_not_compiled(x, block, memory)
         return None if refused else block(x, memory, backend)  # type: ignore[operator]
-    reading = _READINGS.get(units[0])
+    first: Any = units[0] if units else shortcut
+    reading = _READINGS.get(first)
     if reading is None or not reading.holds(units, adds, shortcut):
         reading = _Reading(units, adds, shortcut)
-        _READINGS[units[0]] = reading
+        _READINGS[first] = reading
     block = reading.block
     if isinstance(block, str) or why_not_with(x, block):
         return None
-    if adds != 'nothing' and not TABLE[backend, x.device.type].whole_blocks:
+    if adds != 'nothing' and units and not TABLE[backend, x.device.type].whole_blocks:
         return None
     return fused.block(x, block.weights, block.how, memory, backend, block.statistics)
+
+
+def call_shortcut(module: nn.Module, x: Tensor, memory: str = 'lean', backend: str = DEFAULT) -> Tensor:
+    """``module(x)`` of a shortcut by itself, by the fused path where it may be taken."""
+    y = run(x, [], memory, backend, 'shortcut', module)
+    return plainly(module, x) if y is None else y
 
 
 def memory(x: Tensor, level: str, backend: str) -> AbstractContextManager[None]:
@@ -191,8 +205,9 @@ def taken(named: dict[str, nn.Module], memory: str, adds: str, shortcut: str) ->
     whole = read(units, adds, named.get(shortcut))
     reasons = {}
     for name, each in named.items():
-        # Units of a block that is not fused as a whole are fused one by one; its shortcut then runs plainly.
-        alone = whole if name == shortcut or isinstance(whole, Fused) else read([each])
+        # What is not fused as a whole is fused one by one.
+        parts = ([], 'shortcut', each) if name == shortcut else ([each],)
+        alone = whole if isinstance(whole, Fused) else read(*parts)  # type: ignore[arg-type]
         reasons[name] = now or (alone if isinstance(alone, str) else why_not_parameters(alone))
     return [Taken(name, not reason, reason) for name, reason in reasons.items()]
 
@@ -232,7 +247,7 @@ def why_not_with(x: Tensor, block: Fused) -> str:
         return f'the input is {x.layout}, {dtype}, on {device}'
     if not torch.compiler.is_compiling() and {*map(type, shape)} != {int}:
         return 'the input has symbolic sizes'
-    if len(shape) != 2 + len(block.how.units[0].geometry.stride) or not x.numel() > shape[0] * shape[1] > 0:
+    if len(shape) != 2 + len(block.first.geometry.stride) or not x.numel() > shape[0] * shape[1] > 0:
         return f'the input has shape {tuple(shape)}'
     autocast = torch.is_autocast_enabled(device.type) and dtype != torch.float64
     legal = DTYPES[:3] if autocast else (dtype,)
@@ -290,12 +305,12 @@ class _Reading:
 
     Whatever is set on a layer, put into its parameters or children, or hooked to it, ends it: attributes are compared
     with those of the time of reading, one by one, by identity. It lives beside the layers, so that copies and files of
-    them know nothing of it, and holds no reference to the first unit, with which it goes.
+    them know nothing of it, and holds no reference to the first of them, with which it goes.
     """
 
     def __init__(self, units: Sequence[nn.Module], adds: str, shortcut: nn.Module | None) -> None:
         self.block = read(units, adds, shortcut)
-        self.arguments = (*units[1:], adds, shortcut)
+        self.arguments = (*units[1:], adds, shortcut if units else None)
         roots = [*units, *(() if shortcut is None else (shortcut,))]
         modules = [each for root in roots for each in (root, *root.children())]
         self.first, self.others = type(modules[0]), modules[1:]
@@ -305,10 +320,12 @@ class _Reading:
 
     def holds(self, units: Sequence[nn.Module], adds: str, shortcut: nn.Module | None) -> bool:
         """Whether these are the layers that were read, as they were."""
-        given = (*units[1:], adds, shortcut)
+        given = (*units[1:], adds, shortcut if units else None)
         if len(given) != len(self.arguments) or not all(map(is_, given, self.arguments)) or any(self.hooks):
             return False
-        if type(units[0]) is not self.first or not all(map(is_, map(type, self.others), self.types)):
+        if type(units[0] if units else shortcut) is not self.first or not all(
+            map(is_, map(type, self.others), self.types)
+        ):
             return False
         for now, then in self.states:  # noqa: SIM110, for a generator is a call for each
             if len(now) != len(then) or not all(map(is_, now.values(), then)):
@@ -340,10 +357,11 @@ def _shortcut(layers: list[Any]) -> _Part:
     norm, scale, shift, statistics = _norm(layers.pop()) if _is_norm(layers[-1]) else _WITHOUT
     *before, conv = layers
     geometry = _convolution(conv)
-    plainest = geometry == Geometry(geometry.stride, (0,) * len(geometry.stride))
-    if conv.bias is not None or not plainest or max(conv.kernel_size) > 1:
+    plainest = geometry == Geometry(geometry.stride, (0,) * len(geometry.stride)) and max(conv.kernel_size) == 1
+    if conv.bias is not None or not (plainest or geometry.transposed):
         raise _NotFused('the shortcut has another convolution than 1 × … × 1 without bias')
-    how = Shortcut(geometry.stride, norm, _resize(before, len(geometry.stride)))
+    pool = before.pop(0).stride if before and getattr(before[0], 'averages', False) else ()
+    how = Shortcut(geometry, norm, _resize(before, len(geometry.stride)), pool)
     return how, Weights(scale, shift, None, conv.weight, None), statistics
 
 

@@ -112,7 +112,9 @@ class Block(nn.Module):
         for unit in units:
             y = path.call(unit, y, self._memory, self.backend)
         # Out of place: in 'old' order ReLU keeps the output that an in-place sum would overwrite.
-        return self._gated(y) + (x if self.in_node is None else path.plainly(self.in_node, x))
+        if self.in_node is None:
+            return self._gated(y) + x
+        return self._gated(y) + path.call_shortcut(self.in_node, x, self._memory, self.backend)
 
     @torch.no_grad()
     def begin_as_shortcut(self) -> None:

@@ -58,6 +58,23 @@ def test_a_plan_builds_answers_its_sizes_and_fits(name):
     assert yaml.safe_load(made.to_yaml()) == json.loads(json.dumps(made.recipe))
 
 
+@pytest.mark.parametrize('name', MADE)
+def test_a_network_has_the_strides_that_were_planned(name):
+    made = _plan(name)
+    with torch.device('meta'):
+        network = build_network(made.recipe['model']['init_args']['network'])
+    window = tuple(made.forecast['window'])
+    sizes = network.stage_sizes(window)
+    smallest = tuple(min(size[axis] for size in sizes) for axis in range(len(window)))
+    assert all(
+        f'axis {axis} ends with {length} value' in _because(made, "layers") for axis, length in enumerate(smallest)
+    )
+
+
+def _because(made, argument):
+    return next(choice.because for choice in made.choices if choice.word == f'model.network.arguments.{argument}')
+
+
 @pytest.mark.parametrize('name', ['long', 'sleep', 'photos', 'brain', 'slices'])
 def test_a_budget_is_used_where_the_data_are_large_enough(name):
     assert _plan(name).forecast['share'] >= 0.85

@@ -29,7 +29,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         argv: What follows ``mdnc plan`` on the command line.
 
     Returns:
-        The exit status, 0; 1 where ``--check`` found more memory used than was forecast.
+        The exit status, 0.
 
     Raises:
         UsageError: An argument was refused, or nothing can be planned; the text says why.
@@ -41,7 +41,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         words = _words(arguments, given)
         if not arguments.data and 'data.class_path' not in words and 'data.inputs' not in words:
             raise UsageError('plan: no data: name a file, folder or pattern, or a recipe with data by --config')
-        made = plan(_data(arguments), _budget(arguments), words, like=arguments.like, dry=arguments.dry)
+        made = plan(_data(arguments), _budget(arguments), words, **_manner(arguments))
         files = made.save(arguments.output)
         files.append(write_page(made, arguments.output))
     print(_report(made))
@@ -130,6 +130,10 @@ def _data(arguments: Namespace) -> Any:
     return arguments.data[0] if len(arguments.data) == 1 else arguments.data or None
 
 
+def _manner(arguments: Namespace) -> dict[str, Any]:
+    return {'like': arguments.like, 'dry': arguments.dry, 'check': arguments.check}
+
+
 def _budget(arguments: Namespace) -> Budget:
     return Budget(
         memory=None if arguments.memory is None else bytes_of(arguments.memory),
@@ -151,6 +155,10 @@ def _report(made: Plan) -> str:
         f'window    {" × ".join(map(str, forecast["window"]))}, batch {made.words["data.batch_size"]}',
         f'memory    {bytes_text(forecast["bytes"])}, {forecast["share"]:.0%} of the budget',
     ]
-    if made.measured:
+    if 'hours' in made.measured:
         rows.append(f'time      {made.measured["step_seconds"]:g} s a step, about {made.measured["hours"]:.2g} h')
+    if check := made.measured.get('check'):
+        rows.append(
+            f'checked   a real step took {bytes_text(check["measured"])}, {check["error"]:+.1%} of the forecast'
+        )
     return '\n'.join([*rows, *(f'look      {note}' for note in made.notes)])

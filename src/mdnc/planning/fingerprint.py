@@ -20,6 +20,7 @@ class Target:
         outputs: How many values or channels a network must give: classes or quantities; 0 where there are no targets.
         classes: Names of the classes, where targets are names or the data say them.
         counts: Samples, or positions, of each class.
+        codes: The whole numbers in the data that stand for the classes 0, 1, …, where these are others.
         ignore: A whole number in class maps that stands for "not known".
         objects: Sizes of the connected parts of each class in voxels, by its number: ``parts`` (how many were
             measured), ``median`` and ``largest`` for each axis.
@@ -30,6 +31,7 @@ class Target:
     outputs: int = 0
     classes: list[str] | None = None
     counts: list[int] = field(default_factory=list)
+    codes: list[int] | None = None
     ignore: int | None = None
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     values: list[dict[str, Any]] = field(default_factory=list)

@@ -1,12 +1,12 @@
 """Time: real steps of a plan's network on the device, and the epochs that fit into the hours."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mdnc import analysis
 from mdnc.analysis.memory import OPTIMIZERS
@@ -26,28 +26,57 @@ _LEAST_STEPS = 500  # below, a smaller network that makes as many learns more
 _TRIES = 3
 
 
-def make_step(net: nn.Module, size: tuple[int, ...], batch: int, job: Job, budget: Budget) -> Callable[[], None]:
-    """A training step on random values, on the budget's device."""
-    device = torch.device(str(budget.device))
-    net = net.to(device).train()
-    if budget.precision == 'bf16-true':
-        net = net.bfloat16()
-    optimizer = OPTIMIZERS[budget.optimizer](list(net.parameters()))
-    first = next(net.parameters())
-    x = torch.randn(batch, job.channels, *size, device=device, dtype=first.dtype)
-    kinds = {'bf16-mixed': torch.bfloat16, '16-mixed': torch.float16}
-    enabled = budget.precision in kinds
+class Rehearsal:
+    """A network with its optimizer and random values, on the budget's device.
 
-    def step() -> None:
-        with torch.autocast(device.type, kinds.get(str(budget.precision)), enabled=enabled):
-            loss = job.loss(net(x))
+    Args:
+        net: The network.
+        size: Spatial size of the values.
+        batch: How many.
+        job: What it is trained for.
+        budget: Device, precision, optimizer.
+    """
+
+    def __init__(self, net: nn.Module, size: tuple[int, ...], batch: int, job: Job, budget: Budget) -> None:
+        device = torch.device(str(budget.device))
+        kinds = {'bf16-mixed': torch.bfloat16, '16-mixed': torch.float16}
+        self._cast = kinds.get(str(budget.precision))
+        self.net = net.to(device).train()
+        if budget.precision == 'bf16-true':
+            self.net = self.net.bfloat16()
+        self._job, self._optimizer = job, OPTIMIZERS[budget.optimizer](list(self.net.parameters()))
+        dtype = next(self.net.parameters()).dtype
+        self.x = torch.randn(batch, job.channels, *size, device=device, dtype=dtype)
+
+    def step(self) -> None:
+        """Forward, loss, backward, optimizer."""
+        with torch.autocast(self.x.device.type, self._cast, enabled=self._cast is not None):
+            loss = self._job.loss(self.net(self.x))
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device.type == 'cuda':
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self.x.is_cuda:
             torch.cuda.synchronize()
 
-    return step
+    def predict(self) -> None:
+        """Forward alone."""
+        with torch.no_grad(), torch.autocast(self.x.device.type, self._cast, enabled=self._cast is not None):
+            self.net(self.x)
+
+    @property
+    def resident(self) -> int:
+        """Bytes that are there between steps: parameters, buffers, optimizer's state, values."""
+        states = [each for state in self._optimizer.state.values() for each in state.values()]
+        held = [*self.net.parameters(), *self.net.buffers(), self.x]
+        held += [each for each in states if isinstance(each, Tensor)]
+        return sum(each.numel() * each.element_size() for each in held)
+
+
+def rehearsal(plan: Plan, budget: Budget) -> Rehearsal:
+    """What a plan trains, as large as planned."""
+    network = build_network(plan.recipe['model']['init_args']['network'])
+    forecast = plan.forecast
+    return Rehearsal(network, tuple(forecast['window']), forecast['batch'], Job(**forecast['job']), budget)
 
 
 @dataclass(frozen=True)
@@ -85,7 +114,7 @@ def paced(network: dict[str, Any], size: tuple[int, ...], batch: int, job: Job, 
         shrink = (light / left) ** (1 / len(size))
         window = tuple(max(min(length, 16), int(length * shrink)) for length in size)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        step = make_step(build_network(network), window, few, job, budget)
+        step = Rehearsal(build_network(network), window, few, job, budget).step
         step()
         times = []
         for _ in range(_STEPS):

@@ -65,7 +65,7 @@ def _tiles(plan: Plan) -> Iterator[tuple[str, str, str]]:
     yield 'network', words['model.network.name'], f'{count_text(forecast["parameters"])} parameters'
     epochs = words['trainer.max_epochs']
     yield 'epochs', f'{epochs}', f'{forecast["steps"]:,} steps each'
-    if plan.measured:
+    if 'hours' in plan.measured:
         hours = plan.measured['hours']
         shown = f'{hours:.2g} h' if hours >= 1 else f'{60 * hours:.2g} min'
         yield 'time', shown, f'{seconds_text(plan.measured["step_seconds"])} a step, timed here'
@@ -136,7 +136,7 @@ def _forecast(plan: Plan) -> Iterator[tuple[str, str]]:
                 + (f'; {figures["how"]}' if figures['how'] else '')
             ),
         )
-    if plan.measured:
+    if 'timed' in plan.measured:
         timed = plan.measured['timed']
         yield 'timed', f'{timed["batch"]} × {size_text(tuple(timed["window"]))} in {seconds_text(timed["seconds"])}'
     check = plan.measured.get('check')

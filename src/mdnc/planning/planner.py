@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -38,6 +38,7 @@ _STEPS = 1000  # that a run on few samples should make at least
 _RARE = 0.5  # of the share that a class would have, were all alike: below, the loss is weighted
 _HEAVIEST = 10.0
 _PATTERNS = 60  # groups that a split names
+_PICTURE = 32  # side of an image from which it is moved, turned and mirrored too
 _PRESETS = {name for name in resnet.__all__ if name[0].islower()}
 
 
@@ -68,11 +69,36 @@ class _Goal:
 
 class _Planner:
     def __init__(self, data: Fingerprint, budget: Budget, given: Mapping[str, Any]) -> None:
-        self.data, self.budget, self.choices = data, budget, Choices(given)
+        self._seen = self.data = data
+        self.budget, self.choices = budget, Choices(given)
         self.pick = self.choices.pick
         self.notes: list[str] = []
         self.order = data.order
+        self._even_spacing()
+        data = self.data
         self.spacing, self.spaced = known_spacing(data.size, data.spacing)
+
+    def _even_spacing(self) -> None:
+        """Where samples differ in spacing, one for all of them: the median, of thick slices a finer one."""
+        data, given = self.data, self.choices.given('data.spacing')
+        if given is not None:
+            self.data = _resampled(data, tuple(float(each) for each in given))
+        ends = [data.spacings.get(name) for name in ('min', 'max', 'p10')]
+        if given is not None or data.spacing is None or None in ends or self.choices.has('data.resize'):
+            return
+        low, high, fine = (tuple(each or ()) for each in ends)
+        if all(most <= 1.1 * least for least, most in zip(low, high, strict=True)):
+            return
+        axis = int(np.argmax(data.spacing))
+        others = [each for place, each in enumerate(data.spacing) if place != axis]
+        target = list(data.spacing)
+        thick = bool(others) and target[axis] > 3 * max(others)
+        if thick:
+            target[axis] = fine[axis]
+        shown = ', '.join(f'{least:g} to {most:g}' for least, most in zip(low, high, strict=True))
+        because = f'spacings differ ({shown}): the median' + (', of the thick axis the finest tenth' if thick else '')
+        self.pick('data.spacing', target, because, 'none: the same object would have several sizes')
+        self.data = _resampled(data, tuple(target))
 
     def plan(self, macs: float | None) -> Plan:
         """All choices in order."""
@@ -88,7 +114,7 @@ class _Planner:
         self._name_trainer(job, trial, train, goal)
         self._point_out(job, bench, trial)
         made = [self.choices.made[word] for word in _ordered(self.choices)]
-        return Plan(tuple(made), self.data, asdict(self.budget), self._forecast(job, bench, trial), tuple(self.notes))
+        return Plan(tuple(made), self._seen, asdict(self.budget), self._forecast(job, bench, trial), tuple(self.notes))
 
     def _task(self) -> str:
         name, because = _TASKS[self.data.target.kind]
@@ -345,6 +371,11 @@ class _Planner:
             return 'an output for each position, of the size of its input'
         return f'{job.outputs} values a sample'
 
+    def _why_outputs(self, job: Job) -> str:
+        if job.task == 'Reconstruction':
+            return 'as many as go in'
+        return f'{job.outputs} {"classes" if job.task in ("Classification", "Segmentation") else "quantities"}'
+
     def _why_arguments(self, job: Job, bench: Bench, limits: Limits, trial: Trial) -> dict[str, tuple[str, str]]:
         design, share = self._design(job, trial.window), bench.bytes(trial) / self.budget.bytes
         field = self._field(bench.network(trial))
@@ -363,6 +394,12 @@ class _Planner:
         }
         return {
             'channel': (widths, ''),
+            'block': ('two convolutions and a shortcut', ''),
+            'in_planes': ('channels of the data', ''),
+            'out_planes': (self._why_outputs(job), ''),
+            'out_length': (self._why_outputs(job), ''),
+            'resize_at': ("a level's first block changes its size, so that the finest level keeps all values", ''),
+            'tail_normalizer': ('an instance norm there would take away the mean that the pool reads', ''),
             'layers': (f'{len(design.kernels)} levels: {"; ".join(design.reasons)}', ''),
             'kernel_size': (self.spaced, ''),
             'strides': (f'{"; ".join(design.reasons)}; {field}', ''),
@@ -420,6 +457,9 @@ class _Planner:
     def _name_data(self, job: Job, goal: _Goal, limits: Limits, trial: Trial, train: int) -> None:
         data = self.data
         whole = trial.window == goal.size and goal.word == ''
+        if data.target.codes is not None:
+            because = f'the targets hold {_some(data.target.codes)}, which stand for the classes 0, 1, …'
+            self.pick('data.values', data.target.codes, because)
         self.pick(
             'data.normalise', True, 'channels differ in units: each to mean 0 and deviation 1 of the training part'
         )
@@ -452,10 +492,14 @@ class _Planner:
 
     def _augment(self, job: Job) -> None:
         deviations = [figures['std'] for figures in self.data.values]
-        if job.task == 'Segmentation' and self.order > 1:
-            flat = [axis for axis, length in enumerate(self.data.size) if length > 1]
-            because = 'mirrored objects are objects; where classes tell left from right, take that axis out'
-            self.pick('data.augmentation.flip', flat, because)
+        large = self.order > 1 and max(self.data.size) >= _PICTURE
+        if large and job.task in ('Segmentation', 'Classification'):
+            name = 'volume' if self.order == 3 else 'image'
+            because = (
+                'what is usual for such data; where left and right differ, augmentation.flip=[] turns mirroring off'
+            )
+            self.pick('data.augmentation.preset', name, because)
+            return
         if deviations and job.task != 'Reconstruction':
             noise = float(f'{0.05 * min(deviations):.2g}')
             if noise:
@@ -518,6 +562,18 @@ def _ordered(choices: Choices) -> list[str]:
     return sorted(choices.made, key=place)
 
 
+def _resampled(data: Fingerprint, spacing: tuple[float, ...]) -> Fingerprint:
+    """The same data at another spacing, by their median sizes."""
+    if data.spacing is None or len(spacing) != data.order or data.least is None or data.most is None:
+        return data
+    scale = [have / want for have, want in zip(data.spacing, spacing, strict=True)]
+    sizes: dict[str, Any] = {
+        name: tuple(max(1, round(length * each)) for length, each in zip(getattr(data, name), scale, strict=True))
+        for name in ('size', 'least', 'most')
+    }
+    return replace(data, spacing=spacing, **sizes)
+
+
 def _agreeing(arguments: dict[str, Any], own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Planned lists as long as those that were given."""
     if 'layers' in given and 'strides' not in given and len(given['layers']) != len(own['layers']):
@@ -547,10 +603,16 @@ def _asked_for(name: str, job: Job, window: Size, width: int, design: Design) ->
 
 
 def _short(steps: tuple[Size, ...]) -> Any:
-    """Per stage and axis, but no longer than needed."""
+    """Per stage and axis, but no longer than needed: as many numbers as axes would be taken for one of each axis."""
     if len(set(steps)) == 1 and len(set(steps[0])) == 1:
         return steps[0][0]
+    if len(steps) == len(steps[0]):
+        return [list(each) for each in steps]
     return [each[0] if len(set(each)) == 1 else list(each) for each in steps]
+
+
+def _some(values: Sequence[Any]) -> str:
+    return ', '.join(map(str, values[:6])) + (', …' if len(values) > 6 else '')
 
 
 def _escaped(name: str) -> str:

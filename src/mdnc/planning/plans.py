@@ -4,7 +4,7 @@ import json
 import os
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,11 @@ class Plan:
     def recipe(self) -> dict[str, Any]:
         """What ``mdnc fit --config`` reads, as nested dictionaries."""
         return nested(self.words)
+
+    def explained(self, word: str, because: str) -> 'Plan':
+        """The same plan with another reason of a word."""
+        made = (replace(each, because=because) if each.word == word else each for each in self.choices)
+        return replace(self, choices=tuple(made))
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, ready for JSON."""

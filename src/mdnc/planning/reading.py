@@ -21,11 +21,15 @@ _BLOCK = 2**20  # values that are counted at once
 _CLOSELY = 200  # samples that are looked at closely: borders, objects, periods
 _WHOLE = 2**25  # values of a sample that may be in memory at once for that
 _NAMED = 200_000  # files whose names are looked at
+_FEW_CODES = 64  # numbers that a recipe may name
 _CODES = 2**16  # a whole number beyond is no class
 
 
 def read_fingerprint(
-    pairs: Mapping[str, Pair], order: int | None = None, classes: list[str] | None = None
+    pairs: Mapping[str, Pair],
+    order: int | None = None,
+    classes: list[str] | None = None,
+    values: list[int] | None = None,
 ) -> Fingerprint:
     """Read all samples once.
 
@@ -33,11 +37,12 @@ def read_fingerprint(
         pairs: Inputs and targets of each part, as `SampleData.pairs` gives them.
         order: Number of spatial axes, where samples may lack a channel axis.
         classes: Names of the classes, where they are known.
+        values: Numbers that stand for the classes in the targets, where they are known.
 
     Raises:
         DataError: No sample can be read, or targets are of different kinds.
     """
-    scan = _Scan(order, classes, sum(len(pair.inputs) for pair in pairs.values()))
+    scan = _Scan(order, _Targets(classes, values), sum(len(pair.inputs) for pair in pairs.values()))
     for part, pair in pairs.items():
         for number in range(len(pair.inputs)):
             scan.add(part, pair, number)
@@ -73,8 +78,8 @@ class _Faults:
 class _Targets:
     """What targets hold: their kind, classes, values."""
 
-    def __init__(self, classes: list[str] | None) -> None:
-        self.given = classes
+    def __init__(self, classes: list[str] | None, values: list[int] | None) -> None:
+        self.given, self.values = classes, values
         self.kind: str | None = None
         self.first, self.shape = '', ()
         self.names: Counter[str] = Counter()
@@ -135,9 +140,20 @@ class _Targets:
             top = max(codes)
         if kind == 'classes' and self.given is None and not _may_be_classes(self.codes, samples):
             return Target('numbers', 1, values=self.tally.to_list() if self.tally else [])
-        outputs = len(self.given) if self.given else max(top + 1, 2)
-        counts = [codes.get(code, 0) for code in range(outputs)]
-        return Target(kind, outputs, self.given, counts, ignore, self.objects.to_dict())
+        if self.given is None and self.values is None and _has_gaps(codes):
+            return Target(kind, len(codes), None, [*codes.values()], [*codes], ignore, self._objects([*codes]))
+        known = self.values or [*range(len(self.given) if self.given else max(top + 1, 2))]
+        counts = [codes.get(code, 0) for code in known]
+        return Target(kind, len(known), self.given, counts, self.values, ignore, self._objects(known))
+
+    def _objects(self, codes: list[int]) -> dict[str, dict[str, Any]]:
+        found = self.objects.to_dict()
+        return {str(number): found[str(code)] for number, code in enumerate(codes) if str(code) in found}
+
+
+def _has_gaps(codes: Mapping[int, int]) -> bool:
+    """Whether few numbers stand for classes that are not counted from 0: 0 and 255, or 1 and 2."""
+    return 2 <= len(codes) <= _FEW_CODES and max(codes) + 1 > len(codes)
 
 
 def _may_be_classes(codes: Counter[int], samples: int) -> bool:
@@ -160,7 +176,7 @@ _SAID = {
 class _Scan:
     """All that is found while samples are read."""
 
-    def __init__(self, order: int | None, classes: list[str] | None, total: int) -> None:
+    def __init__(self, order: int | None, targets: _Targets, total: int) -> None:
         self._order, self._every = order, max(1, total // _CLOSELY)
         self._form: tuple[int, int] | None = None  # channels and spatial axes
         self._sizes: list[tuple[int, ...]] = []
@@ -176,7 +192,7 @@ class _Scan:
         self._spectrum: Spectrum | None = None
         self._seen = 0
         self.labels: dict[str, list[Any]] = {'train': [], 'val': [], 'test': []}
-        self.faults, self.targets = _Faults(), _Targets(classes)
+        self.faults, self.targets = _Faults(), targets
 
     def add(self, part: str, pair: Pair, number: int) -> None:
         """Read a sample with its target."""
@@ -368,7 +384,7 @@ class _Scan:
             self.faults.add('duplicate', f'{second} holds what {first} holds')
         given = self.targets.given
         for code in self.targets.codes if given and self.targets.kind in ('classes', 'class map') else ():
-            if code >= len(given or ()):
+            if code >= len(given or ()) and not self.targets.values:
                 self.faults.add('label outside', f'the number {code} is none of the {len(given or ())} classes')
         if self.targets.kind in ('classes', 'class map') and self.targets.codes:
             self._note_gaps()

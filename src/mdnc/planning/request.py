@@ -12,8 +12,10 @@ import yaml
 
 from mdnc import training
 from mdnc.planning.budget import Budget
+from mdnc.planning.checking import checked
 from mdnc.planning.examples import make_examples
 from mdnc.planning.fingerprint import Fingerprint
+from mdnc.planning.layout import seen_targets
 from mdnc.planning.pacing import in_time
 from mdnc.planning.planner import planned
 from mdnc.planning.plans import Plan
@@ -32,6 +34,7 @@ def plan(
     *,
     like: str | os.PathLike[str] | None = None,
     dry: bool = True,
+    check: bool = False,
 ) -> Plan:
     """Plan a run: a recipe that fits a budget, with the reason of each choice.
 
@@ -43,6 +46,8 @@ def plan(
             is planned around them.
         like: A run, or a recipe, whose network is taken, so that its weights fit.
         dry: Whether nothing is timed; hours of the budget are then left out of account.
+        check: Whether a real step is run, whose memory is compared with the forecast; where it is over the budget, the
+            next smaller plan is taken.
 
     Returns:
         The plan; ``plan.save('plan.yaml')`` writes the recipe.
@@ -64,26 +69,45 @@ def plan(
     if like is not None:
         given = {**network_words(like), **given}
     if isinstance(data, Fingerprint):
-        return _planned(data, budget, given, dry)
+        return _planned(data, budget, given, dry, check)
+    given = _located(data, given)
+    seen = _seen(given)
+    if seen is not None:
+        given['data.targets'] = seen[0]
     module, given = _opened(data, given)
     pairs = module.pairs()
-    fingerprint = read_fingerprint(pairs, module.order, module.classes)
-    made = _planned(fingerprint, budget, given, dry)
+    fingerprint = read_fingerprint(pairs, module.order, module.classes, getattr(module, 'values', None))
+    made = _planned(fingerprint, budget, given, dry, check)
+    if seen is not None:
+        made = made.explained('data.targets', seen[1])
     return replace(made, examples=make_examples(pairs['train'], fingerprint.order))
 
 
-def _planned(fingerprint: Fingerprint, budget: Budget, given: Mapping[str, Any], dry: bool) -> Plan:
+def _planned(fingerprint: Fingerprint, budget: Budget, given: dict[str, Any], dry: bool, check: bool) -> Plan:
     made = planned(fingerprint, budget, given)
-    return made if dry else in_time(made, fingerprint, budget, given)
+    made = made if dry else in_time(made, fingerprint, budget, given)
+    return checked(made, fingerprint, budget, given) if check else made
+
+
+def _located(data: Any, given: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(data, SampleData) or data is None:
+        return given
+    if isinstance(data, Mapping) and 'class_path' in data:
+        return {**flat({'data': data}), **given}
+    return {'data.class_path': 'ArrayData', 'data.inputs': data, **given}
+
+
+def _seen(given: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Targets that folders show, where none are named."""
+    ours = given.get('data.class_path', 'ArrayData') == 'ArrayData'
+    if not ours or given.get('data.targets') is not None or given.get('model.class_path') == 'Reconstruction':
+        return None
+    return seen_targets(given.get('data.inputs'))
 
 
 def _opened(data: Any, given: dict[str, Any]) -> tuple[SampleData, dict[str, Any]]:
     if isinstance(data, SampleData):
         return data, {**data_words(data), **given}
-    if isinstance(data, Mapping) and 'class_path' in data:
-        given = {**flat({'data': data}), **given}
-    elif data is not None:
-        given = {'data.class_path': 'ArrayData', 'data.inputs': data, **given}
     module = make_data(given)
     return module, {**given, **data_words(module), **_said(given)}
 

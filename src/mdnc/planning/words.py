@@ -75,7 +75,11 @@ def data_words(data: SampleData) -> dict[str, Any]:
     if isinstance(data, ArrayData):
         named = {'inputs': data._inputs, 'targets': data._targets, 'predict': data._new}
         words |= {f'data.{name}': _paths(value) for name, value in named.items() if value is not None}
-        words |= {f'data.{name}': value for name in ('order', 'classes') if (value := getattr(data, name)) is not None}
+        words |= {
+            f'data.{name}': value
+            for name in ('order', 'classes', 'values')
+            if (value := getattr(data, name)) is not None
+        }
     defaults = inspect.signature(SampleData.__init__).parameters
     for name in ('workers', 'seed', 'normalise', 'missing', 'nonfinite', 'overlap'):
         if (value := getattr(data, name)) != defaults[name].default:

@@ -136,7 +136,9 @@ def test_a_target_at_each_moment(here):
         rows = [f'{row},{row * 0.5},{row % 3}' for row in range(length)]
         (here / 'runs').mkdir(exist_ok=True)
         text(f'runs/r{number}.csv', 'time,x,stage', *rows)
-    data = opened('runs::x', 'runs::stage', batch_size=3)
+    for inputs in ('runs::x', 'runs'):  # what is a target is no input
+        data = opened(inputs, 'runs::stage', batch_size=3)
+        assert data.facts['channels'] == ['x'] and data.facts['columns'] == ['stage']
     (batch,) = data.train_dataloader()
     assert batch['target'].shape == (3, 1, 9) and batch['target'].dtype.is_floating_point is False
     assert batch['lengths'].shape == (3, 1)

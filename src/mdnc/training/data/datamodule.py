@@ -1,7 +1,7 @@
 """Data modules: parts, what is made of their samples, and the facts that a network of them must carry along."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from reprlib import repr as short_repr
 from typing import Any, TypeVar, get_args
@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import CombinedLoader
 
 from mdnc.modules._checks import flag, integer, integers, number, spatial_order, word
 from mdnc.training.augmentation.words import Augmentation, share
+from mdnc.training.data.division import divide, divide_recordings
 from mdnc.training.data.grid import grid_of
 from mdnc.training.data.images import Colours, Look
 from mdnc.training.data.labels import check_names, find_classes, read_names, refuse_holes, with_target
@@ -31,24 +32,12 @@ from mdnc.training.data.paths import is_path_part
 from mdnc.training.data.reader import DataError
 from mdnc.training.data.resampling import Resampled, Sampling
 from mdnc.training.data.samples import Samples, View
-from mdnc.training.data.split import PARTS, Split, split_samples
+from mdnc.training.data.split import PARTS, Split
+from mdnc.training.data.windowing import Stretch, Windowing, cut, recording_length
 from mdnc.training.sample import Nonfinite
 from mdnc.training.sampler import Loader, make_loader
 
 Words = TypeVar('Words', Split, Augmentation)
-
-
-def divide(pairs: Mapping[str, Pair], split: Split) -> dict[str, tuple[str, np.ndarray]]:
-    """Each part's source and the numbers of its samples; ``val`` and ``test`` may be drawn from ``train``."""
-    given = [part for part in ('val', 'test') if part in pairs]
-    asked = replace(split, **dict.fromkeys(given, 0.0))  # type: ignore[arg-type]
-    taken = split_samples(pairs['train'].inputs, asked)
-    twice = next((part for part in given if len(taken[part])), None)
-    if twice is not None:
-        raise DataError(f'{split.given} says which samples are for {twice}, but the data have a part of that name')
-    return {part: ('train', taken[part]) for part in PARTS} | {
-        part: (part, np.arange(len(pairs[part].inputs))) for part in given
-    }
 
 
 def _lengths(owner: str, name: str, value: Any) -> list[int] | None:
@@ -81,7 +70,29 @@ def _sampling(owner: str, spacing: Any, stored: Any, resize: Any) -> Sampling:
     return found
 
 
+def _windowing(owner: str, window: Any, hop: Any, horizon: Any) -> Windowing | None:
+    if window is None:
+        for name, value in (('hop', hop), ('horizon', horizon)):
+            if value is not None:
+                raise ValueError(f'{owner}: {name}={value!r} needs window, the values that a window holds.')
+        return None
+    length = integer(owner, 'window', window)
+    return Windowing(
+        length,
+        length if hop is None else integer(owner, 'hop', hop),
+        0 if horizon is None else integer(owner, 'horizon', horizon),
+    )
+
+
+_WINDOWING = ('window', 'hop', 'horizon')
 _SAMPLING = {'spacing': 'spacing', 'stored_spacing': 'stored', 'resize': 'resize'}
+
+
+def _too_short(part: str, stretches: Sequence[Stretch], windowing: Windowing) -> str:
+    longest = max(stretch.end - stretch.begin for stretch in stretches)
+    ahead = f' and horizon={windowing.horizon}' if windowing.horizon else ''
+    needed = f'window={windowing.window}{ahead}'
+    return f'the part {part} has no recording as long as {needed}: the longest has {longest} values'
 
 
 class SampleData(L.LightningDataModule):
@@ -103,6 +114,11 @@ class SampleData(L.LightningDataModule):
             read: mm of volumes, seconds of signals (1 / rate); maps among the targets too. None: as it is in the files.
         stored_spacing: The spacing of files that do not say it.
         resize: Spatial size that every sample is brought to as it is read; maps among the targets too.
+        window: Values of the windows that long recordings are cut into, each a sample; a recording that is shorter is
+            one window. None: recordings stay whole.
+        hop: Values from the start of one window to that of the next; None: ``window``, so that they do not overlap.
+        horizon: Values after a window that are its target, to be forecast: of the targets, series as long as the
+            inputs, or where there are none of the inputs. They become a vector, channel by channel.
         overlap: Share of a tile, in [0, 1), that it has in common with the next.
         corruption: Standard deviation, in the data's own units, of the noise added to the inputs of every part; where
             there are no targets, the clean sample is the target.
@@ -133,6 +149,9 @@ class SampleData(L.LightningDataModule):
         spacing: list[float] | None = None,
         stored_spacing: list[float] | None = None,
         resize: list[int] | None = None,
+        window: int | None = None,
+        hop: int | None = None,
+        horizon: int | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -143,17 +162,21 @@ class SampleData(L.LightningDataModule):
         self.split = self._record(Split, 'split', split)
         self.normalise, self.missing = flag(owner, 'normalise', normalise), flag(owner, 'missing', missing)
         self.patch, self.overlap = _lengths(owner, 'patch', patch), share(owner, 'overlap', overlap)
-        window = _lengths(owner, 'crop', crop)
-        if window and self.patch:
+        cropped = _lengths(owner, 'crop', crop)
+        if cropped and self.patch:
             raise ValueError(f'{owner}: crop={crop!r} and patch={patch!r} exclude each other; give one of them.')
         self.sampling = _sampling(owner, spacing, stored_spacing, resize)
+        self.windowing = _windowing(owner, window, hop, horizon)
+        other = 'crop' if cropped else 'patch' if self.patch else None
+        if self.windowing and other:
+            raise ValueError(f'{owner}: window={window!r} and {other} exclude each other; give one of them.')
         self.classes: list[str] | None = None
         self.values: list[int] | None = None
         self._named = False
         self._statistics: dict[str, dict[str, list[float]]] = {}
         self.augmentation = self._record(Augmentation, 'augmentation', augmentation)
         self._view = View(
-            crop=tuple(window) if window else None,
+            crop=tuple(cropped) if cropped else None,
             patch=tuple(self.patch) if self.patch else None,
             patches=integer(owner, 'patches', patches),
             corruption=number(owner, 'corruption', corruption, least=0),
@@ -192,14 +215,39 @@ class SampleData(L.LightningDataModule):
             raise DataError(f'the targets are names of classes, so values={self.values} have no meaning')
         known = {part: with_target(pair, names[part]) for part, pair in pairs.items()}
         prepared = {part: self._prepared(pair) for part, pair in pairs.items()}
-        self._parts = {
-            part: (prepared[source], numbers[np.isin(numbers, known[source])])
-            for part, (source, numbers) in divide(pairs, self.split).items()
-        }
+        self._parts = self._divided(pairs, prepared, names['train'], known)
         if not len(self._parts['train'][1]):
             raise DataError('no sample of the training part has a target')
         self._view = replace(self._view, classes=self.classes, order=self.order)
         self._open_parts()
+
+    def _divided(
+        self, pairs: Mapping[str, Pair], prepared: Mapping[str, Pair], names: list[str] | None, known: Mapping[str, Any]
+    ) -> dict[str, tuple[Pair, np.ndarray]]:
+        if self.windowing is None:
+            return {
+                part: (prepared[source], numbers[np.isin(numbers, known[source])])
+                for part, (source, numbers) in divide(pairs, self.split, names).items()
+            }
+        like = {part: replace(pair, inputs=prepared[part].inputs) for part, pair in pairs.items()}
+        found = {}
+        for part, (source, stretches) in divide_recordings(like, self.split, names, self.windowing).items():
+            whole = {*known[source].tolist()}
+            held = [stretch for stretch in stretches if stretch.number in whole]
+            pair = cut(prepared[source], held, self.windowing)
+            if pair is None and held:
+                raise DataError(_too_short(part, held, self.windowing))
+            found[part] = (pair or prepared[source], np.arange(0 if pair is None else len(pair.inputs)))
+        return found
+
+    def _fresh(self, pair: Pair) -> Pair:
+        """New samples as those of the training are made."""
+        pair = self._prepared(pair)
+        if self.windowing is None:
+            return pair
+        lengths = [recording_length(pair.inputs, number) for number in range(len(pair.inputs))]
+        stretches = [Stretch(number, 0, length) for number, length in enumerate(lengths)]
+        return cut(pair, stretches, self.windowing, ahead=False) or pair
 
     def _prepared(self, pair: Pair) -> Pair:
         if pair.targets is not None and (self.values or self.classes) and not self._named:
@@ -249,7 +297,9 @@ class SampleData(L.LightningDataModule):
     def _reading(self) -> dict[str, Any]:
         """The arguments by which new samples are read as those of the training were."""
         options = {name: getattr(self.sampling, field) for name, field in _SAMPLING.items()}
-        return {name: None if value is None else list(value) for name, value in options.items()}
+        lists = {name: None if value is None else list(value) for name, value in options.items()}
+        cut = self.windowing
+        return {**lists, **({} if cut is None else {name: getattr(cut, name) or None for name in _WINDOWING})}
 
     @property
     def _first(self) -> tuple[int, ...]:
@@ -263,6 +313,12 @@ class SampleData(L.LightningDataModule):
         pair, numbers = self._parts['train']
         grid = grid_of(pair.inputs, int(numbers[0]))
         return None if grid is None or grid.distances is None else list(grid.distances)
+
+    @property
+    def maps(self) -> bool | None:
+        """Whether the targets are maps of the input's size; None: there are none in the files."""
+        SampleData.setup(self)
+        return self.train.maps
 
     @property
     def target_normalisation(self) -> dict[str, list[float]] | None:
@@ -305,6 +361,8 @@ class SampleData(L.LightningDataModule):
         """Whether a target is one number, or a map without a channel axis."""
         pair = self._parts['train'][0]
         assert pair.targets is not None
+        if getattr(pair.targets, 'vector', False):
+            return False
         shape = tuple(pair.inputs.shape(number))
         return tuple(pair.targets.shape(number)) in ((), shape if self._lone_input(number) else shape[1:])
 
@@ -357,8 +415,8 @@ class ArrayData(SampleData):
             stay as they are.
         columns: Columns of tables that are inputs, as ``inputs: 'runs::ax,ay'`` names them too; None: all of numbers,
             but for a first one called time, timestamp, date or t, and those that are targets.
-        recordings: Whether each table (CSV, TSV, Parquet), or file of an array, is one sample, with a channel a column,
-            and not a sample a row; None: where they are in a folder that was named.
+        recordings: Whether each table (CSV, TSV, Parquet) is one sample, with a channel a column, and not a sample a
+            row; None: where they are in a folder that was named, or ``window`` cuts them.
         **options: Those of `SampleData`.
 
     Raises:
@@ -393,7 +451,8 @@ class ArrayData(SampleData):
         self.values = None if values is None else check_values('ArrayData', values)
         self._look = Look(colours=None if colours is None else _colours(colours))
         self._columns = [] if columns is None else check_names('ArrayData', columns, 'columns', 'a column')
-        self._recordings = None if recordings is None else flag('ArrayData', 'recordings', recordings)
+        apart = (True if self.windowing else None) if recordings is None else recordings
+        self._recordings = None if apart is None else flag('ArrayData', 'recordings', apart)
         _check_parts(inputs, targets, predict)
         self._inputs, self._targets, self._new = inputs, targets, predict
 
@@ -419,7 +478,8 @@ class ArrayData(SampleData):
     @property
     def _manner(self) -> Manner:
         flat = self.values is not None or self.classes is not None
-        return Manner(self._look, Look(palette=False, flat=flat), self._columns, self._recordings)
+        ahead = self.windowing is not None and self.windowing.horizon > 0
+        return Manner(self._look, Look(palette=False, flat=flat), self._columns, self._recordings, ahead)
 
     def _open_part(self, part: str, like: Pair | None) -> Pair:
         try:
@@ -435,7 +495,8 @@ class ArrayData(SampleData):
             reader = open_reader(self._new, self._role())
             # They are what they are: noise that was added for training is not added to them.
             view = replace(self._view, order=self.order, corruption=0.0)
-            self.predict = Samples(self._prepared(Pair(reader)), np.arange(len(reader)), view)
+            pair = self._fresh(Pair(reader))
+            self.predict = Samples(pair, np.arange(len(pair.inputs)), view)
 
     def _role(self) -> Role:
         inputs, targets = (

@@ -172,7 +172,7 @@ class Kinds:
         arrays: An array of samples.
         tables: A table, a row a sample.
         recordings: Arrays and tables that are one sample each in a folder, or where it is said so.
-        apart: Whether they are; None: in folders.
+        apart: Whether tables are; None: in folders.
     """
 
     samples: Collection[str]
@@ -197,8 +197,8 @@ class Kinds:
             for suffixes in (self.samples, self.arrays, self.tables)
         )
         if self.apart:
-            samples += [file for file in arrays + tables if file not in samples and file.suffix in self.recordings]
-        if any(self.apart or file not in arrays for file in samples):
+            samples, tables = samples + tables, []
+        if any(file not in arrays for file in samples):
             return [replace(file, sample=True) for file in samples]
         if arrays and tables:
             raise DataError(f'{arrays[0].path} and {tables[0].path} were named together, but hold different things')

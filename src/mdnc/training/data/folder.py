@@ -80,6 +80,17 @@ class Folder:
         """The same files in another order."""
         return Folder([self.files[place] for place in places], self._look, self._columns)
 
+    def without(self, columns: Sequence[str]) -> 'Folder':
+        """The same files without some columns.
+
+        Raises:
+            DataError: None is left.
+        """
+        left = [name for name in self.columns if name not in columns]
+        if self.columns and not left:
+            raise DataError(f'{self.files[0].path}: no column is left beside {list(columns)}')
+        return Folder(self.files, self._look, left)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_held': OrderedDict(), '_size': 0}
 

@@ -38,7 +38,7 @@ def known_kinds(apart: bool | None = None) -> Kinds:
     """What suffixes hold, those that other packages read among them.
 
     Args:
-        apart: Whether tables and arrays are one sample each; None: in folders.
+        apart: Whether tables are one sample each; None: in folders.
     """
     samples = (*ARRAYS, *IMAGES, *own_formats())
     return Kinds(samples, (*ROW_FORMATS, '.mat', '.ts'), TABLES, (*TABLES, *MEMBERS), apart)
@@ -75,7 +75,7 @@ class Role:
         look: How the pixels of images are taken.
         columns: Columns of tables where the location names none.
         without: Columns of tables that are left out where the location names none.
-        apart: Whether each table, or file of an array, is one sample; None: in folders.
+        apart: Whether each table is one sample; None: in folders.
         answers: Whether targets are meant, of files that hold both.
     """
 
@@ -229,23 +229,38 @@ class Manner:
         inputs: How the pixels of images among the inputs are taken.
         targets: The same among the targets.
         columns: The columns of tables that are inputs, where the location names none.
-        apart: Whether each table, or file of an array, is one sample; None: in folders.
+        apart: Whether each table is one sample; None: in folders.
+        ahead: Whether targets lie ahead: then a column may be both, its past an input and its future a target.
     """
 
     inputs: Look = SHOWN
     targets: Look = NUMBERS
     columns: Sequence[str] = ()
     apart: bool | None = None
+    ahead: bool = False
 
 
 AS_IT_IS = Manner()
 
 
-def _apart(targets: Location, how: Manner) -> bool | None:
-    # One table beside many recordings says what they are; several tables are recordings themselves.
+def _apart(targets: Location, source: Reader, how: Manner) -> bool | None:
+    # One table beside many recordings says what they are; one for each is a recording itself.
     texts = _texts(targets)
-    lone = len(texts) == 1 and os.path.isfile(texts[0].partition('::')[0])
-    return None if lone and how.apart else how.apart
+    lone = texts[0].partition('::')[0] if len(texts) == 1 else ''
+    if not how.apart or not os.path.isfile(lone) or not isinstance(source, Folder):
+        return how.apart
+    return True if [os.path.realpath(file.path) for file in source.files] == [os.path.realpath(lone)] else None
+
+
+def _without_each_other(source: Reader, wanted: Reader, named: tuple[bool, bool]) -> tuple[Reader, Reader]:
+    """Recordings and series beside them of the same files, without the columns that were named for the other."""
+    if not isinstance(source, Folder) or not isinstance(wanted, Folder):
+        return source, wanted
+    if [file.path for file in source.files] != [file.path for file in wanted.files]:
+        return source, wanted
+    if named[1] and not named[0]:
+        return source.without(wanted.columns), wanted
+    return source, wanted.without(source.columns) if named[0] and not named[1] else wanted
 
 
 def open_pair(inputs: Location, targets: Location | None, like: Pair | None = None, how: Manner = AS_IT_IS) -> Pair:
@@ -273,8 +288,11 @@ def open_pair(inputs: Location, targets: Location | None, like: Pair | None = No
     refuse_repeated(source)
     if targets is None or is_path_part(targets):
         return Pair(source, None if targets is None else PathParts(source, str(targets)))
-    role = Role('targets', how.targets, known[1], given if shared else (), _apart(targets, how), True)
-    return Pair(*in_one_order(source, open_reader(targets, role)))
+    role = Role('targets', how.targets, known[1], given if shared else (), _apart(targets, source, how), True)
+    source, wanted = in_one_order(source, open_reader(targets, role))
+    if not how.ahead:
+        source, wanted = _without_each_other(source, wanted, (bool(given or known[0]), bool(left or known[1])))
+    return Pair(source, wanted)
 
 
 def input_columns(inputs: Any, targets: Any, how: Manner = AS_IT_IS) -> list[str]:

@@ -178,6 +178,8 @@ class Samples:
             return None
         shape = tuple(targets.shape(number))
         # A target that ends in the input's own sizes is a map: it is cut and reversed with its input.
+        if getattr(targets, 'vector', False):
+            return False, shape
         if shape[-len(size) :] == size:
             return True, shape[: -len(size)]
         moved = self._window_size or self._view.patch or self._view.augmentation.moves

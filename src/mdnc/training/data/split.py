@@ -1,12 +1,16 @@
 """Which samples train, which choose (validation), and which are kept for the test."""
 
 import os
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from fractions import Fraction
 
 import numpy as np
 
+from mdnc._extras import require
 from mdnc.modules._checks import integer
 from mdnc.training.augmentation.words import share
 from mdnc.training.data.reader import DataError, Reader
@@ -32,47 +36,218 @@ def _fraction_or_patterns(name: str, value: object) -> float | list[str]:
 class Split:
     """How samples are divided; what neither ``val`` nor ``test`` takes is for training.
 
+    A text in ``given``, ``group`` and ``stratify`` names something that is said of each sample:
+    ``'labels.csv::patient'`` (a table, and a column of it), ``'patient'`` (a column of the tables that hold targets or
+    inputs), ``'folder'`` (that its file lies in), ``'folder::1'`` (the first below what was named) or
+    ``'path::PATTERN'`` (the group of a regular expression in its path).
+
     Args:
         val: Fraction of the samples in [0, 1), drawn at random; or patterns of file names, such as ``run_7.*``, or of
             paths below what was named, such as ``patient_3/*``.
         test: The same, for the test.
         given: NPZ file with the sample numbers, or true and false for each sample, in arrays ``train``, ``val`` and
-            ``test``, used instead of both.
+            ``test``, used instead of both; or a text that says ``train``, ``val`` or ``test`` of each sample.
         seed: Seed of the random draw. It is apart from the seed of training, so that runs that differ in theirs
             can be compared on the same test part.
+        group: What samples have in common that must not be parted, such as the patient.
+        stratify: What shall be as frequent in all parts: true, the classes of the targets, or a text.
+        folds: Number of parts of one size, at least 2, of which one is the test, for cross-validation.
+        fold: Which of them is the test, from 0.
+        time: Whether fractions are those of time: what comes first trains, what comes next validates, the last tests;
+            of samples in their order, or of each recording that is cut into windows. None: where there is a horizon, or
+            windows of a single recording.
     """
 
     val: float | list[str] = 0.1
     test: float | list[str] = 0.1
     given: str | None = None
     seed: int = 0
+    group: str | None = None
+    stratify: bool | str = False
+    folds: int | None = None
+    fold: int = 0
+    time: bool | None = None
 
     def __post_init__(self) -> None:
         # What is recorded is plain, whatever it was given as.
         object.__setattr__(self, 'val', _fraction_or_patterns('val', self.val))
         object.__setattr__(self, 'test', _fraction_or_patterns('test', self.test))
         object.__setattr__(self, 'seed', integer('Split', 'seed', self.seed, minimum=0))
+        object.__setattr__(self, 'fold', integer('Split', 'fold', self.fold, minimum=0))
         if self.given is not None and not isinstance(self.given, str | os.PathLike):
             raise TypeError(f'Split: given={self.given!r} must be the path of an NPZ file, or None.')
+        for name in ('group', 'stratify'):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value) and value not in ((None,) if name == 'group' else (False, True)):
+                raise TypeError(f'Split: {name}={value!r} must be {_TEXTS[name]}.')
+        if self.time not in (None, True, False):
+            raise TypeError(f'Split: time={self.time!r} must be True, False or None.')
+        self._check_folds()
+        self._check_together()
+
+    def _check_folds(self) -> None:
+        if self.folds is None:
+            if self.fold:
+                raise ValueError(f'Split: fold={self.fold!r} needs folds, the number of parts.')
+            return
+        object.__setattr__(self, 'folds', integer('Split', 'folds', self.folds, minimum=2))
+        if self.fold >= self.folds:
+            raise ValueError(f'Split: fold={self.fold!r} must be below folds={self.folds!r}: they count from 0.')
+        if isinstance(self.test, list):
+            raise ValueError(f'Split: folds={self.folds!r} say which samples test, so test={self.test!r} cannot.')
+
+    def _check_together(self) -> None:
+        ways = {'group': self.group, 'stratify': self.stratify, 'folds': self.folds}
+        other = next((name for name, value in ways.items() if value), None)
+        if other is not None and (self.given is not None or self.time):
+            first = 'given' if self.given is not None else 'time'
+            raise ValueError(f'Split: {first}={getattr(self, first)!r} and {other}={ways[other]!r} exclude each other.')
 
 
-def split_samples(reader: Reader, split: Split) -> dict[str, np.ndarray]:
+_TEXTS = {
+    'group': "a text that names a column or a part of paths, such as 'labels.csv::patient' or 'folder', or None",
+    'stratify': "True, False or a text that names a column or a part of paths, such as 'labels.csv::site' or 'folder'",
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of each sample, as the texts of a `Split` name it; None where they name nothing.
+
+    Args:
+        part: The part that it is in.
+        group: What it must not be parted from.
+        stratum: What shall be as frequent in all parts.
+    """
+
+    part: Sequence[str] | None = None
+    group: Sequence[str] | None = None
+    stratum: Sequence[str] | None = None
+
+
+NOTHING = Told()
+
+
+def split_samples(reader: Reader, split: Split, told: Told = NOTHING) -> dict[str, np.ndarray]:
     """Sample numbers of each part, each in ascending order.
 
     Raises:
         DataError: A part takes all samples, a pattern fits no file, or given numbers overlap or do not exist.
     """
+    if told.part is not None:
+        return _named_parts(told.part, reader)
     if split.given is not None:
         return _given(split.given, len(reader))
     numbers = np.arange(len(reader))
-    drawn = np.random.default_rng(split.seed).permutation(numbers)
-    test = _take(reader, drawn, split.test, len(reader))
+    drawn = numbers[::-1] if split.time else np.random.default_rng(split.seed).permutation(numbers)
+    if split.folds is not None:
+        test = Draw(told, split.seed).fold(drawn, split.folds, split.fold)
+    else:
+        test = _take(reader, drawn, split.test, told, split)
     rest = drawn[~np.isin(drawn, test)]
-    val = _take(reader, rest, split.val, len(reader))
+    val = _take(reader, rest, split.val, told, split)
     train = np.setdiff1d(numbers, np.concatenate([test, val]))
     if len(train) == 0:
         raise DataError(f'no sample of {len(reader)} is left for training: val={split.val}, test={split.test}')
+    _refuse_parted({'train': train, 'val': val, 'test': test}, told.group)
     return {'train': train, 'val': np.sort(val), 'test': np.sort(test)}
+
+
+def _refuse_parted(parts: dict[str, np.ndarray], groups: Sequence[str] | None) -> None:
+    homes: dict[str, str] = {}
+    for part, numbers in parts.items():
+        for number in numbers if groups is not None else ():
+            assert groups is not None
+            if homes.setdefault(groups[number], part) != part:
+                raise DataError(
+                    f'the patterns of split put group {groups[number]!r} into {homes[groups[number]]} and {part}'
+                )
+
+
+_PARTS = {'training': 'train', 'valid': 'val', 'validation': 'val', 'dev': 'val', 'testing': 'test'}
+
+
+def _named_parts(words: Sequence[str], reader: Reader) -> dict[str, np.ndarray]:
+    meant = [_PARTS.get(word.strip().lower(), word.strip().lower()) for word in words]
+    strange = next((number for number, word in enumerate(meant) if word not in PARTS), None)
+    if strange is not None:
+        raise DataError(
+            f'split: {reader.name(strange)} is said to be of the part {words[strange]!r}; parts are called '
+            f'{", ".join(PARTS)}'
+        )
+    parts = {part: np.array([number for number, word in enumerate(meant) if word == part], np.int64) for part in PARTS}
+    if not len(parts['train']):
+        raise DataError('split: no sample is said to be of the part train')
+    return parts
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Chance that keeps groups together and strata as frequent as they are.
+
+    Args:
+        told: Groups and strata.
+        seed: Start of chance, where it is scikit-learn's.
+    """
+
+    told: Told
+    seed: int
+
+    def some(self, drawn: np.ndarray, count: int) -> np.ndarray:
+        """About so many of the samples, which come in an order that was drawn."""
+        if self.told.group is None:
+            return drawn[:count] if self.told.stratum is None else self._in_proportion(drawn, count)
+        groups = np.array(self.told.group)[drawn]
+        if self.told.stratum is None:
+            return drawn[np.isin(groups, _filling(groups, count))]
+        most = min(20, len({*groups.tolist()}))
+        if most < 2:
+            raise DataError(f'split: a part cannot be drawn from one group ({str(groups[0])!r})')
+        share = Fraction(count / len(drawn)).limit_denominator(most) or Fraction(1, most)
+        return np.concatenate([self._dealt(drawn, share.denominator)[place] for place in range(share.numerator)])
+
+    def fold(self, drawn: np.ndarray, folds: int, fold: int) -> np.ndarray:
+        """One of parts of one size."""
+        kinds = len(drawn) if self.told.group is None else len({*self.told.group})
+        if folds > kinds:
+            raise DataError(
+                f'split: folds={folds}, but there are {kinds} {"samples" if self.told.group is None else "groups"}'
+            )
+        if self.told.group is not None:
+            return self._dealt(drawn, folds)[fold]
+        if self.told.stratum is not None:
+            drawn = drawn[np.argsort(np.array(self.told.stratum)[drawn], kind='stable')]
+        return drawn[fold::folds]
+
+    def _in_proportion(self, drawn: np.ndarray, count: int) -> np.ndarray:
+        strata = np.array(self.told.stratum)[drawn]
+        names, sizes = np.unique(strata, return_counts=True)
+        exact = sizes * count / len(drawn)
+        taken = np.floor(exact).astype(int)
+        taken[np.argsort(taken - exact, kind='stable')[: count - taken.sum()]] += 1
+        return np.concatenate([drawn[strata == name][:number] for name, number in zip(names, taken, strict=True)])
+
+    def _dealt(self, drawn: np.ndarray, folds: int) -> list[np.ndarray]:
+        selection = require('sklearn.model_selection', 'data')
+        strata = np.zeros(len(drawn)) if self.told.stratum is None else np.array(self.told.stratum)[drawn]
+        if np.unique(strata, return_counts=True)[1].max() < folds:  # too rare to be in all parts
+            strata = np.zeros(len(drawn))
+        dealer = selection.StratifiedGroupKFold(folds, shuffle=True, random_state=self.seed)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='The least populated class')
+            parts = dealer.split(drawn, strata, np.array(self.told.group)[drawn])
+            return [drawn[chosen] for _, chosen in parts]
+
+
+def _filling(groups: np.ndarray, count: int) -> list[str]:
+    """Groups, as they come, that hold about so many samples together."""
+    taken: list[str] = []
+    total = 0
+    for group, size in Counter(groups.tolist()).items():
+        if not taken or abs(total + size - count) < abs(total - count):
+            taken.append(group)
+            total += size
+    return taken
 
 
 def _fits(file: str, pattern: str) -> bool:
@@ -81,10 +256,12 @@ def _fits(file: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern + '*' if pattern.endswith('/') else pattern)
 
 
-def _take(reader: Reader, drawn: np.ndarray, share: float | list[str], total: int) -> np.ndarray:
+def _take(reader: Reader, drawn: np.ndarray, share: float | list[str], told: Told, split: Split) -> np.ndarray:
+    total = len(reader)
     if not isinstance(share, list):
         # At least one: a fraction that rounds to nothing would leave a part empty that the user asked for.
-        return drawn[: max(round(share * total), 1)] if share else drawn[:0]
+        count = min(max(round(share * total), 1), len(drawn))
+        return Draw(told, split.seed).some(drawn, count) if share else drawn[:0]
     files = [reader.file(index) for index in range(total)]
     for pattern in share:
         fitting = {file for file in set(files) if _fits(file, pattern)}

@@ -1,5 +1,9 @@
 """Training on arrays: tasks, data and runs that survive and repeat, on Lightning."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mdnc._extras import named
 from mdnc.training.data import *  # noqa: F403
 from mdnc.training.data import __all__ as _data
 from mdnc.training.guard import Guard
@@ -13,6 +17,10 @@ from mdnc.training.sanity import Sanity
 from mdnc.training.seed import Repeatable
 from mdnc.training.tasks import *  # noqa: F403
 from mdnc.training.tasks import __all__ as _tasks
+
+if TYPE_CHECKING:
+    from mdnc.training.estimators import NetClassifier as NetClassifier
+    from mdnc.training.estimators import NetRegressor as NetRegressor
 
 __all__ = [
     'Guard',
@@ -28,3 +36,12 @@ __all__ = [
     *_data,
     *_tasks,
 ]
+
+_ESTIMATORS = ('NetClassifier', 'NetRegressor')  # they need scikit-learn, which training does not
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ESTIMATORS:
+        with named('sklearn'):
+            return getattr(importlib.import_module('mdnc.training.estimators'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -143,7 +143,7 @@ def train(
         >>> predictor(x[:5]).shape, sorted(predictor.figures)
         ((5, 1), ['test/loss', 'test/mae', 'test/rmse'])
     """
-    epochs, devices = integer('train', 'epochs', epochs), _devices(device)
+    epochs, devices = integer('train', 'epochs', epochs), trainer_devices('train', device)
     with _quiet(not progress), random_state_kept(), _folder(run) as folder:
         torch.manual_seed(integer('train', 'seed', seed, minimum=0))  # the callback `Repeatable` takes it from here
         words = _sorted_options(options, task, network)
@@ -152,8 +152,10 @@ def train(
         trainer = runs.make_trainer(
             folder, max_epochs=epochs, enable_progress_bar=progress, **devices, **words['trainer']
         )
-        figures = _fitted(trainer, made, source, keeps=run is not None)
-        return _predictor(trainer, made, figures, batch_size, run)
+        figures, rows = _fitted(trainer, made, source, keeps=run is not None)
+    network = getattr(made.network, '_orig_mod', made.network).eval()
+    facts = {**made.facts, 'answer': made.answer}
+    return Predictor(network, facts, batch_size=batch_size, figures=figures, history=rows, run=run)
 
 
 # Where what is said belongs.
@@ -188,13 +190,18 @@ def _sorted_options(options: dict[str, Any], task: Any, network: Any) -> dict[st
     return found
 
 
-def _devices(device: Any) -> dict[str, Any]:
+def trainer_devices(owner: str, device: Any) -> dict[str, Any]:
+    """What Lightning's trainer has to be told of a device.
+
+    Raises:
+        ValueError: It is none.
+    """
     if device == 'auto':
         return {'accelerator': 'auto', 'devices': 1}
     try:
         wanted = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"train: device={device!r} must be 'auto' or a device of torch, such as 'cuda'") from error
+        raise ValueError(f"{owner}: device={device!r} must be 'auto' or a device of torch, such as 'cuda'") from error
     number = 0 if wanted.index is None else wanted.index
     return {'accelerator': wanted.type, 'devices': 1 if wanted.type in ('cpu', 'mps') else [number]}
 
@@ -313,9 +320,29 @@ def _task(network: Any, task: Any, seen: Seen, words: dict[str, dict[str, Any]])
         raise TypeError(f'train: {", ".join(unknown)} is no option of the task {kind.__name__}')
     if isinstance(network, nn.Module):
         return kind(network, **words['task'])
-    name, arguments = _named(network, seen.order)
-    arguments = {**_told(name, seen, kind), **arguments, **words['network']}
-    return kind({'name': name, 'arguments': arguments}, **words['task'])
+    told: dict[str, Any] = {'order': seen.order, 'in_planes': seen.shape[0]}
+    outputs = seen.outputs(kind)
+    return kind(
+        named_network(network, {**told, 'out_length': outputs, 'out_planes': outputs}, words['network']),
+        **words['task'],
+    )
+
+
+def named_network(network: Any, told: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Name and arguments of a network that is given by name.
+
+    Args:
+        network: A name, of a family too, or a dictionary of ``name`` and ``arguments``.
+        told: What the data say: ``order`` and arguments, which are taken where the network has them.
+        more: Arguments that come before all others.
+    """
+    found = as_network({'name': network} if isinstance(network, str) else network)
+    full = f'{found.name}{told["order"]}d'
+    name = full if full in resnet.__all__ else found.name
+    maker = getattr(resnet, name, None)
+    known = inspect.signature(maker).parameters if maker is not None else {}
+    arguments = {key: value for key, value in told.items() if key in known}
+    return {'name': name, 'arguments': {**arguments, **(found.arguments or {}), **(more or {})}}
 
 
 def _kind(task: Any, seen: Seen) -> type[Task]:
@@ -350,52 +377,23 @@ def _maker(network: Any) -> Any:
     return getattr(resnet, name, None) or getattr(resnet, f'{name}1d', None)
 
 
-def _named(network: Any, order: int) -> tuple[str, dict[str, Any]]:
-    found = as_network({'name': network} if isinstance(network, str) else dict(network))
-    full = f'{found.name}{order}d'
-    return full if full in resnet.__all__ else found.name, dict(found.arguments or {})
-
-
-def _told(name: str, seen: Seen, kind: type[Task]) -> dict[str, Any]:
-    """Arguments of a network of mdnc that the data say."""
-    maker = getattr(resnet, name, None)
-    known = inspect.signature(maker).parameters if maker is not None else {}
-    values: dict[str, int] = {'order': seen.order, 'in_planes': seen.shape[0]}
-    if 'out_length' in known or 'out_planes' in known:
-        values |= dict.fromkeys(('out_length', 'out_planes'), seen.outputs(kind))
-    return {key: value for key, value in values.items() if key in known}
-
-
 # The run.
 
 
-def _fitted(trainer: L.Trainer, task: Task, source: Any, keeps: bool) -> dict[str, float]:
-    """Train, load the best, and test; what was found."""
-    if isinstance(source, L.LightningDataModule):
-        trainer.fit(task, datamodule=source)
-        given: dict[str, Any] = {'datamodule': source}
-    else:
-        trainer.fit(task, source['train'], source.get('val'))
-        given = {'dataloaders': source.get('test')}
-    best = runs.best_checkpoint(Path(trainer.default_root_dir))
-    if keeps and 'datamodule' in given:
-        runs.test(trainer, task, source, best)
-    elif given.get('dataloaders', ...) is not None:
-        trainer.test(task, ckpt_path=best, verbose=False, **given)
-    found = trainer.callback_metrics.items()
-    return {name: float(value) for name, value in sorted(found) if name.startswith('test/')}
-
-
-def _predictor(trainer: L.Trainer, task: Task, figures: dict[str, float], batch_size: int, run: Any) -> Predictor:
-    best = runs.best_checkpoint(Path(trainer.default_root_dir))
-    task.network.load_state_dict(_bundle.of_training(load_archive(best), best, built=True).weights)
-    keeper = next(callback for callback in trainer.callbacks if isinstance(callback, Keeper))  # type: ignore[attr-defined]
-    network = getattr(task.network, '_orig_mod', task.network).eval()
-    return Predictor(
-        network,
-        {**task.facts, 'answer': task.answer},
-        batch_size=batch_size,
-        figures=figures,
-        history=keeper.history.rows,
-        run=run,
+def _fitted(trainer: L.Trainer, task: Task, source: Any, keeps: bool) -> tuple[dict[str, float], list[Any]]:
+    """Train, load the best, and test; what was found, and the rows of the epochs."""
+    module = isinstance(source, L.LightningDataModule)
+    given: dict[str, Any] = {'datamodule': source} if module else {'dataloaders': source.get('test')}
+    trainer.fit(
+        task, **(given if module else {'train_dataloaders': source['train'], 'val_dataloaders': source.get('val')})
     )
+    keeper = next(callback for callback in trainer.callbacks if isinstance(callback, Keeper))  # type: ignore[attr-defined]
+    rows = list(keeper.history.rows)  # the best checkpoint brings those of its own time
+    best = runs.best_checkpoint(Path(trainer.default_root_dir))
+    if keeps and module:
+        runs.test(trainer, task, source, best)
+    elif module or given['dataloaders'] is not None:
+        trainer.test(task, ckpt_path=best, verbose=False, **given)
+    task.network.load_state_dict(_bundle.of_training(load_archive(best), best, built=True).weights)
+    found = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in sorted(found) if name.startswith('test/')}, rows

@@ -85,9 +85,10 @@ def _about(batch: dict[str, Any]) -> str:
 def _try(trainer: L.Trainer, task: L.LightningModule, batch: dict[str, Any]) -> list[str]:
     getattr(task, 'check', lambda batch: None)(batch)
     moved = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
+    lengths = {'lengths': moved['lengths']} if 'lengths' in moved else {}
     try:
         with unchanged(task), random_state_kept(), trainer.precision_plugin.train_step_context():
-            losses = task.train().losses(task(moved['input']), moved)  # type: ignore[operator]
+            losses = task.train().losses(task(moved['input'], **lengths), moved)  # type: ignore[operator]
             losses.sum().backward()
         _check_loss(losses, batch['name'])
         _check_gradients(task)

@@ -10,7 +10,21 @@ from mdnc._files import whole_file
 
 FILE = 'metrics.csv'
 _SHOWN = 12
+_LATEST = 5  # epochs, of whose seconds those to come are guessed
 Row = dict[str, float]
+
+
+def duration(seconds: float) -> str:
+    """A time to read.
+
+    Example:
+        >>> duration(9.94), duration(75), duration(7260)
+        ('9.9 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f'{seconds:.1f} s'
+    minutes, rest = divmod(round(seconds), 60)
+    return f'{minutes} min {rest} s' if minutes < 60 else f'{minutes // 60} h {minutes % 60} min'
 
 
 def shown(figures: Row, first: str = '', file: str = FILE) -> str:
@@ -46,12 +60,22 @@ class History:
         """Begin to count the seconds of an epoch."""
         self._started = time.monotonic()
 
-    def add(self, epoch: int, step: int, figures: Row, first: str = '') -> str:
-        """Add an epoch's row and give it as a line to read, in which ``first`` does not lack."""
+    def add(self, epoch: int, step: int, figures: Row, first: str = '', to_come: int = 0) -> str:
+        """Add an epoch's row and give it as a line to read.
+
+        Args:
+            epoch: Its number.
+            step: Optimizer steps so far.
+            figures: Its figures.
+            first: Name of the one that is always shown.
+            to_come: How many epochs follow, as far as that is known.
+        """
         seconds = time.monotonic() - self._started
         self.start()
         self.rows.append({'epoch': epoch, 'step': step, 'seconds': round(seconds, 3), **figures})
-        return f'epoch {epoch}  step {step}  {shown(figures, first)}  ({seconds:.1f} s)'
+        latest = [row['seconds'] for row in self.rows[-_LATEST:]]
+        left = f', about {duration(to_come * sum(latest) / len(latest))} left' if to_come > 0 else ''
+        return f'epoch {epoch}  step {step}  {shown(figures, first)}  ({duration(seconds)}{left})'
 
     def write(self, run_dir: Path) -> None:
         """Write all rows to the run's folder."""

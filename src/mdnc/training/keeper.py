@@ -174,7 +174,8 @@ class Keeper(Checkpoint):
         return {**figures, 'lr': trainer.optimizers[0].param_groups[0]['lr']}
 
     def _record(self, trainer: L.Trainer, figures: dict[str, float], first: str) -> None:
-        line = self.history.add(trainer.current_epoch, trainer.global_step, figures, first)
+        to_come = (trainer.max_epochs or 0) - trainer.current_epoch - 1
+        line = self.history.add(trainer.current_epoch, trainer.global_step, figures, first, to_come)
         if trainer.is_global_zero:
             self.history.write(Path(trainer.default_root_dir))
             print(line, flush=True)

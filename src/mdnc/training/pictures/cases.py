@@ -34,5 +34,5 @@ def cases_panel(scores: Array, classes: list[str]) -> Panel:
         classes: Names of the K classes.
     """
     return Panel(
-        partial(_draw, scores=scores, classes=classes), 5.6, float(np.clip(1.2 + 0.42 * len(classes), 2.2, 12))
+        partial(_draw, scores=scores, classes=classes), 4.8, float(np.clip(1.2 + 0.42 * len(classes), 2.2, 12))
     )

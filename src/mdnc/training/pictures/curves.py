@@ -35,7 +35,7 @@ def _draw_one(axes: Any, history: History, name: str, label: str) -> None:
     if is_share(name):
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set(xlabel='epoch', title=label, xlim=(0.5, history[-1]['epoch'] + 1.5))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     axes.legend()
 

@@ -154,7 +154,9 @@ def _draw_images(figure: Any, examples: Sequence[Example], style: Style) -> None
         axes.set_title(title, fontsize=10 if len(title) > 16 else None)
     if style.classes is not None and others:
         colours = _class_colours(len(style.classes))
-        handles = [Patch(color=colours(number), label=name) for number, name in enumerate(style.classes)]
+        handles = [
+            Patch(facecolor=colours(number), edgecolor='0.5', label=name) for number, name in enumerate(style.classes)
+        ]
         each = 0.8 + 0.09 * max(map(len, style.classes))  # inches that a name of ordinary letters takes
         columns = max(1, int(2.9 * len(titles) / each))
         figure.legend(handles=handles, loc='outside lower center', ncols=min(len(handles), columns))
@@ -247,7 +249,8 @@ def maps_panel(examples: Sequence[Example], style: Style) -> Panel:
     first = examples[0]
     if first.map.ndim == 1:
         height = 1.9 * len(examples) * (1 if style.alike or not first.maps else 2) + 0.5
-        return Panel(partial(_draw_lines, examples=examples, style=style), 8.0, height)
+        width = 8.0 if first.maps else 5.6
+        return Panel(partial(_draw_lines, examples=examples, style=style), width, height)
     rows = [row for example in examples for row in _slices(example, style)]
     _, inputs, others = rows[0]
     columns = len(inputs) + len(others) + (style.classes is None and 'target' in others)

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 from torch import nn
 
 from mdnc.analysis import picture
 from mdnc.modules import Network
 from mdnc.training import account
+from mdnc.training.history import duration
 from mdnc.training.judgement import Figure, Judgement, Worst
 from mdnc.training.pictures import Panel, Style, curves_panel, maps_panel
 from mdnc.training.report import words
-from mdnc.training.report.drawing import Drawing, as_drawing, draw
+from mdnc.training.report.drawing import Drawing, as_drawing, draw, page_colours
 
 CONFIG = 'config.yaml'
 History = Sequence[dict[str, float]]
@@ -69,9 +69,14 @@ class Report:
 
 
 def tiles(report: Report) -> list[Tile]:
-    """The figures of all samples together."""
-    found = report.judgement.overall if report.judgement else {}
-    found = found or {name.removeprefix('test/'): Figure(value) for name, value in report.figures.items()}
+    """The figures of all samples together, but for those that the table of each class or quantity has."""
+    found = dict(report.judgement.overall) if report.judgement else {}
+    each = report.judgement.each if report.judgement else {}
+    several = len(each) > 1 and not found  # of quantities whose units may differ there is no mean
+    for name, value in report.figures.items():
+        word = name.removeprefix('test/')
+        if not (any(word.endswith(f'_{key}') for key in each) or (several and word in ('rmse', 'mae'))):
+            found.setdefault(word, Figure(value))
     return [Tile(words.label(name), words.text(name, f.value), words.interval(name, f)) for name, f in found.items()]
 
 
@@ -135,12 +140,12 @@ def network_picture(report: Report, input_shape: Sequence[int] | None) -> Drawin
     if not isinstance(report.network, Network):
         return None
     size = None if input_shape is None else tuple(input_shape)
-    with matplotlib.rc_context({'font.family': 'sans-serif'}):
+    with page_colours():
         try:
             figure = picture.figure(report.network, size)
         except (ValueError, TypeError):  # a size that only tiles of it have
             figure = picture.figure(report.network)
-        return as_drawing(figure, 'The network, part by part')
+        return as_drawing(figure, 'The network, part by part', whites=True)
 
 
 def facts(report: Report, run: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -159,7 +164,8 @@ def facts(report: Report, run: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield 'input', ' × '.join(map(str, run['input'])) + ' (channels first)'
     if report.history:
         seconds = sum(row.get('seconds', 0.0) for row in report.history)
-        yield 'training', f'{len(report.history)} epochs in {words.duration(seconds)}' + _where(run)
+        count = len(report.history)
+        yield 'training', f'{count} epoch{"s"[: count > 1]} in {duration(seconds)}' + _where(run)
     yield 'tested', report.checkpoint
     yield from _memory(run)
     versions = [f'{name} {run[name]}' for name in ('mdnc', 'torch') if run.get(name)]

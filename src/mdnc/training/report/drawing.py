@@ -2,6 +2,8 @@
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
 
 # Colours that stand for the page's own, by which they are replaced.
-_WORDS, _LINES, _PAPER = '#010203', '#040506', '#ffffff'
+_WORDS, _LINES, _PAPER, _WHITE = '#010203', '#040506', '#fdfeff', '#ffffff'
 _PAGE = {_WORDS: 'var(--ink)', INK: 'var(--ink)', _LINES: 'var(--line)', FAINT: 'var(--faint)', _PAPER: 'var(--paper)'}
+_MARKS = {'#1f77b4': 'var(--blue)', '#d62728': 'var(--red)', '#ff7f0e': 'var(--orange)', '#999999': 'var(--faint)'}
 _STYLE: Any = {
     'svg.fonttype': 'none',
     'font.family': 'sans-serif',
@@ -63,8 +66,8 @@ def _is_crowd(artist: 'Artist') -> bool:
     return offsets is not None and len(offsets()) > _POINTS
 
 
-def as_drawing(figure: Figure, words: str) -> Drawing:
-    """Turn a matplotlib figure into a part of a page."""
+def as_drawing(figure: Figure, words: str, whites: bool = False) -> Drawing:
+    """Turn a matplotlib figure into a part of a page; ``whites`` says that its white is the paper."""
     for artist in figure.findobj(_is_crowd):
         artist.set_rasterized(True)
     text = io.StringIO()
@@ -73,16 +76,25 @@ def as_drawing(figure: Figure, words: str) -> Drawing:
         figure.savefig(text, format='svg', metadata={'Date': None}, dpi=110)
     svg = text.getvalue()
     svg = re.sub(r'^.*?(?=<svg)|<metadata>.*?</metadata>|\s+id="(?:[a-z]+_)+\d+"', '', svg, flags=re.DOTALL)
-    for colour, name in _PAGE.items():
+    # Colours of an image are what they are, and those of its legend the same.
+    marks = {} if '<image' in svg else _MARKS
+    for colour, name in (_PAGE | marks | ({_WHITE: 'var(--paper)'} if whites else {})).items():
         svg = svg.replace(colour, name)
     svg = svg.replace('<svg ', f'<svg role="img" aria-label="{Markup.escape(words)}" ', 1)
     width = round(figure.get_figwidth() * _INCH)
     return Drawing(words, Markup(svg), width, 0 if width <= _NARROW else max(_NARROW, round(0.55 * width)))
 
 
+@contextmanager
+def page_colours() -> Iterator[None]:
+    """Let matplotlib draw in colours that become the page's."""
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
 def draw(panel: Panel, words: str) -> Drawing:
     """Draw a panel."""
-    with matplotlib.rc_context(_STYLE):
+    with page_colours():
         layout = ConstrainedLayoutEngine(w_pad=0.08)
         figure = Figure(figsize=(panel.width, panel.height), layout=layout, dpi=110)
         panel.draw(figure)

@@ -17,7 +17,10 @@ _KINDS = {'classes': 'Each class', 'quantities': 'Each quantity'}
 def _methods(judgement: Judgement | None) -> str:
     if judgement is None:
         return ''
-    return '; '.join(words if name == 'all' else f'{name}: {words}' for name, words in judgement.methods.items())
+    if judgement.samples < 2:
+        return 'One sample alone says nothing of others, so there are no confidence intervals.'
+    made = '; '.join(words if name == 'all' else f'{name}: {words}' for name, words in judgement.methods.items())
+    return f'Ranges are 95 % confidence intervals, for samples that are independent of each other ({made}).'
 
 
 def write_report(path: Path, report: Report) -> Path:

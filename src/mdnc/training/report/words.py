@@ -23,7 +23,7 @@ LABELS = {
     'bias': 'bias',
     'agreement_low': 'limits of agreement: lower',
     'agreement_high': 'limits of agreement: upper',
-    'loss': 'loss',
+    'rmse_of_input': 'RMSE of the noisy input',
 }
 _SHARES = ('precision', 'recall', 'specificity', 'balanced_accuracy', 'calibration_error')
 
@@ -46,7 +46,7 @@ def text(name: str, value: float) -> str:
         return f'{value:,.0f}'
     if name in _SHARES or is_share(name):
         return f'{100 * value:.1f} %'
-    return f'{value:.3f}' if name in ('auroc', 'r2') else f'{value:.4g}'
+    return (f'{value:.3f}' if name in ('auroc', 'r2') else f'{value:.4g}').replace('-', '−')
 
 
 def interval(name: str, figure: Figure) -> str:
@@ -60,16 +60,3 @@ def interval(name: str, figure: Figure) -> str:
 def mebibytes(count: float) -> str:
     """Bytes to read."""
     return f'{count / 2**20:,.0f} MiB' if count < 10 * 2**30 else f'{count / 2**30:,.1f} GiB'
-
-
-def duration(seconds: float) -> str:
-    """A time to read.
-
-    Example:
-        >>> duration(9.94), duration(75), duration(7260)
-        ('9.9 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f'{seconds:.1f} s'
-    minutes, rest = divmod(round(seconds), 60)
-    return f'{minutes} min {rest} s' if minutes < 60 else f'{minutes // 60} h {minutes % 60} min'

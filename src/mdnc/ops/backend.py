@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from mdnc.ops import allocator, copies, norm_act, norm_act_cpp, norm_act_inductor, winograd
+from mdnc.ops import allocator, copies, norm_act, norm_act_cpp, norm_act_inductor, small_blocks, winograd
 from mdnc.ops.convolution import BY_SHAPE, TORCH, Convolution, Tools
 from mdnc.ops.norm_act import Gradients, Moments
 
@@ -46,6 +46,7 @@ class Backend(NamedTuple):
         memory: For a tensor like a block's input, in which context the block is to run.
         channels_last: Whether a block's tensors are to lie with their channels innermost, whatever its input does.
         whole_blocks: Whether blocks are fused as a whole, or their units one by one.
+        small: Says how a small block is computed in one call, see ``small_blocks.plan``; None for not at all.
         small_shortcuts: Whether a shortcut's 1 × … × 1 convolution comes before its up-sampling.
     """
 
@@ -55,6 +56,7 @@ class Backend(NamedTuple):
     memory: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext
     channels_last: bool = False
     whole_blocks: bool = True
+    small: Callable[..., small_blocks.Plan | None] | None = None
     small_shortcuts: bool = True
 
 
@@ -74,7 +76,9 @@ TABLE = _Table(
     {
         (DEFAULT, 'cpu'): Backend(),
         (DEFAULT, 'cuda'): Backend(),
-        (OPTIMIZED, 'cpu'): Backend(_CPP, winograd.CONVOLUTION, _COPYING, allocator.pooled, channels_last=True),
+        (OPTIMIZED, 'cpu'): Backend(
+            _CPP, winograd.CONVOLUTION, _COPYING, allocator.pooled, channels_last=True, small=small_blocks.plan
+        ),
         (OPTIMIZED, 'cuda'): Backend(_INDUCTOR, tools=_COPYING, channels_last=True),
     }
 )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mdnc._torch import aten
-from mdnc.ops import definition, norm_act
+from mdnc.ops import definition, norm_act, small_blocks
 from mdnc.ops.backend import DEFAULT, TABLE, Backend
 from mdnc.ops.channels_last import is_channels_last, to_layout, to_layout_both_ways
 from mdnc.ops.definition import INSTANCE, Block, Resize, Shortcut, Unit, Weights
@@ -87,7 +87,24 @@ def block(
                 return _FusedBlock.apply(x, how, memory, by, statistics, *flat)  # type: ignore[no-any-return, no-untyped-call]
     dtype = definition.low_precision(x)  # before autocast is off
     with torch.autocast(x.device.type, enabled=False), by.memory(x):
+        if (small := _small(x, weights, how, memory, by, dtype, statistics)) is not None:
+            return small.forward(x, weights)[0]
         return _Run(weights, how, memory, by, dtype, statistics).forward(x)
+
+
+def _small(
+    x: Tensor,
+    weights: Sequence[Weights],
+    how: Block,
+    memory: str,
+    by: Backend,
+    dtype: torch.dtype,
+    statistics: Sequence[Statistics | None],
+) -> small_blocks.Plan | None:
+    """How the block is computed in one call, where it is small; what such a call keeps is what ``'lean'`` keeps."""
+    if by.small is None or memory not in ('fast', 'lean') or dtype != x.dtype or any(statistics):
+        return None
+    return by.small(x, weights, how)
 
 
 class _Kept(NamedTuple):
@@ -410,7 +427,14 @@ class _FusedBlock(torch.autograd.Function):
         ctx.autocast = torch.is_autocast_enabled(x.device.type)
         kept: list[_Kept] = []
         with torch.autocast(x.device.type, enabled=False), by.memory(x):
-            y = _Run(_grouped(flat), how, memory, by, ctx.dtype, statistics).forward(x, kept)
+            weights = _grouped(flat)
+            ctx.small = _small(x, weights, how, memory, by, ctx.dtype, statistics)
+            if ctx.small is None:
+                y = _Run(weights, how, memory, by, ctx.dtype, statistics).forward(x, kept)
+            else:
+                y, parts = ctx.small.forward(x, weights)
+                for each, at in parts:
+                    kept.append(_Kept(each, None, *(at or ())))
         ctx.save_for_backward(x, *flat, *chain.from_iterable(kept))
         ctx.parameters = len(flat)
         return y
@@ -424,14 +448,29 @@ class _FusedBlock(torch.autograd.Function):
         if torch.is_grad_enabled():
             at = [each.at for each in kept]
             return _differentiable(ctx, g, (x, *flat), (needs_x, *needs), at)
-        run = _Run(_grouped(flat), ctx.how, ctx.memory, ctx.by, ctx.dtype)
+        weights, wanted = _grouped(flat), [*map(_Needs._make, zip(*[iter(needs)] * len(_Needs._fields), strict=True))]
         del saved, rest
         with torch.autocast(x.device.type, enabled=False), ctx.by.memory(x):
-            wanted = [*map(_Needs._make, zip(*[iter(needs)] * len(_Needs._fields), strict=True))]
-            gx, grads = run.backward(run.like_output(g, x), x, kept, wanted, needs_x)
+            gx, grads = _backward(ctx, g, x, weights, kept, wanted, needs_x)
             if gx is not None and is_channels_last(gx) != is_channels_last(x):
                 gx = to_layout(gx, is_channels_last(x), ctx.by.tools.copy)
         return gx, None, None, None, None, *_like_parameters(chain.from_iterable(grads), flat, needs)
+
+
+def _backward(
+    ctx: Any,
+    g: Tensor,
+    x: Tensor,
+    weights: Sequence[Weights],
+    kept: list[_Kept],
+    needs: Sequence[_Needs],
+    below: bool,
+) -> tuple[Tensor | None, Sequence[Iterable[Tensor | None]]]:
+    if ctx.small is not None:
+        parts = [small_blocks.Kept(each.x, each.at) for each in kept]
+        return ctx.small.backward(g, parts, weights, needs)  # type: ignore[no-any-return]
+    run = _Run(weights, ctx.how, ctx.memory, ctx.by, ctx.dtype)
+    return run.backward(run.like_output(g, x), x, kept, needs, below)
 
 
 def _differentiable(
@@ -468,3 +507,14 @@ def _like_parameters(
 
 def _grouped(flat: Sequence[Any]) -> list[Weights]:
     return [*map(Weights._make, zip(*[iter(flat)] * len(Weights._fields), strict=True))]
+
+
+def forward_and_backward(
+    x: Tensor, g: Tensor, weights: Sequence[Weights], how: Block
+) -> tuple[Tensor, Tensor, list[_Grads]]:
+    """A block's output, and the gradients of ``x`` and of all parameters, without autograd: proof of other kernels."""
+    run, kept = _Run(weights, how, 'lean', TABLE[DEFAULT, x.device.type], x.dtype), list[_Kept]()
+    y = run.forward(x, kept)
+    gx, grads = run.backward(g, x, kept, [_Needs(*(each is not None for each in own)) for own in weights], True)
+    assert gx is not None
+    return y, gx, grads

@@ -229,6 +229,8 @@ def unsuited() -> list[tuple[str, Block, list[Weights], Tensor, torch.dtype]]:
         ('groups', block(geometry=Geometry((1,), (1,), 2)), grouped, x, f32),
         ('an up-sampling', Block((replace(unit, resize=Resize((26,))),)), weights, x, f32),
         ('one slope for all', how, [weights[0]._replace(slope=torch.ones(1, dtype=torch.float64))], x, f32),
+        ('a shortcut alone', Block((), 'shortcut', shortcut), of_shortcut[1:], x, f32),
+        ('a pool', Block(how.units, 'shortcut', replace(shortcut, pool=(1,))), of_shortcut, x, f32),
         (
             'a norm of another kind there',
             Block(how.units, 'shortcut', replace(shortcut, norm=None)),

@@ -145,3 +145,40 @@ class Folder:
 
     def file(self, index: int) -> str:
         return self.files[index].name
+
+
+class Stacked(Folder):
+    """Files that are one sample together, channel upon channel: the modalities of a patient.
+
+    Args:
+        parts: The files of each modality, in the same order; the first ones say what samples are called.
+    """
+
+    def __init__(self, parts: Sequence[Folder]) -> None:
+        self._parts = tuple(parts)
+        super().__init__(parts[0].files)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of tables, one part after the other; none of other formats."""
+        return [name for part in self._parts for name in part.columns]
+
+    def rearranged(self, places: Sequence[int]) -> 'Stacked':
+        return Stacked([part.rearranged(places) for part in self._parts])
+
+    def without(self, columns: Sequence[str]) -> 'Stacked':
+        return Stacked([part.without(columns) for part in self._parts])
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        shapes = [part.shape(index) for part in self._parts]
+        if len({shape[1:] for shape in shapes}) > 1:
+            held = ', '.join(f'{part.name(index)} {shape}' for part, shape in zip(self._parts, shapes, strict=True))
+            raise DataError(f'its files differ in size: {held}')
+        return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+
+    def read(self, index: int, window: Window = ()) -> Array:
+        self.shape(index)
+        return np.concatenate([part.read(index, window) for part in self._parts])
+
+    def grid(self, index: int) -> Grid | None:
+        return self._parts[0].grid(index)

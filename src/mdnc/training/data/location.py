@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from mdnc.training.data.datasets import is_dataset, open_dataset
 from mdnc.training.data.files import File, Kinds, find_files, list_files, suffix_of
 from mdnc.training.data.folder import ARRAYS, IMAGES, MEMBERS, TABLES, Folder
+from mdnc.training.data.frames import Frames, FrameTable, is_frame, names_files, with_files
 from mdnc.training.data.hdf5 import open_hdf5
 from mdnc.training.data.images import NUMBERS, SHOWN, Look
 from mdnc.training.data.mat import open_mat_rows
 from mdnc.training.data.memory import memory_reader, memory_rows
 from mdnc.training.data.npy import open_npy, open_npz
-from mdnc.training.data.pairing import in_one_order, refuse_repeated
+from mdnc.training.data.pairing import in_one_order, refuse_repeated, stacked
 from mdnc.training.data.paths import PathParts, is_path_part
 from mdnc.training.data.plugins import own_formats
 from mdnc.training.data.reader import DataError, Joined, Listed, Reader, Rows
@@ -45,7 +47,7 @@ def known_kinds(apart: bool | None = None) -> Kinds:
 
 
 Location = str | Sequence[str] | np.ndarray | Reader
-_LEGAL = 'a path, a pattern, a list of these, an array (N, ...) or a list of one array a sample'
+_LEGAL = 'a path, a pattern, a list of these, an array (N, ...), a list of one array a sample or a torch Dataset'
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,9 @@ def open_reader(location: Location, role: Role = Role()) -> Reader:
     Args:
         location: ``'x.npy'``, ``'runs.npz::x'``, ``'runs.h5::group/x'``, ``'runs.zarr::x'`` (samples along the first
             axis), ``'labels.csv::column,column'``, a folder (one sample a file: NPY, images, volumes, recordings), a
-            pattern such as ``'run_*.h5::x'`` or a list of such texts (one after the other), an array ``(N, ...)``, a
-            list of one array a sample, or a reader.
+            pattern such as ``'run_*.h5::x'``, ``'*_t1.nii + *_t2.nii'`` (channel upon channel) or a list of such texts
+            (one after the other), an array ``(N, ...)``, a list of one array or DataFrame a sample, a torch `Dataset`,
+            or a reader.
         role: What it is opened for.
 
     Raises:
@@ -108,13 +111,31 @@ def open_reader(location: Location, role: Role = Role()) -> Reader:
     if isinstance(texts, list | tuple) and not len(texts):
         raise DataError(f'{role.name}: the list of data files is empty')
     if isinstance(texts, list | tuple) and all(isinstance(text, str | os.PathLike) for text in texts):
-        return _open_files(_listed([os.fspath(text) for text in texts], role), role)
+        return _open_texts([os.fspath(text) for text in texts], role)
+    if is_dataset(location):
+        return open_dataset(location)[0]
+    if role.answers and names_files(location):
+        return FrameTable(location, role.columns, role.without)
+    if isinstance(location, list | tuple) and all(map(is_frame, location)):
+        return Frames(location, 'array', role.columns)
     try:
         return memory_reader(location)
     except TypeError as error:
         raise TypeError(f'{role.name} must be {_LEGAL}; {error}') from error
     except ValueError as error:
         raise DataError(f'{role.name} must be {_LEGAL}; {error}') from error
+
+
+def _summands(text: str) -> list[str]:
+    return [text] if os.path.exists(text) else text.split(' + ')
+
+
+def _open_texts(texts: list[str], role: Role) -> Reader:
+    parts = [_summands(text) for text in texts]
+    if len({len(each) for each in parts}) > 1:
+        raise DataError(f"{role.name}: texts of a list must all join as many files by ' + ': {texts}")
+    readers = [_open_files(_listed([each[place] for each in parts], role), role) for place in range(len(parts[0]))]
+    return readers[0] if len(readers) == 1 else stacked(readers, role.name)
 
 
 def _listed(texts: list[str], role: Role) -> list[File]:
@@ -188,14 +209,15 @@ def _open_file(file: File, role: Role) -> Reader:
 def table_columns(reader: Reader | None) -> list[str]:
     """The columns that were read, where a reader is of tables."""
     first = reader.readers[0] if isinstance(reader, Joined) else reader
-    return first.columns if isinstance(first, Table | Folder) else []
+    return first.columns if isinstance(first, Table | Folder | Frames) else []
 
 
 def _texts(location: Any) -> list[str]:
     if is_path_part(location):
         return []
     texts = location if isinstance(location, list | tuple) else [location]
-    return [os.fspath(text) for text in texts if isinstance(text, str | os.PathLike)]
+    named = [os.fspath(text) for text in texts if isinstance(text, str | os.PathLike)]
+    return [part for text in named for part in _summands(text)]
 
 
 def _may_be_table(path: str) -> bool:
@@ -286,6 +308,9 @@ def open_pair(inputs: Location, targets: Location | None, like: Pair | None = No
         )
     source = open_reader(inputs, Role('inputs', how.inputs, known[0], left if shared else (), how.apart))
     refuse_repeated(source)
+    if targets is None and is_dataset(inputs):
+        return Pair(*open_dataset(inputs))
+    targets = with_files(targets) if isinstance(source, Folder) else targets
     if targets is None or is_path_part(targets):
         return Pair(source, None if targets is None else PathParts(source, str(targets)))
     role = Role('targets', how.targets, known[1], given if shared else (), _apart(targets, source, how), True)

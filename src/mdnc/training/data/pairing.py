@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from mdnc.training.data.files import File, plain_name, without_suffix
-from mdnc.training.data.folder import Folder
+from mdnc.training.data.folder import Folder, Stacked
 from mdnc.training.data.reader import DataError, Joined, Reader
 from mdnc.training.data.table import FILE_COLUMN, Table
 
@@ -80,6 +80,19 @@ def _matched(inputs: Sequence[File], targets: Sequence[File]) -> list[int]:
             if places is not None:
                 return places
     raise DataError(_mismatch(inputs, targets))
+
+
+def stacked(parts: Sequence[Reader], role: str) -> Stacked:
+    """Files that are one sample together, paired as inputs and targets are.
+
+    Raises:
+        DataError: They are no files of one sample each, or have no counterparts.
+    """
+    folders = [part for part in parts if isinstance(part, Folder)]
+    if len(folders) < len(parts):
+        raise DataError(f"{role}: ' + ' joins files that are one sample each, folders or patterns of such")
+    first, *others = folders
+    return Stacked([first, *(other.rearranged(_matched(first.files, other.files)) for other in others)])
 
 
 def _shortened(stems: Sequence[str]) -> Iterator[list[str]]:

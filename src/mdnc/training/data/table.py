@@ -92,12 +92,14 @@ def _trimmed(rows: list[Row], path: str) -> tuple[list[str], list[Row]]:
 def _parquet_rows(path: str) -> tuple[list[str], list[Row]]:
     table = require('pyarrow.parquet', 'data').read_table(path)
     names = [name for name in table.column_names if not name.startswith('__index_level_')]
-    columns = [[_cell(value) for value in table.column(name).to_pylist()] for name in names]
+    columns = [[cell_text(value) for value in table.column(name).to_pylist()] for name in names]
     return names, [Row(line, list(cells)) for line, cells in enumerate(zip(*columns, strict=True), 2)]
 
 
-def _cell(value: Any) -> str:
-    return '' if value is None else str(value).strip()
+def cell_text(value: Any) -> str:
+    """A value of a table as the text that a cell of it holds; empty where there is none."""
+    absent = value is None or type(value).__name__ in ('NAType', 'NaTType') or value != value
+    return '' if absent else str(value).strip()
 
 
 def _number(cell: str, decimal_comma: bool) -> float | None:

@@ -62,16 +62,25 @@ class Steps:
             x: Inputs ``(B, C, L1, ...)``.
             lengths: Size of each sample of a padded batch. A network that does not take it gets one sample at a time.
         """
+        given = self.levels(network, x, lengths)
+        if isinstance(given, tuple):
+            raise ValueError(
+                f'the network gives a tuple of {len(given)} (of heads, or for deep_supervision in training), '
+                'and an answer is made of one tensor'
+            )
+        return given
+
+    def levels(self, network: Callable[..., Any], x: Tensor, lengths: Any = None) -> Tensor | tuple[Tensor, ...]:
+        """`scores`, or those of each level of a network that gives a tuple of them in training."""
         self._admit(x)
         if lengths is not None and not _takes_lengths(network):
             return _one_by_one(lambda part: self.scores(network, part), x, lengths)
         more = {} if lengths is None else {'lengths': lengths}
         given = network(_suited(network, self.before.standard(x)), **more)
         if isinstance(given, tuple):
-            raise ValueError(
-                f'the network gives a tuple of {len(given)} (of heads, or for deep_supervision in training), '
-                'and an answer and a task are made of one tensor'
-            )
+            if self.residual:
+                raise ValueError('residual: the network gives a tuple, and one output alone can be added to its input')
+            return tuple(single(y) for y in given)
         y = single(given)
         return y + self._added(x, y) if self.residual else y
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mdnc import analysis
 from mdnc.planning.budget import Budget
-from mdnc.training.tasks.loss import class_losses, dice_losses
+from mdnc.training.tasks.loss import Entropy, class_losses, dice_losses
 
 _NEVER = -100
 
@@ -39,13 +39,13 @@ class Job:
         """The task's own loss against targets that are made here, so that they are counted."""
         if self.task == 'Classification':
             target = output.new_zeros(len(output), dtype=torch.long)
-            return class_losses(output, target, None, 0.0, _NEVER).mean()
+            return class_losses(output, target, None, Entropy(0.0, 0.0, _NEVER)).mean()
         if self.task != 'Segmentation':
             return (output - output.new_zeros(output.shape)).square().mean()
         target = output.new_zeros((len(output), *output.shape[2:]), dtype=torch.long)
         total = output.new_zeros(len(output))
         if self.criterion != 'dice':
-            total = total + class_losses(output, target, None, 0.0, _NEVER)
+            total = total + class_losses(output, target, None, Entropy(0.0, 0.0, _NEVER))
         if self.criterion != 'cross_entropy':
             total = total + dice_losses(output, target, target == 0)
         return total.mean()

@@ -19,7 +19,7 @@ from mdnc.training import (
     make_trainer,
 )
 from mdnc.training.keeper import Keeper
-from mdnc.training.tasks.loss import class_losses, dice_losses, sample_means
+from mdnc.training.tasks.loss import Entropy, class_losses, dice_losses, sample_means
 from mdnc.training.tasks.metrics import KnownError, Points
 
 RNG = np.random.default_rng(0)
@@ -99,7 +99,7 @@ def test_unknown_positions_change_a_loss_that_is_not_near_0_by_nothing():
     known = torch.tensor([1, 1, 1, 1, 1, 0, 0, 0], dtype=torch.bool).expand(2, 8)
     holed = torch.where(known, target, 255)
     for losses in (
-        lambda logits, target, known: class_losses(logits, target, None, 0.1, 255),
+        lambda logits, target, known: class_losses(logits, target, None, Entropy(0.1, 0.0, 255)),
         dice_losses,
         lambda logits, target, known: nn.CrossEntropyLoss(reduction='none')(logits, target.where(known, 0))[:, :5].mean(
             1

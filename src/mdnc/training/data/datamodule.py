@@ -29,6 +29,7 @@ from mdnc.training.data.location import (
 from mdnc.training.data.normalisation import channel_statistics, read_pieces, whole_samples
 from mdnc.training.data.numbering import Numbered, check_values
 from mdnc.training.data.paths import is_path_part
+from mdnc.training.data.places import count_classes
 from mdnc.training.data.reader import DataError
 from mdnc.training.data.resampling import Resampled, Sampling
 from mdnc.training.data.samples import Samples, View
@@ -174,6 +175,7 @@ class SampleData(L.LightningDataModule):
         self.values: list[int] | None = None
         self._named = False
         self._statistics: dict[str, dict[str, list[float]]] = {}
+        self._class_counts: dict[int, int] | None = None
         self.augmentation = self._record(Augmentation, 'augmentation', augmentation)
         self._view = View(
             crop=tuple(cropped) if cropped else None,
@@ -332,6 +334,18 @@ class SampleData(L.LightningDataModule):
                 f'the targets are names of classes ({", ".join((self.classes or [])[:3])}, …), not quantities'
             )
         return self._scale('target') if self.normalise else None
+
+    @property
+    def class_counts(self) -> dict[int, int]:
+        """How many training samples, or positions of their maps, are of each class number; the targets are read once.
+
+        Raises:
+            DataError: The targets are no class numbers.
+        """
+        SampleData.setup(self)
+        if self._class_counts is None:
+            self._class_counts = count_classes(self.train.targets())
+        return self._class_counts
 
     def _scale(self, name: str) -> dict[str, list[float]] | None:
         SampleData.setup(self)

@@ -1,5 +1,6 @@
 """The samples of one part, as a loader asks for them: by number, with a source of chance or without."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -121,6 +122,18 @@ class Samples:
     def grid(self, index: int) -> Grid | None:
         """Where the values of a whole sample lie in its file; None where nothing is known of it, or it is cut."""
         return None if self._window_size else grid_of(self._pair.inputs, self._number(index))
+
+    def targets(self) -> Iterator[Array]:
+        """The whole target of each stored sample, in order.
+
+        Raises:
+            DataError: There are none, or one is not what it should be.
+        """
+        for number in map(int, self._numbers):
+            item = self._target(number, self._stored_shape(number)[1:], Cut(()))
+            if not item:
+                raise DataError('the data have no targets')
+            yield item['target']
 
     def item(self, index: int, rng: np.random.Generator | None) -> dict[str, Array]:
         """Read one sample.

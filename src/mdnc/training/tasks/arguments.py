@@ -34,17 +34,17 @@ def flag(owner: str, name: str, value: object) -> bool:
     return bool(value)
 
 
-def weights(owner: str, name: str, value: object, count: int) -> list[float]:
+def weights(owner: str, name: str, value: object, count: int, each: str = 'class') -> list[float]:
     """``count`` numbers, none below 0 and not all of them 0.
 
     Raises:
         TypeError: They are no list of numbers.
         ValueError: They are not as many, or out of range.
     """
-    listed = _listed(owner, name, value, f'a list of {count} numbers, one a class')
-    found = [number(owner, f'{name}[{place}]', each, '≥ 0', 0.0) for place, each in enumerate(listed)]
+    listed = _listed(owner, name, value, f'a list of {count} numbers, one a {each}')
+    found = [number(owner, f'{name}[{place}]', part, '≥ 0', 0.0) for place, part in enumerate(listed)]
     if len(found) != count or not any(found):
-        raise ValueError(f'{owner}: {name}={found} must be {count} numbers, one a class, not all of them 0')
+        raise ValueError(f'{owner}: {name}={found} must be {count} numbers, one a {each}, not all of them 0')
     return found
 
 

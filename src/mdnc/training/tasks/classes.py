@@ -1,13 +1,36 @@
 """What tasks share whose targets are class numbers: names, their order, and how many there are."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.classification import (
+    BinaryCalibrationError,
+    BinaryHingeLoss,
+    BinaryPrecisionRecallCurve,
+    MulticlassCalibrationError,
+    MulticlassHingeLoss,
+    MulticlassPrecisionRecallCurve,
+)
 
+from mdnc._plain import plain
+from mdnc.modules._scale import Constants
+from mdnc.training.tasks.arguments import number, weights
 from mdnc.training.tasks.batch import Batch
+from mdnc.training.tasks.loss import Entropy, balanced_weights, class_losses
 from mdnc.training.tasks.network import Network
 from mdnc.training.tasks.task import Task
+
+# Metrics that need probabilities: AUROC, average precision and all else that is read off a curve, calibration.
+_SCORED = (
+    BinaryPrecisionRecallCurve,
+    MulticlassPrecisionRecallCurve,
+    BinaryCalibrationError,
+    MulticlassCalibrationError,
+    BinaryHingeLoss,
+    MulticlassHingeLoss,
+)
 
 
 class ClassTask(Task):
@@ -15,16 +38,68 @@ class ClassTask(Task):
 
     Args:
         network: See `Task`; it gives at least 2 values or channels, one a class.
+        smoothing: Share of each target, in [0, 1), that is spread over all classes in the cross-entropy.
+        class_weights: What each class counts in the cross-entropy, where some are rare: numbers of at least 0, one a
+            class, not all of them 0; or ``'balanced'``: each class as much as any other, by how often the training part
+            has it. None means all samples or positions the same.
+        focal: γ ≥ 0 of the focal loss: what is told rightly with probability p counts (1 − p)^γ.
         **options: Those of `Task`.
 
     Raises:
-        ValueError: The network gives one value only, or see `Task`.
+        ValueError: The network gives one value only, an argument is out of its range, or see `Task`.
     """
 
-    def __init__(self, network: Network | dict[str, Any] | nn.Module, **options: Any) -> None:
+    def __init__(
+        self,
+        network: Network | dict[str, Any] | nn.Module,
+        smoothing: float = 0.0,
+        class_weights: list[float] | Literal['balanced'] | None = None,
+        focal: float = 0.0,
+        **options: Any,
+    ) -> None:
+        owner = type(self).__name__
+        smoothing = number(owner, 'smoothing', smoothing, 'in [0, 1)', 0.0, 1.0)
+        focal = number(owner, 'focal', focal, '≥ 0', 0.0)
+        class_weights = plain(class_weights, f'{owner}.class_weights')  # before Lightning compares arguments
+        self.ignore: int = getattr(self, 'ignore', -100)  # number that stands for "not known"
         # The places of other data's classes among those of the training, where they differ.
         self._places: list[int] | None = None
+        self._balanced = class_weights == 'balanced'
+        self._weights: Constants | None = None
         super().__init__(network, **options)
+        if class_weights is not None and not self._balanced:
+            class_weights = weights(owner, 'class_weights', class_weights, self.outputs)
+            self._weights = Constants(class_weights)
+        self.hparams.update(smoothing=smoothing, class_weights=class_weights, focal=focal)
+
+    def learn(self, data: dict[str, Any]) -> None:
+        super().learn(data)
+        counts = self.facts.get('class_counts')
+        if self._balanced and counts is not None:
+            self._weights = Constants(balanced_weights(counts))
+
+    def ask(self, source: Any) -> dict[str, Any]:
+        said = super().ask(source)
+        if not self._balanced:
+            return said
+        if not hasattr(type(source), 'class_counts'):
+            raise ValueError(
+                f"{type(self).__name__}: class_weights='balanced' counts the classes of the training part, which "
+                f'{type(source).__name__} does not: give numbers'
+            )
+        found = source.class_counts
+        counts = [found.get(place, 0) * (place != self.ignore) for place in range(self.outputs)]
+        return {**said, 'class_counts': counts}
+
+    def entropy(self, output: Tensor, target: Tensor, ignore: int) -> Tensor:
+        """Cross-entropy ``(B,)`` as smoothing, class_weights and focal say."""
+        if self._balanced and self._weights is None:
+            raise ValueError(
+                f"{type(self).__name__}: class_weights='balanced' counts the classes of the training part, which only "
+                'a data module of mdnc says: give numbers'
+            )
+        weight = None if self._weights is None else self._weights.beside(output)
+        return class_losses(output, target, weight, Entropy(self.hparams['smoothing'], self.hparams['focal'], ignore))
 
     @property
     def _argument(self) -> str:
@@ -62,7 +137,7 @@ class ClassTask(Task):
         if said['classes'] is not None:
             self._refuse_other_count(said['classes'])
         self._places = None if new is None else _places(new, said['classes'])
-        return said
+        return _counted_as(said, self._places)
 
     def compare(self, source: Any) -> None:
         super().compare(source)
@@ -77,6 +152,23 @@ class ClassTask(Task):
                 f'trained on; it knows {_listed(ours)}'
             )
         self._places = _places(theirs, ours)
+
+    def measure(self, metric: Metric, output: Tensor, batch: Batch) -> None:
+        if not isinstance(metric, _SCORED) and getattr(metric, 'top_k', 1) == 1:
+            super().measure(metric, output, batch)
+            return
+        target, known = self.compared(output, batch)[1], self.known(batch)
+        shares = output.float().softmax(1)
+        if known is not None and target.ndim > 1:
+            shares, target = shares.movedim(1, -1)[known], target[known]
+        if type(metric).__name__.startswith('Binary'):
+            if self.outputs != 2:
+                raise ValueError(
+                    f'{type(self).__name__}: {type(metric).__name__} is for two classes, and there are {self.outputs}: '
+                    f'take {type(metric).__name__.replace("Binary", "Multiclass", 1)}'
+                )
+            shares = shares[:, 1]
+        metric.update(shares, target)
 
     def class_numbers(self, target: Tensor, ignore: int | None) -> Tensor:
         """Targets as numbers of the classes that the network knows, where the data number them otherwise."""
@@ -113,6 +205,15 @@ class ClassTask(Task):
 
 def _listed(classes: list[str]) -> str:
     return ', '.join(classes[:10]) + ('…' if len(classes) > 10 else '')
+
+
+def _counted_as(said: dict[str, Any], places: list[int] | None) -> dict[str, Any]:
+    """Counts of the data's classes as counts of the network's."""
+    counts = said.get('class_counts')
+    if counts is None or places is None:
+        return said
+    theirs = dict(zip(places, counts, strict=False))
+    return {**said, 'class_counts': [theirs.get(place, 0) for place in range(len(counts))]}
 
 
 def _places(theirs: list[str], ours: list[str]) -> list[int] | None:

@@ -7,14 +7,10 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
 
-from mdnc._plain import plain
-from mdnc.modules._scale import Constants
 from mdnc.training.judgement import Judgement, Table, judge_classes
 from mdnc.training.pictures import Example, Panel, confusion_panel
-from mdnc.training.tasks.arguments import number, weights
 from mdnc.training.tasks.batch import Batch
 from mdnc.training.tasks.classes import ClassTask
-from mdnc.training.tasks.loss import class_losses
 from mdnc.training.tasks.network import Network
 from mdnc.training.tasks.task import reset
 
@@ -28,10 +24,7 @@ class Classification(ClassTask):
 
     Args:
         network: See `Task`; K is at least 2.
-        smoothing: Share of each target, in [0, 1), that is spread over all classes.
-        class_weights: What each class counts in the loss, where some are rare: K numbers of at least 0, not all of them
-            0. None means all the same.
-        **options: Those of `Task`.
+        **options: Those of `ClassTask` (``smoothing``, ``class_weights``, ``focal``) and `Task`.
 
     Raises:
         ValueError: An argument is out of its range, or see `Task`.
@@ -45,20 +38,8 @@ class Classification(ClassTask):
     monitor: ClassVar[tuple[str, str]] = ('val/accuracy', 'max')
     labels: ClassVar[dict[str, str]] = {'loss': 'loss (cross-entropy)', 'accuracy': 'accuracy'}
 
-    def __init__(
-        self,
-        network: Network | dict[str, Any] | nn.Module,
-        smoothing: float = 0.0,
-        class_weights: list[float] | None = None,
-        **options: Any,
-    ) -> None:
-        smoothing = number('Classification', 'smoothing', smoothing, 'in [0, 1)', 0.0, 1.0)
-        class_weights = plain(class_weights, 'Classification.class_weights')  # before Lightning compares arguments
+    def __init__(self, network: Network | dict[str, Any] | nn.Module, **options: Any) -> None:
         super().__init__(network, **options)
-        if class_weights is not None:
-            class_weights = weights('Classification', 'class_weights', class_weights, self.outputs)
-        self.hparams.update(smoothing=smoothing, class_weights=class_weights)
-        self._weights = None if class_weights is None else Constants(class_weights)
         self.confusion = MulticlassConfusionMatrix(self.outputs)
         self._counts: Tensor | None = None
 
@@ -92,8 +73,7 @@ class Classification(ClassTask):
             )
         if self._loss is not None:
             return self._loss(output, self.target(batch), None)
-        weight = None if self._weights is None else self._weights.beside(output)
-        return class_losses(output, self.target(batch), weight, self.hparams['smoothing'], ignore=_NEVER)
+        return self.entropy(output, self.target(batch), _NEVER)
 
     def compared(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         return output.argmax(1), self.target(batch)

@@ -7,14 +7,15 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from mdnc._plain import plain
 from mdnc.modules._checks import integer
 from mdnc.training.judgement import Judgement, Table, judge_overlaps
 from mdnc.training.pictures import Example, Panel, Style, maps_panel
-from mdnc.training.tasks.arguments import flag
+from mdnc.training.tasks.arguments import flag, weights
 from mdnc.training.tasks.batch import Batch, inside
 from mdnc.training.tasks.classes import ClassTask
 from mdnc.training.tasks.examples import keep_examples
-from mdnc.training.tasks.loss import class_losses, dice_losses
+from mdnc.training.tasks.loss import Overlap, dice_losses
 from mdnc.training.tasks.network import Network
 
 _CRITERIA = ('cross_entropy', 'dice', 'both')
@@ -31,10 +32,14 @@ class Segmentation(ClassTask):
         criterion: ``'cross_entropy'``, ``'dice'`` (1 − soft Dice), or ``'both'``, their sum.
         ignore: Number in targets that stands for "not known": left out of loss, metrics and pictures.
         probabilities: Whether predictions are probabilities ``(K, L1, ...)`` instead of class numbers ``(L1, ...)``.
-        **options: Those of `Task`.
+        background: Whether the first class counts in the Dice part of the loss.
+        batch_dice: Whether the Dice part takes the samples of a batch (of one process) together.
+        tversky: What a false positive and a false negative count in the Dice part, two numbers of at least 0, not both
+            0; None for ½ and ½, which is Dice.
+        **options: Those of `ClassTask` (``smoothing``, ``class_weights``, ``focal``, of the cross-entropy) and `Task`.
 
     Raises:
-        ValueError: ``criterion`` is none of these, ``ignore`` is no integer, or see `Task`.
+        ValueError: ``criterion`` is none of these, another argument is out of its range, or see `Task`.
     """
 
     monitor: ClassVar[tuple[str, str]] = ('val/dice', 'max')
@@ -47,6 +52,9 @@ class Segmentation(ClassTask):
         criterion: Literal['cross_entropy', 'dice', 'both'] = 'both',
         ignore: int = -100,
         probabilities: bool = False,
+        background: bool = True,
+        batch_dice: bool = False,
+        tversky: list[float] | None = None,
         **options: Any,
     ) -> None:
         if criterion not in _CRITERIA:
@@ -54,8 +62,14 @@ class Segmentation(ClassTask):
         # The metrics and the answer are made in the base and need them.
         self.ignore = integer('Segmentation', 'ignore', ignore, minimum=-(2**31))
         self.probabilities = flag('Segmentation', 'probabilities', probabilities)
+        background = flag('Segmentation', 'background', background)
+        batch_dice = flag('Segmentation', 'batch_dice', batch_dice)
+        if tversky is not None:
+            tversky = weights('Segmentation', 'tversky', plain(tversky, 'tversky'), 2, 'kind of error')
+        self._overlap = Overlap(background, batch_dice, *(tversky or (0.5, 0.5)))
         super().__init__(network, **options)
         self.hparams.update(criterion=criterion, ignore=self.ignore, probabilities=self.probabilities)
+        self.hparams.update(background=background, batch_dice=batch_dice, tversky=tversky)
         self._kept: list[Example] = []
 
     @property
@@ -100,10 +114,17 @@ class Segmentation(ClassTask):
         criterion = self.hparams['criterion']
         total = output.new_zeros(len(output))
         if criterion != 'dice':
-            total = total + class_losses(output, target, None, 0.0, self.ignore)
+            total = total + self.entropy(output, target, self.ignore)
         if criterion != 'cross_entropy':
-            total = total + dice_losses(output, target, known)
+            total = total + dice_losses(output, target, self._pooled(known, batch), self._overlap)
         return total
+
+    def _pooled(self, known: Tensor, batch: Batch) -> Tensor:
+        # Taken together, samples that count nothing must not be in the sums.
+        if not self._overlap.pooled or 'weight' not in batch:
+            return known
+        real: Tensor = (batch['weight'] > 0).view(-1, *(1,) * (known.ndim - 1))
+        return known & real
 
     def compared(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         return output.argmax(1), self.target(batch)

@@ -1,5 +1,6 @@
 """What all tasks share: network, normalisation, optimizer, schedule, and the bookkeeping of losses and metrics."""
 
+import functools
 import math
 import os
 import warnings
@@ -27,6 +28,7 @@ from mdnc.training.judgement import Evidence, Judgement, Table
 from mdnc.training.pictures import Example, Panel, Style, curves_panel, is_share, save_page
 from mdnc.training.tasks.arguments import number, own_parts
 from mdnc.training.tasks.batch import Batch, as_batch, chosen, cropped, real_rows
+from mdnc.training.tasks.levels import level_losses
 from mdnc.training.tasks.loss import OwnLoss
 from mdnc.training.tasks.network import Network, as_network, build_network, describe_network, output_channels
 from mdnc.training.tasks.precision import NetworkHalf
@@ -410,16 +412,17 @@ class Task(L.LightningModule):
 
     # The steps.
 
-    def forward(self, x: Tensor, lengths: Any = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Any = None) -> Any:
         """The network's output for inputs in the data's own units: logits, or standard units, in single precision.
 
-        In eval mode as `whole` gives it; in training mode the network sees its input as it is.
+        In eval mode as `whole` gives it; in training mode the network sees its input as it is, and with
+        ``deep_supervision`` a tuple of outputs is given.
 
         Args:
             x: Inputs ``(B, C, L1, ...)``.
             lengths: Size of each sample of a padded batch, as `mdnc.modules.pad_batch` gives it.
         """
-        return self._steps.scores(self.network, x, lengths) if self.training else self.whole(x, lengths)
+        return self._steps.levels(self.network, x, lengths) if self.training else self.whole(x, lengths)
 
     def whole(self, x: Tensor, lengths: Any = None) -> Tensor:
         """The output in overlapping tiles where the network was trained on patches of such samples."""
@@ -440,10 +443,17 @@ class Task(L.LightningModule):
             self.check(batch)
         return batch
 
+    def trained(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Output in training mode, the finest where there are several, and the losses ``(B,)`` that are trained by."""
+        given = self(batch['input'], batch.get('lengths'))
+        losses = functools.partial(mixed_losses, self.losses)
+        if isinstance(given, Tensor):
+            return given, losses(given, batch)
+        return given[0], level_losses(losses, given, batch, type(self).__name__)
+
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         batch = self._taken(batch)
-        output = self(batch['input'], batch.get('lengths'))
-        losses = mixed_losses(self.losses, output, batch)
+        output, losses = self.trained(batch)
         self._count('train', output.detach(), losses.detach(), batch)
         weight = batch['weight'] if 'weight' in batch else torch.full_like(losses, 1 / len(losses))
         return {'loss': (losses * weight).sum(), 'losses': losses.detach()}  # the guard names the samples

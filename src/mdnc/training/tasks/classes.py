@@ -33,6 +33,12 @@ _SCORED = (
 )
 
 
+def plain_weights(owner: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a task with class_weights as plain values, as Lightning must find them when it compares arguments."""
+    given = {name: plain(options[name], f'{owner}.{name}') for name in ('class_weights',) if name in options}
+    return {**options, **given}
+
+
 class ClassTask(Task):
     """Tells classes apart. Their names, where the data have such, are those of the training, in their order.
 
@@ -60,7 +66,6 @@ class ClassTask(Task):
         owner = type(self).__name__
         smoothing = number(owner, 'smoothing', smoothing, 'in [0, 1)', 0.0, 1.0)
         focal = number(owner, 'focal', focal, '≥ 0', 0.0)
-        class_weights = plain(class_weights, f'{owner}.class_weights')  # before Lightning compares arguments
         self.ignore: int = getattr(self, 'ignore', -100)  # number that stands for "not known"
         # The places of other data's classes among those of the training, where they differ.
         self._places: list[int] | None = None

@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from mdnc.training.judgement import Judgement, Table, judge_classes
 from mdnc.training.pictures import Example, Panel, confusion_panel
 from mdnc.training.tasks.batch import Batch
-from mdnc.training.tasks.classes import ClassTask
+from mdnc.training.tasks.classes import ClassTask, plain_weights
 from mdnc.training.tasks.network import Network
 from mdnc.training.tasks.task import reset
 
@@ -39,6 +39,7 @@ class Classification(ClassTask):
     labels: ClassVar[dict[str, str]] = {'loss': 'loss (cross-entropy)', 'accuracy': 'accuracy'}
 
     def __init__(self, network: Network | dict[str, Any] | nn.Module, **options: Any) -> None:
+        options = plain_weights('Classification', options)
         super().__init__(network, **options)
         self.confusion = MulticlassConfusionMatrix(self.outputs)
         self._counts: Tensor | None = None

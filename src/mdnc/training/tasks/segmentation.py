@@ -13,7 +13,7 @@ from mdnc.training.judgement import Judgement, Table, judge_overlaps
 from mdnc.training.pictures import Example, Panel, Style, maps_panel
 from mdnc.training.tasks.arguments import flag, weights
 from mdnc.training.tasks.batch import Batch, inside
-from mdnc.training.tasks.classes import ClassTask
+from mdnc.training.tasks.classes import ClassTask, plain_weights
 from mdnc.training.tasks.examples import keep_examples
 from mdnc.training.tasks.loss import Overlap, dice_losses
 from mdnc.training.tasks.network import Network
@@ -65,8 +65,9 @@ class Segmentation(ClassTask):
         background = flag('Segmentation', 'background', background)
         batch_dice = flag('Segmentation', 'batch_dice', batch_dice)
         if tversky is not None:
-            tversky = weights('Segmentation', 'tversky', plain(tversky, 'tversky'), 2, 'kind of error')
+            tversky = weights('Segmentation', 'tversky', plain(tversky, 'Segmentation.tversky'), 2, 'kind of error')
         self._overlap = Overlap(background, batch_dice, *(tversky or (0.5, 0.5)))
+        options = plain_weights('Segmentation', options)
         super().__init__(network, **options)
         self.hparams.update(criterion=criterion, ignore=self.ignore, probabilities=self.probabilities)
         self.hparams.update(background=background, batch_dice=batch_dice, tversky=tversky)

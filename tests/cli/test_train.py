@@ -228,7 +228,12 @@ def test_a_damaged_record_of_the_epochs_costs_the_curves_only(finished, tmp_path
 @pytest.mark.parametrize(
     ('words', 'text'),
     [
-        (['predict', '--config', 'RUN', '--output', 'out.txt'], '--output: predictions are written to a file .h5'),
+        (
+            ['predict', '--config', 'RUN', '--output', 'out.txt'],
+            '--output, --format: predictions are written to a file .h5',
+        ),
+        (['predict', '--config', 'RUN', '--format', 'jpeg'], "there is no format 'jpeg'"),
+        (['predict', '--config', 'RUN', '--fromat', 'csv'], 'unrecognized arguments: --fromat: is it --format?'),
         (
             ['predict', '--config', 'RUN', '--output', 'f.npz', '--trainer.limit_predict_batches', '0'],
             'no sample to predict',
@@ -293,9 +298,9 @@ def test_a_run_is_the_folder_it_lies_in(recipe, finished, tmp_path, monkeypatch,
         (copy / 'test.json').unlink()
     monkeypatch.chdir(copy)
     assert main(['predict', '--config', '.']) == 0
-    assert (copy / 'predictions.h5').is_file()
+    assert (copy / 'predictions.csv').is_file()
     assert (finished / 'test.json').read_bytes() == before
-    assert not (finished / 'predictions.h5').exists()
+    assert not (finished / 'predictions.csv').exists()
     assert main(['fit', '--config', '.']) == 2
     assert 'holds a run already' in capsys.readouterr().err
 

@@ -113,8 +113,8 @@ def test_parts_of_several_processes_are_merged_without_fillers(suffix, tmp_path)
 
 
 def test_other_endings_are_refused():
-    with pytest.raises(ValueError, match=r'written to a file \.h5, \.hdf5 or \.npz, not p\.csv'):
-        PredictionWriter('p.csv')
+    with pytest.raises(ValueError, match=r'written to a file \.h5, \.hdf5, \.npz or \.csv, .*, not p\.txt'):
+        PredictionWriter('p.txt')
 
 
 def test_a_prediction_that_fails_leaves_no_part(tmp_path):

@@ -12,7 +12,7 @@ from mdnc.cli import UsageError
 from mdnc.cli.networks import near
 
 CONFIG = 'config.yaml'
-_OWN = ('config', 'continue', 'ckpt_path', 'output')
+_OWN = ('config', 'continue', 'ckpt_path', 'output', 'format')
 _TOPMOST = ('seed_everything', 'trainer', 'model', 'data', 'keeper', 'guard', 'help', 'print_config')
 _LARGEST = 100_000  # values of a recipe
 
@@ -25,6 +25,7 @@ class Request(NamedTuple):
     named: Path | None  # the run that --config names: it is the folder it lies in, whatever is written there
     checkpoint: Path | None
     output: Path | None
+    format: str | None
     rest: list[str]
 
     @property
@@ -47,6 +48,7 @@ def read_request(argv: list[str]) -> Request:
     parser.add_argument('--continue', dest='run_dir', type=Path)
     parser.add_argument('--ckpt_path', type=Path)
     parser.add_argument('--output', type=Path)
+    parser.add_argument('--format')
     own, rest = parser.parse_known_args(argv)
     _refuse_unknown(rest)
     configs = [find_config(name) for name in own.config]
@@ -57,7 +59,7 @@ def read_request(argv: list[str]) -> Request:
         raise UsageError(f'--config is missing: a recipe file, a run folder, or one of {", ".join(recipe_names())}')
     for path in configs:
         _refuse_bomb(path)
-    return Request(configs, own.run_dir, _named_run(own.config), own.ckpt_path, own.output, rest)
+    return Request(configs, own.run_dir, _named_run(own.config), own.ckpt_path, own.output, own.format, rest)
 
 
 def _refuse_unknown(words: list[str]) -> None:

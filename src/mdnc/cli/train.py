@@ -134,7 +134,11 @@ _ABOUT = {
     'fit': 'Train, test the best checkpoint and draw pictures. --continue RUN_DIR goes on with a run.',
     'validate': 'Figures of a checkpoint (--ckpt_path, else the best of the run) on the validation part.',
     'test': 'Figures and pictures of a checkpoint (--ckpt_path, else the best of the run) on the test part.',
-    'predict': 'Write the outputs of a checkpoint (--ckpt_path, else the best of the run) to --output FILE.h5 or .npz.',
+    'predict': (
+        'Write the outputs of a checkpoint (--ckpt_path, else the best of the run) to --output, a file .h5, .npz, '
+        '.zarr or .csv, or a folder; --format hdf5, npz, zarr, csv, nifti, png or tiff says how. Without them: a table '
+        'where a sample has one answer, for maps the format of the inputs, in the folder of the run.'
+    ),
 }
 
 
@@ -287,16 +291,15 @@ def predict(argv: list[str]) -> int:
     from mdnc.training.prediction import PredictionWriter
 
     with _command('predict', argv) as command:
-        output = command.request.output or command.run_dir / 'predictions.h5'
         try:
-            writer = PredictionWriter(output)
+            writer = PredictionWriter(command.request.output, command.request.format)
         except ValueError as error:
-            raise UsageError(f'--output: {error}') from error
+            raise UsageError(f'--output, --format: {error}') from error
         command.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
         command.trainer.predict(
             command.model, datamodule=command.datamodule, ckpt_path=command.checkpoint, return_predictions=False
         )
         if command.trainer.is_global_zero and not writer.samples:
             raise UsageError('there is no sample to predict: the test part is empty; --data.predict names others')
-        print(f'written: {output}')
+        print(f'written: {writer.path}')
     return 0

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mdnc.modules._scale import Scale
-from mdnc.modules._tiling import run_tiled, single
+from mdnc.modules._tiling import run_tiled, single, tiled_slabs
 from mdnc.modules.ragged import pad_batch
 
 OUTPUTS = ('values', 'probabilities', 'classes', 'scores')
@@ -100,6 +100,12 @@ class Steps:
         if lengths is not None:
             return _one_by_one(lambda part: self.whole(network, part), x, lengths)
         return run_tiled(lambda part: self.scores(network, part), x, self.patch, self.overlap)
+
+    def slabs(self, network: Callable[..., Tensor], x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The answer of a network trained on patches, in slabs along the first spatial axis as they are done."""
+        assert self.patch is not None
+        for start, scores in tiled_slabs(lambda part: self.scores(network, part), x, self.patch, self.overlap):
+            yield start, self.last(scores)
 
     def last(self, scores: Tensor) -> Tensor:
         """From scores to what a user gets."""

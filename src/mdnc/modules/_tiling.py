@@ -1,6 +1,6 @@
 """A network run over a large image or volume in overlapping tiles, blended to one whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -47,6 +47,58 @@ def _padded(x: Tensor, tile: Sequence[int]) -> Tensor:
     return x
 
 
+def tiled_slabs(
+    network: Callable[[Tensor], Tensor], x: Tensor, tile: Sequence[int], overlap: float = 0.25
+) -> Iterator[tuple[int, Tensor]]:
+    """Run a network over tiles of its input, and give what is done of it: slabs along the first spatial axis, in order.
+
+    No more is held than the tiles of one row across that axis; arguments and errors are those of `run_tiled`.
+
+    Yields:
+        First position of a slab, and its values ``(B, K, part of L1, ...)``.
+    """
+    size = x.shape[2:]
+    if len(tile) != len(size) or min(tile, default=1) < 1:
+        raise ValueError(
+            f'run_tiled: tile={list(tile)} must have one length for each of {len(size)} spatial axes, each at least 1'
+        )
+    if not 0 <= overlap < 1:
+        raise ValueError(f'run_tiled: overlap={overlap!r} must be in [0, 1)')
+    if any(have < want for have, want in zip(size, tile, strict=True)):
+        for start, values in tiled_slabs(network, _padded(x, tile), tile, overlap):
+            real: Any = (..., slice(max(0, size[0] - start)), *map(slice, size[1:]))
+            yield start, values[real]
+        return
+    first, *others = (tile_starts(*axis, overlap) for axis in zip(size, tile, strict=True))
+    total: Tensor | None = None
+    for number, row in enumerate(first):
+        for starts in product(*others):
+            window = [slice(start, start + length) for start, length in zip((row, *starts), tile, strict=True)]
+            place: Any = (..., *window)
+            part = single(network(x[place]))
+            if list(part.shape[2:]) != list(tile):
+                raise ValueError(f'run_tiled: the network gave {tuple(part.shape[2:])} for a tile of {tuple(tile)}')
+            if total is None:
+                if list(tile) == list(size):
+                    yield 0, part
+                    return
+                weight, counts = _window(tile, part), part.new_zeros(tile[0], *size[1:])
+                total = part.new_zeros(*part.shape[:2], tile[0], *size[1:])
+            within: Any = (..., slice(None), *window[1:])
+            total[within] += part * weight
+            counts[within] += weight
+        assert total is not None
+        done = (first[number + 1] if number + 1 < len(first) else size[0]) - row
+        yield row, total[:, :, :done] / counts[:done]
+        total, counts = _advanced(total, done, 2), _advanced(counts, done, 0)
+
+
+def _advanced(values: Tensor, by: int, axis: int) -> Tensor:
+    """Values moved down an axis, with zeros behind them."""
+    kept = values.narrow(axis, by, values.shape[axis] - by)
+    return torch.cat((kept, torch.zeros_like(values.narrow(axis, 0, by))), axis)
+
+
 def run_tiled(network: Callable[[Tensor], Tensor], x: Tensor, tile: Sequence[int], overlap: float = 0.25) -> Tensor:
     """Run a network that keeps the spatial size over tiles of its input, and blend what it gives.
 
@@ -64,30 +116,11 @@ def run_tiled(network: Callable[[Tensor], Tensor], x: Tensor, tile: Sequence[int
         ValueError: ``tile`` does not have one length of at least 1 for each spatial axis, ``overlap`` is out of range,
             or the network changes the spatial size.
     """
-    size = x.shape[2:]
-    if len(tile) != len(size) or min(tile, default=1) < 1:
-        raise ValueError(
-            f'run_tiled: tile={list(tile)} must have one length for each of {len(size)} spatial axes, each at least 1'
-        )
-    if not 0 <= overlap < 1:
-        raise ValueError(f'run_tiled: overlap={overlap!r} must be in [0, 1)')
-    if any(have < want for have, want in zip(size, tile, strict=True)):
-        real: Any = (..., *map(slice, size))
-        return run_tiled(network, _padded(x, tile), tile, overlap)[real]
-    tile = list(tile)
-    total: Tensor | None = None
-    for starts in product(*(tile_starts(*axis, overlap) for axis in zip(size, tile, strict=True))):
-        window = [slice(start, start + length) for start, length in zip(starts, tile, strict=True)]
-        place: Any = (..., *window)
-        part = single(network(x[place]))
-        if list(part.shape[2:]) != tile:
-            raise ValueError(f'run_tiled: the network gave {tuple(part.shape[2:])} for a tile of {tuple(tile)}')
-        if total is None:
-            if tile == list(size):
-                return part
-            weight, counts = _window(tile, part), part.new_zeros(size)
-            total = part.new_zeros((*part.shape[:2], *size))
-        total[place] += part * weight
-        counts[place] += weight
-    assert total is not None
-    return total / counts
+    whole: Tensor | None = None
+    for start, part in tiled_slabs(network, x, tile, overlap):
+        if part.shape[2] == x.shape[2]:
+            return part
+        whole = part.new_empty(*part.shape[:2], *x.shape[2:]) if whole is None else whole
+        whole[:, :, start : start + part.shape[2]] = part
+    assert whole is not None
+    return whole

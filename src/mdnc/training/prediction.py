@@ -1,7 +1,7 @@
-"""What a network makes of samples, on its way to a file: each sample once, whatever process saw it.
+"""What a network makes of samples, on its way to files: each sample once, whatever process saw it.
 
-Each process appends to a part of its own beside the file, so that no more than a batch is held in memory; when all are
-done, the first one merges the parts in the order of the samples.
+Each process appends to parts of its own beside the file, so that no more than a batch is held in memory, and of a map
+that is made in tiles no more than a slab; when all are done, the first one writes them in the order of the samples.
 """
 
 import contextlib
@@ -10,167 +10,235 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import lightning as L
 import numpy as np
+import torch
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mdnc._extras import require
-from mdnc._files import PART_SUFFIX, whole_file
+from mdnc._files import PART_SUFFIX
+from mdnc.training.formats import FORMATS, Meaning, Row, check_place, named_format, usual_format
 
 _NAMES = 'names.json'
+
+
+def on_own_grid(grid: Any, values: NDArray[Any], output: str) -> NDArray[Any]:
+    """A map of a sample as its file has it: resampled, turned and cut back."""
+    if grid is None:
+        return values
+    restored: NDArray[Any] = grid.restore(values, nearest=output == 'classes')
+    return restored
 
 
 class _Merged:
     """The samples in the parts of all processes, ascending by number."""
 
-    def __init__(self, parts: Sequence[Path]) -> None:
-        archives = [zipfile.ZipFile(part) for part in parts]
-        self._names: dict[int, str] = {}
-        self._archives: dict[int, zipfile.ZipFile] = {}
-        for archive in archives:
-            names = {int(index): name for index, name in json.loads(archive.read(_NAMES)).items()}
-            self._names |= names
-            self._archives |= dict.fromkeys(names, archive)
-        self.index = np.array(sorted(self._names), np.int64)
-        self.names = [self._names[index] for index in self.index.tolist()]
+    def __init__(self, parts: Sequence[Path], meaning: Meaning, samples: Any) -> None:
+        self.meaning = meaning
+        self._samples = samples
+        self._rows: dict[int, Row] = {}
+        self._archives: dict[int, zipfile.ZipFile | Path] = {}
+        for part in parts:
+            archive = zipfile.ZipFile(part)
+            for number, (row, large) in json.loads(archive.read(_NAMES)).items():
+                self._rows[int(number)] = Row(*row)
+                self._archives[int(number)] = part.with_name(large) if large else archive
+        self.index = np.array(sorted(self._rows), np.int64)
+        self.rows = [self._rows[index] for index in self.index.tolist()]
 
     def read(self, index: int) -> NDArray[Any]:
-        with self._archives[index].open(f'{index}.npy') as file:
+        place = self._archives[index]
+        if isinstance(place, Path):
+            mapped: NDArray[Any] = np.load(place, mmap_mode='r')
+            return mapped
+        with place.open(f'{index}.npy') as file:
             values: NDArray[Any] = npy_format.read_array(file)
             return values
 
-    def header(self, index: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        with self._archives[index].open(f'{index}.npy') as file:
+    def _header(self, index: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        place = self._archives[index]
+        with place.open('rb') if isinstance(place, Path) else place.open(f'{index}.npy') as file:
             npy_format.read_magic(file)
             shape, _, dtype = npy_format.read_array_header_1_0(file)
             return shape, dtype
 
     def common(self) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
-        """Shape and type of every sample, None where they differ."""
-        headers = {self.header(index) for index in self.index.tolist()}
+        headers = {self._header(index) for index in self.index.tolist()}
         return headers.pop() if len(headers) == 1 else None
 
-
-def _write_hdf5(file: BinaryIO, merged: _Merged, classes: list[str] | None) -> None:
-    with require('h5py', 'data').File(file, 'w') as store:
-        store['index'], store['name'] = merged.index, merged.names
-        if classes is not None:
-            store['classes'] = classes
-        common = merged.common()
-        if common is not None:
-            values = store.create_dataset('prediction', (len(merged.index), *common[0]), common[1])
-            for row, index in enumerate(merged.index.tolist()):
-                values[row] = merged.read(index)
-            return
-        for index in merged.index.tolist():
-            store[f'prediction/{index}'] = merged.read(index)
+    def grid(self, index: int) -> Any:
+        return grid_of_sample(self._samples, index)
 
 
-def _write_npz(file: BinaryIO, merged: _Merged, classes: list[str] | None) -> None:
-    with zipfile.ZipFile(file, 'w') as archive:
-        texts = {'name': merged.names} | ({'classes': classes} if classes is not None else {})
-        for name, array in {'index': merged.index, **{key: np.array(text) for key, text in texts.items()}}.items():
-            _store(archive, name, array)
-        common = merged.common()
-        if common is None:
-            for index in merged.index.tolist():
-                _store(archive, f'prediction/{index}', merged.read(index))
-            return
-        shape, dtype = common
-        header = {
-            'descr': npy_format.dtype_to_descr(dtype),
-            'fortran_order': False,
-            'shape': (len(merged.index), *shape),
-        }
-        with archive.open('prediction.npy', 'w', force_zip64=True) as member:
-            npy_format.write_array_header_1_0(member, header)
-            for index in merged.index.tolist():
-                member.write(merged.read(index).tobytes())
+def grid_of_sample(samples: Any, index: int) -> Any:
+    """The grid of a sample, None where its source knows none."""
+    ask = getattr(samples, 'grid', None)
+    return None if ask is None else ask(index)
 
 
-def _store(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
-    with archive.open(f'{name}.npy', 'w', force_zip64=True) as member:
-        npy_format.write_array(member, np.ascontiguousarray(array), version=(1, 0))
-
-
-_WRITERS = {'.h5': _write_hdf5, '.hdf5': _write_hdf5, '.npz': _write_npz}
-
-
-class PredictionWriter(L.Callback):
-    """Writes what `trainer.predict` gives to one file.
-
-    It holds ``index`` (numbers of the samples, ascending), ``name``, ``classes`` where there are such, and
-    ``prediction``: one array ``(N, ...)``, or one array a sample under ``prediction/<index>`` where
-    their sizes differ.
+class _Slabs:
+    """A map that is written as it is made, along its first spatial axis.
 
     Args:
-        path: The file, ``.h5`` or ``.npz``. Several processes need to see its folder, all of them.
-
-    Raises:
-        ValueError: The file's name ends otherwise, or is a folder's.
+        path: The file, in the format of NPY.
+        shape: Shape of the answer.
+        axis: Its first spatial axis.
+        dtype: Type of its values.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        if self.path.suffix not in _WRITERS or self.path.is_dir():
-            raise ValueError(f'predictions are written to a file .h5, .hdf5 or .npz, not {self.path}')
-        self.samples = 0  # that the file holds
+    def __init__(self, path: Path, shape: tuple[int, ...], axis: int, dtype: np.dtype[Any]) -> None:
+        self.path, self.shape, self._axis = path, shape, axis
+        self._file: BinaryIO = path.open('wb')
+        header = {'descr': npy_format.dtype_to_descr(dtype), 'fortran_order': False, 'shape': shape}
+        npy_format.write_array_header_1_0(self._file, header)
+        self._start = self._file.tell()
+
+    def put(self, start: int, values: NDArray[Any]) -> None:
+        """Write a slab; a memory map would end the process when the disk is full."""
+        planes = values[None] if self._axis == 0 else values
+        row = int(np.prod(self.shape[self._axis + 1 :])) * values.itemsize
+        for number, plane in enumerate(planes):
+            self._file.seek(self._start + (number * self.shape[self._axis] + start) * row)
+            self._file.write(np.ascontiguousarray(plane).tobytes())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Parts:
+    """The answers of one process, kept beside the file that all are written to.
+
+    Args:
+        path: The file or folder; None for the usual one of the format, in ``folder``.
+        word: The format, one of `FORMATS`; None for what the name says, or what is usual for such data.
+        folder: Where the usual file lies.
+
+    Raises:
+        ValueError: Name and format do not go together.
+    """
+
+    def __init__(self, path: Path | None, word: str | None, folder: Path) -> None:
+        check_place(path, word)
+        self.path, self.word, self._folder = path, word, folder
+        self.count = 0  # samples that were written
         self._archive: zipfile.ZipFile | None = None
+        self._slabs: dict[int, _Slabs] = {}
 
-    def _part(self, rank: int) -> Path:
-        return self.path.with_name(f'.{self.path.name}.{rank}{PART_SUFFIX}')
+    def begin(self, rank: int, meaning: Meaning, samples: Any) -> None:
+        """Open the parts, when it is known what the answers are.
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        Raises:
+            ValueError: The format cannot hold them.
+        """
+        file = samples.file(0) if hasattr(samples, 'file') and len(samples) else None
+        word = self.word or (self.path and named_format(self.path)) or usual_format(meaning, file)
+        if self.path is not None:
+            check_place(self.path, word)
+        if word == 'csv' and meaning.dense:
+            raise ValueError('predictions of the format csv are a row a sample, and these are maps; choose hdf5 or npz')
+        self.kind = FORMATS[word]
+        if self.path is None:
+            self.path = self._folder / f'predictions{"" if self.kind.folder else self.kind.suffixes[0]}'
+        self.meaning, self._samples, self._rank = meaning, samples, rank
+        self._known: dict[int, tuple[Row, str | None]] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part(trainer.global_rank).open('wb')
+        self._file = self.part(rank).open('wb')
         self._archive = zipfile.ZipFile(self._file, 'w')
-        self._names: dict[int, str] = {}
 
-    def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Tensor,
-        batch: dict[str, Any],
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        assert self._archive is not None
-        values = outputs.float() if outputs.is_floating_point() else outputs  # numpy knows no bfloat16
-        for row, index in enumerate(batch['index'].tolist()):
-            if batch['weight'][row] > 0:
-                with self._full_disk_named():
-                    _store(self._archive, str(index), values[row].cpu().numpy())
-                self._names[index] = batch['name'][row]
+    def part(self, rank: int, index: int | None = None) -> Path:
+        """The part of a process, or that of one large map of it."""
+        assert self.path is not None
+        number = '' if index is None else f'.{index}'
+        return self.path.with_name(f'.{self.path.name}.{rank}{number}{PART_SUFFIX}')
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def slab(self, index: int, size: int, start: int, values: NDArray[Any]) -> None:
+        """Take a slab of a map that has ``size`` values along its first spatial axis."""
+        with self._full_disk_named():
+            values = self._stored(values)
+            if index not in self._slabs:
+                axis = int(self.meaning.output != 'classes')
+                shape = (*values.shape[:axis], size, *values.shape[axis + 1 :])
+                self._slabs[index] = _Slabs(self.part(self._rank, index), shape, axis, values.dtype)
+            self._slabs[index].put(start, values)
+
+    def add(self, index: int, row: Row, values: NDArray[Any] | None = None) -> None:
+        """Take an answer; None where it has come in slabs."""
         assert self._archive is not None
         with self._full_disk_named():
-            self._archive.writestr(_NAMES, json.dumps(self._names))
+            grid = grid_of_sample(self._samples, index) if self.meaning.dense else None
+            if values is None:
+                self._close_slabs(index, grid)
+                self._known[index] = row, self.part(self._rank, index).name
+                return
+            values = self._stored(on_own_grid(grid, values, self.meaning.output))
+            with self._archive.open(f'{index}.npy', 'w', force_zip64=True) as member:
+                npy_format.write_array(member, np.ascontiguousarray(values), version=(1, 0))
+            self._known[index] = row, None
+
+    def _close_slabs(self, index: int, grid: Any) -> None:
+        slabs = self._slabs.pop(index)
+        slabs.close()
+        if grid is None or (grid.axes is None and grid.flips is None and grid.resampled is None):
+            return
+        restored = on_own_grid(grid, np.load(slabs.path, mmap_mode='r'), self.meaning.output)
+        new = slabs.path.with_name(f'{slabs.path.name.removesuffix(PART_SUFFIX)}.own{PART_SUFFIX}')
+        with new.open('wb') as file:
+            npy_format.write_array(file, np.ascontiguousarray(restored), version=(1, 0))
+        os.replace(new, slabs.path)
+
+    def _stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Class numbers as the numbers that stand for them in the files of the training."""
+        numbers = self.meaning.values
+        if numbers is None or self.meaning.output != 'classes':
+            return values
+        table = np.array(numbers)
+        low, high = int(table.min()), int(table.max())
+        kinds = (np.uint8, np.int16, np.uint16, np.int32, np.int64)
+        kind = next(kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+        stored: NDArray[Any] = table.astype(kind)[values]
+        return stored
+
+    def end(self) -> None:
+        """Close the parts of this process."""
+        assert self._archive is not None
+        with self._full_disk_named():
+            self._archive.writestr(_NAMES, json.dumps(self._known))
             self._archive.close()
             self._file.close()
-        trainer.strategy.barrier()
-        if not trainer.is_global_zero:
-            return
-        merged = _Merged([self._part(rank) for rank in range(trainer.world_size)])
-        facts = getattr(pl_module, 'facts', {})
-        with self._full_disk_named(), whole_file(self.path) as file:
-            _WRITERS[self.path.suffix](file, merged, facts.get('classes'))
-        self.samples = len(merged.index)
-        for part in self.path.parent.glob(f'.{glob.escape(self.path.name)}.*{PART_SUFFIX}'):  # of killed ones too
-            part.unlink(missing_ok=True)
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if self._archive is not None:
-            self._archive.fp = None  # or it would write its end, when it is forgotten, to a full disk
-            with contextlib.suppress(OSError):
-                self._file.close()
-        self._part(trainer.global_rank).unlink(missing_ok=True)
+    def write(self, world: int) -> None:
+        """Write what all processes have, and remove their parts."""
+        assert self.path is not None
+        try:
+            merged = _Merged([self.part(rank) for rank in range(world)], self.meaning, self._samples)
+            self.count = len(merged.index)
+            if self.count:
+                with self._full_disk_named():
+                    self.kind.write(self.path, merged)
+        finally:
+            self._remove('*')  # of killed processes too
+
+    def drop(self) -> None:
+        """Give up: remove what this process has."""
+        if self._archive is None:
+            return
+        for slabs in self._slabs.values():
+            slabs.close()
+        self._archive.fp = None  # or it would write its end, when it is forgotten, to a full disk
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._remove(f'{self._rank}*')
+
+    def _remove(self, which: str) -> None:
+        assert self.path is not None
+        for part in self.path.parent.glob(f'.{glob.escape(self.path.name)}.{which}{PART_SUFFIX}'):
+            if part.is_file():
+                part.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _full_disk_named(self) -> Iterator[None]:
@@ -178,3 +246,133 @@ class PredictionWriter(L.Callback):
             yield
         except OSError as error:
             raise OSError(f'the predictions {self.path} could not be written ({error.strerror or error})') from error
+
+
+def as_array(values: Tensor) -> NDArray[Any]:
+    """An answer on the CPU; NumPy knows no bfloat16."""
+    found: NDArray[Any] = (values.float() if values.is_floating_point() else values).cpu().numpy()
+    return found
+
+
+class PredictionWriter(L.Callback):
+    """Writes what `trainer.predict` gives: to one file, or to a file for each sample.
+
+    One file ``.h5``, ``.npz`` or ``.zarr`` holds ``index`` (numbers of the samples, ascending), ``name``, ``classes``
+    where there are such, and ``prediction``: one array ``(N, ...)``, or one array a sample under ``prediction/<index>``
+    where their sizes differ. A ``.csv`` has a row a sample: its path, the class, probabilities or quantities, and the
+    target where there is one. Files ``nifti``, ``png`` and ``tiff`` lie in a folder under the inputs' own paths.
+
+    Args:
+        path: The file or folder; None for ``predictions`` in the trainer's folder. Several processes need to see its
+            folder, all of them.
+        format: ``'hdf5'``, ``'npz'``, ``'zarr'``, ``'csv'``, ``'nifti'``, ``'png'`` or ``'tiff'``; None for what the
+            name says, or what is usual: a table for one answer a sample, for maps the format of the inputs.
+
+    Raises:
+        ValueError: Name and format do not go together.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, format: str | None = None) -> None:
+        self._given = None if path is None else Path(path), format
+        check_place(*self._given)
+        self._parts: Parts | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """Where the predictions are, when they have been written."""
+        return self._given[0] if self._parts is None else self._parts.path
+
+    @property
+    def samples(self) -> int:
+        """How many samples were written."""
+        return 0 if self._parts is None else self._parts.count
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._parts, self._next = None, 0
+        self._ready = partial(self._begun, trainer, pl_module)
+        self._offer(pl_module, self._take_slab)
+
+    def _begun(self, trainer: L.Trainer, task: Any) -> Parts:
+        # When the first answer is there: before, a task may not have met its data.
+        if self._parts is None:
+            source: Any = getattr(trainer, 'datamodule', None)
+            self._classes = getattr(source, 'classes', None)
+            parts = Parts(*self._given, Path(getattr(trainer, 'default_root_dir', '.')))
+            parts.begin(trainer.global_rank, _meaning(task), getattr(source, 'predict', None))
+            self._parts = parts
+        return self._parts
+
+    @staticmethod
+    def _offer(task: Any, taker: Any) -> None:
+        if hasattr(task, 'slabs'):
+            task.slabs = taker
+
+    def _take_slab(self, batch: dict[str, Any], start: int, values: Tensor) -> None:
+        parts = self._ready()
+        for row, index in enumerate(batch['index'].tolist()):
+            if batch['weight'][row] > 0:
+                parts.slab(index, batch['input'].shape[2], start, as_array(values[row]))
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        parts = self._ready()
+        known = batch if isinstance(batch, dict) else {}
+        count = len(outputs) or len(known.get('index', ()))
+        indices = known['index'].tolist() if 'index' in known else list(range(self._next, self._next + count))
+        self._next += count
+        for row, index in enumerate(indices):
+            if 'weight' in known and not known['weight'][row] > 0:
+                continue
+            values = outputs[row] if len(outputs) else None
+            parts.add(index, self._row(known, row, index), None if values is None else as_array(values))
+
+    def _row(self, batch: dict[str, Any], row: int, index: int) -> Row:
+        assert self._parts is not None
+        name = batch['name'][row] if 'name' in batch else f'sample {index}'
+        samples = self._parts._samples
+        return Row(name, samples.file(index) if hasattr(samples, 'file') else name, self._target(batch, row))
+
+    def _target(self, batch: dict[str, Any], row: int) -> Any:
+        assert self._parts is not None
+        target = batch.get('target')
+        if self._parts.meaning.dense or not isinstance(target, Tensor) or target[row].numel() > 1000:
+            return None
+        known = batch['known'][row] if 'known' in batch else torch.ones_like(target[row], dtype=torch.bool)
+        found = target[row].reshape(-1).tolist()
+        found = [value if there else None for value, there in zip(found, known.reshape(-1).tolist(), strict=True)]
+        if self._parts.meaning.output == 'probabilities' and self._classes is not None and len(found) == 1:
+            return self._classes[found[0]] if 0 <= found[0] < len(self._classes) else None
+        return found if len(found) > 1 else found[0]
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._offer(pl_module, None)
+        parts = self._ready()
+        parts.end()
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            parts.write(trainer.world_size)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._offer(pl_module, None)
+        if self._parts is not None:
+            self._parts.drop()
+
+
+def _meaning(task: Any) -> Meaning:
+    facts = getattr(task, 'facts', {})
+    answer = getattr(task, 'answer', {})
+    names = getattr(task, 'names', None)
+    return Meaning(
+        dense=bool(answer.get('dense')),
+        output=answer.get('output', 'values'),
+        classes=facts.get('classes'),
+        columns=list(names()) if names is not None and not answer.get('dense') else [],
+        values=facts.get('values'),
+    )

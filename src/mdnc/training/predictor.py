@@ -18,6 +18,8 @@ from mdnc.checkpoints.catalogue import revived
 from mdnc.modules._answer import Answer
 from mdnc.modules._checks import integer
 from mdnc.training.data import ArrayData
+from mdnc.training.formats import Meaning, Row
+from mdnc.training.prediction import Parts, as_array, grid_of_sample, on_own_grid
 from mdnc.training.tasks.batch import cropped
 from mdnc.training.tasks.network import describe_network
 
@@ -167,11 +169,49 @@ class Predictor:
 
     def _of_files(self, answer: Answer, source: Any) -> Iterator[Any]:
         data = self.new_data(source)
+        for index, _, values in self._answered(answer, data):
+            grid = grid_of_sample(data.predict, index) if answer.steps.dense else None
+            yield on_own_grid(grid, values, answer.steps.output)
+
+    def _answered(self, answer: Answer, data: ArrayData) -> Iterator[tuple[int, str, np.ndarray]]:
         for batch in data.predict_dataloader():
             answers = answer.predict_padded(batch['input'], batch.get('lengths'))
             rows = cropped(answers, batch) if answer.steps.dense else answers
-            for index, row in zip(batch['index'].tolist(), rows, strict=True):
-                yield on_own_grid(data.predict, index, row.cpu().numpy(), answer.steps.dense, answer.steps.output)
+            for index, name, row in zip(batch['index'].tolist(), batch['name'], rows, strict=True):
+                yield index, name, as_array(row)
+
+    def write(self, x: Any, output: str | os.PathLike[str] | None = None, format: str | None = None) -> Path:
+        """Write the answers to files as ``mdnc predict`` does.
+
+        Args:
+            x: Files, or samples as in `predict`.
+            output: The file, or a folder of one file a sample; None for ``predictions`` in the working folder.
+            format: ``'hdf5'``, ``'npz'``, ``'zarr'``, ``'csv'``, ``'nifti'``, ``'png'`` or ``'tiff'``; None for what
+                the name says, or what is usual for such data.
+
+        Returns:
+            Where they are.
+
+        Raises:
+            ValueError: Name, format and answers do not go together.
+            OSError: They cannot be written.
+        """
+        facts, steps = self.facts, self._answer.steps
+        data = self.new_data(x if names_files(x) or isinstance(x, list | tuple) else self._channelled(x, batch=1))
+        columns = facts.get('columns') or []
+        meaning = Meaning(steps.dense, steps.output, self.classes, list(columns), facts.get('values'))
+        parts = Parts(None if output is None else as_path('Predictor.write', 'output', output), format, Path('.'))
+        try:
+            parts.begin(0, meaning, data.predict)
+            for index, name, values in self._answered(self._answer, data):
+                parts.add(index, Row(name, data.predict.file(index)), values)
+            parts.end()
+            parts.write(1)
+        except BaseException:
+            parts.drop()
+            raise
+        assert parts.path is not None
+        return parts.path
 
     def new_data(self, source: Any) -> ArrayData:
         """New samples, read as those of the training were."""
@@ -188,15 +228,6 @@ def names_files(x: Any) -> bool:
     """Whether something says where samples are, instead of being them."""
     texts = x if isinstance(x, list | tuple) and len(x) else [x]
     return all(isinstance(text, str | os.PathLike) for text in texts)
-
-
-def on_own_grid(samples: Any, index: int, values: np.ndarray, dense: bool, output: str) -> np.ndarray:
-    """A map of a sample as its file has it: resampled, turned and cut back; other answers as they are."""
-    grid = getattr(samples, 'grid', lambda index: None)(index) if dense else None
-    if grid is None:
-        return values
-    restored: np.ndarray = grid.restore(values, nearest=output == 'classes')
-    return restored
 
 
 def gathered(rows: Sequence[np.ndarray]) -> Any:

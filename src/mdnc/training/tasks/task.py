@@ -114,6 +114,7 @@ class Task(L.LightningModule):
         self._optimizer, self._loss = optimizer, None if loss is None else OwnLoss(loss)
         self._decaying = decaying_names(self.network)
         self._source: object = None
+        self.slabs: Callable[[Batch, int, Tensor], None] | None = None
         self._evidence = Evidence()
         self._table: Table | None = None
         self._steps = Steps({'answer': self.answer})
@@ -474,8 +475,15 @@ class Task(L.LightningModule):
             self._keep(output, losses[real], batch)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor | list[Tensor]:
-        """The answer; of a padded batch maps as large as their samples, one by one."""
+        """The answer; of a padded batch maps as large as their samples, one by one.
+
+        Where ``slabs`` is there to take them, an answer in tiles is handed on in slabs, and nothing is returned.
+        """
         batch = as_batch(type(self).__name__, batch)
+        if self.slabs is not None and self._steps.patch is not None and 'lengths' not in batch:
+            for start, part in self._steps.slabs(self.network, batch['input']):
+                self.slabs(batch, start, part)
+            return []
         answer = self.predicted(self.whole(batch['input'], batch.get('lengths')))
         return cropped(answer, batch) if self.dense else answer
 

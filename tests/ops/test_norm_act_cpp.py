@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mdnc.ops import building, norm_act, norm_act_cpp
-from mdnc.ops.norm_act import Affine, Step
+from mdnc.ops.norm_act import Affine, Moments, Step
 
 SHAPES = [(2, 5, 41), (3, 300, 7), (1, 64, 9001), (2, 1, 5), (2, 3, 1000)]
 LAYOUTS = {
@@ -186,3 +186,18 @@ def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path):
     (tmp_path / 'file').write_text('')
     (warning,) = run(tmp_path / 'file' / 'cache')
     assert 'uncompiled: NotADirectoryError' in warning
+
+
+@pytest.mark.parametrize('half', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('wide', [True, False])
+def test_low_precision_is_rounded_as_torch_rounds(half: torch.dtype, wide: bool):
+    # All values of the type, those just beside and halfway between them, those beyond it, infinite ones and NaN.
+    each = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(half).float().view(torch.int32)
+    near = torch.tensor([0, -1, 1, 2**12, 2**12 + 1, 2**15 - 1, 2**15, 2**15 + 1], dtype=torch.int32)
+    x = (each.view(-1, 1) + near).view(torch.float32) if wide else each.view(-1, 1).view(torch.float32).to(half)
+    x = x.reshape(1, 64, -1)
+    still = Moments(torch.zeros(1, 64, 1), torch.ones(1, 64, 1))
+    z, _ = norm_act_cpp.rebuild(x, still, Affine(None, None, None), Step(0.0, 'null', half))
+    same = z.view(torch.int16) == x.to(half).view(torch.int16)
+    signless = (z == 0) & (x.to(half) == 0)  # x + 0 turns -0 into 0
+    assert (same | signless | (z.isnan() & x.isnan())).all()

@@ -9,25 +9,46 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 namespace {
 
-struct bfloat16 {
-    uint16_t bits;
-    bfloat16() = default;
-    explicit bfloat16(float value) {
-        uint32_t wide = __builtin_bit_cast(uint32_t, value);
-        uint32_t rounded = (wide + 0x7fff + ((wide >> 16) & 1)) >> 16;  // to nearest, ties to even
-        bits = uint16_t(value == value ? rounded : 0x7fc0);
-    }
-    operator float() const { return __builtin_bit_cast(float, uint32_t(bits) << 16); }
-};
+// Numbers to the compiler, which vectorises neither loops that write structures nor, without AVX512-FP16, _Float16.
+enum class bfloat16 : uint16_t {};
+enum class float16 : uint16_t {};
+
+inline uint32_t bits_of(float value) { return __builtin_bit_cast(uint32_t, value); }
+inline float of_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 
 // Given to the compiler: types of x, of the activation, and of statistics and sums.
 using X = MDNC_X;
 using Z = MDNC_Z;
 using W = MDNC_W;
+
+template <typename T> inline W wide(T value) { return W(value); }
+template <> inline W wide(bfloat16 value) { return W(of_bits(uint32_t(value) << 16)); }
+template <> inline W wide(float16 value) {
+    uint32_t bits = uint32_t(value);
+    float size = of_bits((bits & 0x7fff) << 13) * of_bits(239 << 23);  // the exponent's bias is 15, not 127
+    return W(of_bits(bits_of(size) | (-uint32_t(size >= 65536) & 0x7f800000) | (bits & 0x8000) << 16));
+}
+
+// To the nearest, of two the even one.
+template <typename T> inline T narrow(W value) { return T(value); }
+template <> inline bfloat16 narrow(W value) {
+    uint32_t bits = bits_of(float(value)), rounded = bits + 0x7fff + ((bits >> 16) & 1);
+    return bfloat16(uint16_t((value == value ? rounded : 0x7fc00000) >> 16));
+}
+template <> inline float16 narrow(W value) {
+    uint32_t bits = bits_of(float(value)), size = bits & 0x7fffffff;
+    uint32_t normal = (size - (112 << 23) + 0xfff + ((size >> 13) & 1)) >> 13;
+    uint32_t small = bits_of(of_bits(size) + 0.5f) - bits_of(0.5f);  // the sum rounds to multiples of 2^-24
+    uint32_t tiny = -uint32_t(size < (113 << 23)), nan = -uint32_t(size > 0x7f800000);
+    uint32_t found = (tiny & small) | (~tiny & std::min<uint32_t>(normal, 0x7c00)) | (nan & 0x7e00);
+    return float16(uint16_t(found | (bits >> 16 & 0x8000)));
+}
+template <typename T> inline W rounded(W value) { return wide(narrow<T>(value)); }
 
 enum Activator { NONE, RELU, PRELU, ELU, GELU, SILU };  // a leaky ReLU is a PReLU without slopes of its own
 enum Norm { INSTANCE, GROUP, BATCH, FIXED };
@@ -65,7 +86,8 @@ struct Work {
 
 // h, rounded as the tensors of norm_act.py are.
 inline W hidden(W x, W mean, W rate, W shift) {
-    return W(Z(W(X((x - mean) * rate + shift))));
+    W h = rounded<X>((x - mean) * rate + shift);
+    return std::is_same<X, Z>::value ? h : rounded<Z>(h);
 }
 
 // e^x = power · (1 + rest), where power is one of 2; after Cephes, in steps that the compiler takes for many values at
@@ -182,11 +204,11 @@ void join_planes(const Work& to, const std::vector<Parts>& planes) {
 Parts plane_part(const X* x, int64_t count) {
     W sum = 0, squares = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < count; ++i) sum += W(x[i]);
+    for (int64_t i = 0; i < count; ++i) sum += wide(x[i]);
     W mean = sum / W(count);
 #pragma omp simd reduction(+ : squares)
     for (int64_t i = 0; i < count; ++i) {
-        W off = W(x[i]) - mean;
+        W off = wide(x[i]) - mean;
         squares += off * off;
     }
     return {mean, squares, count};
@@ -208,7 +230,7 @@ template <Activator A> void planes_apply(const Work& to, int64_t plane) {
     W mean = to.mean[slot], rate = to.rate[slot] * to.scale_of(channel);
     W shift = to.shift_of(channel), slope = to.slope_of(channel);
 #pragma omp simd
-    for (int64_t i = 0; i < to.length; ++i) z[i] = Z(active<A>(hidden(W(x[i]), mean, rate, shift), slope));
+    for (int64_t i = 0; i < to.length; ++i) z[i] = narrow<Z>(active<A>(hidden(wide(x[i]), mean, rate, shift), slope));
 }
 
 template <Activator A> void planes_forward(const Work& to, bool known) {
@@ -285,7 +307,7 @@ template <Activator A> Sums plane_sums(const Work& to, int64_t plane) {
         int64_t count = std::min(SUM_CHUNK, to.length - start);
 #pragma omp simd
         for (int64_t i = 0; i < count; ++i) {
-            W here = W(x[start + i]), up = W(g[start + i]), h = hidden(here, mean, rate, shift);
+            W here = wide(x[start + i]), up = wide(g[start + i]), h = hidden(here, mean, rate, shift);
             off[i] = here - mean;
             below[i] = passed<A>(up, h, slope);
             low[i] = up * std::min(h, W(0));
@@ -313,8 +335,8 @@ template <Activator A> void plane_gradient(const Work& to, int64_t plane, Share 
     W own = to.rate[slot];
 #pragma omp simd
     for (int64_t i = 0; i < to.length; ++i) {
-        W here = W(x[i]), h = hidden(here, mean, rate, shift);
-        gx[i] = X(rate * passed<A>(W(g[i]), h, slope) - share.level - share.tilt * ((here - mean) * own));
+        W here = wide(x[i]), h = hidden(here, mean, rate, shift);
+        gx[i] = narrow<X>(rate * passed<A>(wide(g[i]), h, slope) - share.level - share.tilt * ((here - mean) * own));
     }
 }
 
@@ -401,19 +423,19 @@ void rows_part(const Work& to, const Tile& tile, W* mean, W* squares) {
     for (; row + 4 <= tile.end; row += 4) {  // four rows for each visit to the sums
         const X *a = to.x + offset(to, tile, row), *b = a + to.c, *c = b + to.c, *d = c + to.c;
 #pragma omp simd
-        for (int64_t i = 0; i < width; ++i) sum[i] += (W(a[i]) + W(b[i])) + (W(c[i]) + W(d[i]));
+        for (int64_t i = 0; i < width; ++i) sum[i] += (wide(a[i]) + wide(b[i])) + (wide(c[i]) + wide(d[i]));
     }
     for (; row < tile.end; ++row) {
         const X* a = to.x + offset(to, tile, row);
 #pragma omp simd
-        for (int64_t i = 0; i < width; ++i) sum[i] += W(a[i]);
+        for (int64_t i = 0; i < width; ++i) sum[i] += wide(a[i]);
     }
     for (int64_t i = 0; i < width; ++i) sum[i] /= W(count);
     for (row = tile.start; row + 4 <= tile.end; row += 4) {
         const X *a = to.x + offset(to, tile, row), *b = a + to.c, *c = b + to.c, *d = c + to.c;
 #pragma omp simd
         for (int64_t i = 0; i < width; ++i) {
-            W p = W(a[i]) - sum[i], q = W(b[i]) - sum[i], r = W(c[i]) - sum[i], s = W(d[i]) - sum[i];
+            W p = wide(a[i]) - sum[i], q = wide(b[i]) - sum[i], r = wide(c[i]) - sum[i], s = wide(d[i]) - sum[i];
             square[i] += (p * p + q * q) + (r * r + s * s);
         }
     }
@@ -421,7 +443,7 @@ void rows_part(const Work& to, const Tile& tile, W* mean, W* squares) {
         const X* a = to.x + offset(to, tile, row);
 #pragma omp simd
         for (int64_t i = 0; i < width; ++i) {
-            W p = W(a[i]) - sum[i];
+            W p = wide(a[i]) - sum[i];
             square[i] += p * p;
         }
     }
@@ -466,8 +488,8 @@ template <Activator A> void rows_forward(const Work& to, bool known) {
             Z* z = to.z + here;
 #pragma omp simd
             for (int64_t i = 0; i < width; ++i) {
-                W h = hidden(W(x[i]), at.mean[i], at.rate[i], at.shift[i]);
-                z[i] = Z(active<A>(h, at.slope[i]));
+                W h = hidden(wide(x[i]), at.mean[i], at.rate[i], at.shift[i]);
+                z[i] = narrow<Z>(active<A>(h, at.slope[i]));
             }
         }
     }
@@ -482,7 +504,7 @@ template <Activator A> void rows_sums(const Work& to, const Tile& tile, Sums* su
         const Z* g = to.g + offset(to, tile, row);
 #pragma omp simd
         for (int64_t i = 0; i < width; ++i) {
-            W here = W(x[i]), up = W(g[i]), h = hidden(here, at.mean[i], at.rate[i], at.shift[i]);
+            W here = wide(x[i]), up = wide(g[i]), h = hidden(here, at.mean[i], at.rate[i], at.shift[i]);
             W below = passed<A>(up, h, at.slope[i]);
             s1[i] += below;
             s2[i] += below * (here - at.mean[i]);
@@ -509,9 +531,9 @@ template <Activator A> void rows_gradient(const Work& to, const Tile& tile, cons
         X* gx = to.gx + there;
 #pragma omp simd
         for (int64_t i = 0; i < width; ++i) {
-            W here = W(x[i]), h = hidden(here, at.mean[i], at.rate[i], at.shift[i]);
+            W here = wide(x[i]), h = hidden(here, at.mean[i], at.rate[i], at.shift[i]);
             W standard = (here - at.mean[i]) * own[i];
-            gx[i] = X(at.rate[i] * passed<A>(W(g[i]), h, at.slope[i]) - level[i] - tilt[i] * standard);
+            gx[i] = narrow<X>(at.rate[i] * passed<A>(wide(g[i]), h, at.slope[i]) - level[i] - tilt[i] * standard);
         }
     }
 }

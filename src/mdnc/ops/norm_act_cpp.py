@@ -24,9 +24,9 @@ _TYPES = {
     (torch.float32, torch.float32): ('float', 'float', 'float'),
     (torch.float64, torch.float64): ('double', 'double', 'double'),
     (torch.bfloat16, torch.bfloat16): ('bfloat16', 'bfloat16', 'float'),
-    (torch.float16, torch.float16): ('_Float16', '_Float16', 'float'),
+    (torch.float16, torch.float16): ('float16', 'float16', 'float'),
     (torch.float32, torch.bfloat16): ('float', 'bfloat16', 'float'),
-    (torch.float32, torch.float16): ('float', '_Float16', 'float'),
+    (torch.float32, torch.float16): ('float', 'float16', 'float'),
 }
 _ACTIVATORS = {'null': 0, 'relu': 1, 'prelu': 2, 'leaky_relu': 2, 'elu': 3, 'gelu': 4, 'silu': 5}
 _SMOOTH = ('elu', 'gelu', 'silu')  # are built by themselves

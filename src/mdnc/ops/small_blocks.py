@@ -168,7 +168,7 @@ def _planned(x: Tensor, weights: Sequence[Weights], how: Block, threads: int) ->
         return None
     units = _units(x, weights, how)
     products = sum(len(x) * math.prod(each.out_size) * each.o * each.c * math.prod(each.width) for each in units)
-    library = built() if products <= MOST_PRODUCTS else None
+    library = None if products > MOST_PRODUCTS or units[0].c % building.lanes() else built()
     if library is None or any(
         each.c % library.small_blocks_lanes() or each.o % library.small_blocks_lanes() for each in units
     ):

@@ -43,7 +43,7 @@ def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
     if not still or geometry.stride not in ((1,), (2,)) or kernel.shape[2] != 3 or not is_channels_last(z):
         return False
     tiles = len(z) * -(-_shorter(z, geometry) // _OUT)
-    if not tiles or (tiles < LEAST_TILES and kernel.numel() > MANY_WEIGHTS):
+    if not tiles or (tiles < LEAST_TILES and kernel.numel() > MANY_WEIGHTS) or kernel.shape[0] % building.lanes():
         return False
     library = built()
     return library is not None and not any(channels % library.winograd_1d_lanes() for channels in kernel.shape[:2])

@@ -202,7 +202,11 @@ class _Record(L.Callback):
 # What a checkpoint says of the data, whatever is configured; and what, changed on the way, would give a run's samples
 # to other parts, or another order.
 _LEARNT = ('model.class_path', 'data.init_args.normalise', 'data.init_args.classes')
-_FIXED = (*_LEARNT, 'seed_everything', 'data.class_path', 'data.init_args.seed', 'data.init_args.split')
+_READ = ('window', 'hop', 'horizon', 'spacing', 'resize', 'values', 'columns')
+_FIXED = (
+    *(*_LEARNT, 'seed_everything', 'data.class_path', 'data.init_args.seed', 'data.init_args.split'),
+    *(f'data.init_args.{name}' for name in _READ),
+)
 
 
 def _refuse_other_run(command: _Command, names: Sequence[str]) -> None:

@@ -1,12 +1,13 @@
 """When a run is saved, and how it ends when it is told to."""
 
+import difflib
 import math
 import re
 import sys
 import time
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -32,18 +33,35 @@ class Keeper(Checkpoint):
     Args:
         every_minutes: Longest time between two checkpoints within an epoch; 0 saves after every step.
         keep: How many of the newest checkpoints stay; at least 2, so that a damaged one has a predecessor.
+        monitor: The figure that makes a checkpoint the best, ``'val/f1'`` or ``'train/loss'``, one of those that the
+            task logs; without ``/`` it is of the validation. None: the task's own.
+        mode: Whether the best is the ``'max'`` or ``'min'`` of it; None: as the metric says.
     """
 
-    def __init__(self, every_minutes: float = 10.0, keep: int = 2) -> None:
+    def __init__(
+        self,
+        every_minutes: float = 10.0,
+        keep: int = 2,
+        monitor: str | None = None,
+        mode: Literal['min', 'max'] | None = None,
+    ) -> None:
         timed = isinstance(every_minutes, Real) and not isinstance(every_minutes, bool)
         if not timed or not every_minutes >= 0 or not is_count(keep, 2):
             raise ValueError(
                 'Keeper: every_minutes must be a number of at least 0 and keep a whole number of at least 2, '
                 f'not {every_minutes!r} and {keep!r}'
             )
+        if not isinstance(monitor, str | None) or monitor == '':
+            raise TypeError(f"Keeper: monitor={monitor!r} must be the name of a figure, such as 'val/loss'")
+        if mode not in (None, 'min', 'max') or (mode and not monitor):
+            raise ValueError(f"Keeper: mode={mode!r} must be 'min' or 'max', beside a monitor")
+        self.monitor = monitor if monitor is None or '/' in monitor else f'val/{monitor}'
+        self.mode = mode
+        self._monitor = ('val/loss', 'min')
         self.every_minutes = float(every_minutes)
         self.keep = int(keep)
         self.best_score: float | None = None
+        self._before: str | None = None  # the figure that it is of, in the checkpoint that a run goes on from
         self.best_model_path = ''  # the name under which Lightning looks for ckpt_path='best'
         self.history = History()
         self._wishes = Wishes()
@@ -54,10 +72,10 @@ class Keeper(Checkpoint):
         self._claimed = False
 
     def state_dict(self) -> dict[str, Any]:
-        return {'best_score': self.best_score, 'history': self.history.rows}
+        return {'best_score': self.best_score, 'monitor': self._monitor[0], 'history': self.history.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best_score = state['best_score']
+        self.best_score, self._before = state['best_score'], state.get('monitor')
         self.history.rows = list(state['history'])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -83,10 +101,27 @@ class Keeper(Checkpoint):
             release(trainer.default_root_dir)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._monitor = self._chosen(pl_module)
+        if self._before not in (None, self._monitor[0]):
+            self.best_score = None  # of another figure, and so nothing to compare by
         check_saves(trainer)
         self._wishes.start(getattr(trainer.strategy.launcher, 'procs', ()))
         self.history.start()
         self._saved = time.monotonic()
+
+    def _chosen(self, task: Any) -> tuple[str, str]:
+        """The figure that makes a checkpoint the best, and whether it is the largest or the smallest."""
+        own: tuple[str, str] = getattr(task, 'monitor', ('val/loss', 'min'))
+        if self.monitor is None:
+            return own
+        known: dict[str, str | None] = getattr(task, 'figures', dict)()
+        if known and self.monitor not in known:
+            near = ''.join(f' is it {word}?' for word in difflib.get_close_matches(self.monitor, known, 1))
+            raise ValueError(f'Keeper: monitor={self.monitor!r} is none of {", ".join(known)};{near}')
+        mode = self.mode or known.get(self.monitor)
+        if mode is None:
+            raise ValueError(f"Keeper: monitor={self.monitor!r} does not say what is better; give mode='min' or 'max'")
+        return self.monitor, mode
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -120,9 +155,8 @@ class Keeper(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         figures = self._figures(trainer)
-        monitor: tuple[str, str] = getattr(pl_module, 'monitor', ('val/loss', 'min'))
-        self._record(trainer, figures, monitor[0])
-        best = self._is_best(figures, monitor)
+        self._record(trainer, figures, self._monitor[0])
+        best = self._is_best(figures, self._monitor)
         self._epoch_over = True
         path = self._save(trainer)
         self._epoch_over = self._validated = False

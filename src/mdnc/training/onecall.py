@@ -149,6 +149,8 @@ def train(
         words = _sorted_options(options, task, network)
         source = _source(data, integer('train', 'batch_size', batch_size), seed, words['data'])
         made = _task(network, task, _seen(source), words)
+        if words['keeper']:
+            words['trainer']['callbacks'] = [*words['trainer'].get('callbacks', []), Keeper(**words['keeper'])]
         trainer = runs.make_trainer(
             folder, max_epochs=epochs, enable_progress_bar=progress, **devices, **words['trainer']
         )
@@ -180,6 +182,7 @@ def _sorted_options(options: dict[str, Any], task: Any, network: Any) -> dict[st
         - {'default_root_dir', 'max_epochs', 'accelerator', 'devices', 'enable_progress_bar'},
         'network': set(inspect.signature(maker).parameters) if maker is not None else set(),
     }
+    known['keeper'] = {'monitor', 'mode'}
     found: dict[str, dict[str, Any]] = {room: {} for room in known}
     for name, value in options.items():
         room = next((room for room, names in known.items() if name in names), None)

@@ -16,6 +16,7 @@ class KnownError(Metric):
     """
 
     full_state_update = False
+    higher_is_better = False
     squares: Tensor
     counts: Tensor
 

@@ -549,6 +549,17 @@ class Task(L.LightningModule):
             return {name: value}
         return {f'{name.removesuffix("_each")}_{word}': part for word, part in zip(self.names(), value, strict=True)}
 
+    def figures(self) -> dict[str, str | None]:
+        """What is logged in each epoch, and what of it is better, ``'min'`` or ``'max'``; None where it says nothing."""
+        found: dict[str, str | None] = {}
+        for stage in ('val', 'train'):
+            for name, metric in getattr(self, f'{stage}_metrics').items():
+                better = {True: 'max', False: 'min', None: None}[metric.higher_is_better]
+                each = name.endswith('_each')
+                names = [f'{name.removesuffix("_each")}_{word}' for word in self.names()] if each else [name]
+                found |= dict.fromkeys((f'{stage}/{key}' for key in names), 'min' if name == 'loss' else better)
+        return found
+
     def names(self) -> list[str]:
         """Names of what the network gives, numbers where there are none."""
         return [str(number) for number in range(self.outputs)]

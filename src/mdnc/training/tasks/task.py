@@ -550,7 +550,7 @@ class Task(L.LightningModule):
         return {f'{name.removesuffix("_each")}_{word}': part for word, part in zip(self.names(), value, strict=True)}
 
     def figures(self) -> dict[str, str | None]:
-        """What is logged in each epoch, and what of it is better, ``'min'`` or ``'max'``; None where it says nothing."""
+        """What is logged in each epoch, and whether ``'min'`` or ``'max'`` is better; None where it is not known."""
         found: dict[str, str | None] = {}
         for stage in ('val', 'train'):
             for name, metric in getattr(self, f'{stage}_metrics').items():

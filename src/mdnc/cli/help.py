@@ -4,7 +4,7 @@ import importlib
 import inspect
 import re
 import textwrap
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any
 
 import lightning as L
@@ -30,13 +30,22 @@ def class_help(owner: str, name: str) -> str:
     if not name:
         rows = [f'  {word:<16} {_sentence(kind)}' for word, kind in sorted(known_classes(owner).items())]
         return '\n'.join([f'--{owner} CLASS, or the full name of your own; --{owner}.help CLASS says more', *rows])
-    kind = find_class(owner, name)
-    lines = [f'--{owner} {name}: {_sentence(kind)}', '']
-    words = _words(kind)
+    record = _records(owner).get(name)
+    kind = record or find_class(owner, name)
+    words, place = _words(kind), f'{owner}.{name.lower()}' if record else owner
+    lines = [f'--{place}: {_sentence(kind)}' if record else f'--{owner} {name}: {_sentence(kind)}', '']
     for argument, parameter in parameters(kind).items():
-        lines.append(f'  --{owner}.{argument}  {_default(parameter)}')
-        lines += textwrap.wrap(words.get(argument, ''), 110, initial_indent=' ' * 8, subsequent_indent=' ' * 8)
+        value = getattr(record(), argument) if record else parameter.default
+        text = f'  --{place}.{argument}  {_default(owner, value)}  {words.get(argument, "")}'
+        lines += textwrap.wrap(text, 118, subsequent_indent=' ' * 8, break_on_hyphens=False)
     return '\n'.join(lines)
+
+
+def _records(owner: str) -> dict[str, type]:
+    """The records that stand for an argument of the classes, with words of their own, by name."""
+    kinds = [find_class(owner, name) for name in known_classes(owner)]
+    found = {type(parameter.default) for kind in kinds for parameter in parameters(kind).values()}
+    return {kind.__name__: kind for kind in found if is_dataclass(kind)}
 
 
 def known_classes(owner: str) -> dict[str, type]:
@@ -86,13 +95,11 @@ def _words(kind: type) -> dict[str, str]:
     return found
 
 
-def _default(parameter: inspect.Parameter) -> str:
-    value: Any = parameter.default
-    if value is parameter.empty:
+def _default(owner: str, value: Any) -> str:
+    if value is inspect.Parameter.empty:
         return '(needed)'
     if is_dataclass(value):
-        inner = ', '.join(f'{each.name}: {getattr(value, each.name)}' for each in fields(value))
-        return f'(default: {{{inner}}})'
+        return f'(words of its own: --{owner}.help {type(value).__name__})'
     return f'(default: {"null" if value is None else value})'
 
 

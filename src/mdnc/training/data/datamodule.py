@@ -209,12 +209,12 @@ class SampleData(L.LightningDataModule):
             return
         pairs = self._opened = self.pairs()
         names = {part: read_names(pair.targets) for part, pair in pairs.items()}
-        for part, pair in pairs.items():
-            refuse_holes(pair, names[part], self.nonfinite == 'skip', self.missing)
-        self.classes = find_classes(pairs, names, self.classes)
         self._named = any(names.values())
         if self._named and self.values:
             raise DataError(f'the targets are names of classes, so values={self.values} have no meaning')
+        for part, pair in pairs.items():
+            refuse_holes(pair, names[part], self.nonfinite == 'skip', self.missing)
+        self.classes = find_classes(pairs, names, self.classes)
         known = {part: with_target(pair, names[part]) for part, pair in pairs.items()}
         prepared = {part: self._prepared(pair) for part, pair in pairs.items()}
         self._parts = self._divided(pairs, prepared, names['train'], known)
@@ -415,9 +415,11 @@ class ArrayData(SampleData):
     """Samples in files or in memory.
 
     Args:
-        inputs: Where they are: ``'x.npy'``, ``'runs.npz::x'``, ``'run_*.h5::x'``, ``'store.zarr::x'`` (samples along
-            the first axis), a folder or pattern of images or arrays (one sample a file), a list of these, or an array
-            ``(N, C, L1, ...)``; or a dictionary of these for the parts ``train``, ``val`` and ``test``.
+        inputs: Where they are: ``'x.npy'``, ``'runs.npz::x'``, ``'run_*.h5::x'``, ``'store.zarr::x'``, ``'a.mat::x'``
+            (samples along the first axis), a table (a row a sample), an archive ``'x.ts'``; a folder or pattern of
+            images, volumes, recordings or arrays (one sample a file); ``'*_t1.nii + *_t2.nii'`` (files that are the
+            channels of one sample); a list of these, an array ``(N, C, L1, ...)``, a list of one array or DataFrame a
+            sample, or a torch `Dataset`; or a dictionary of these for the parts ``train``, ``val`` and ``test``.
         targets: The same for the targets, ``'labels.csv::column'`` too; ``'folder'`` where the folder that a file lies
             in is its class (``'folder::1'``: the first below what was named; ``'path::PATTERN'``: what the group of a
             regular expression is in its path); None where there are none (auto-encoders).
@@ -463,6 +465,10 @@ class ArrayData(SampleData):
         self.order = None if order is None else spatial_order('ArrayData', order)
         self.classes = None if classes is None else check_names('ArrayData', classes)
         self.values = None if values is None else check_values('ArrayData', values)
+        if self.values and self.classes is not None and len(self.values) != len(self.classes):
+            raise ValueError(f'ArrayData: values={values!r} and classes={classes!r} must be as many: one each a class.')
+        if self.values and self.classes is None:
+            self.classes = list(map(str, self.values))
         self._look = Look(colours=None if colours is None else _colours(colours))
         self._columns = [] if columns is None else check_names('ArrayData', columns, 'columns', 'a column')
         apart = (True if self.windowing else None) if recordings is None else recordings

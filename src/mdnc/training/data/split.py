@@ -46,11 +46,12 @@ class Split:
             paths below what was named, such as ``patient_3/*``.
         test: The same, for the test.
         given: NPZ file with the sample numbers, or true and false for each sample, in arrays ``train``, ``val`` and
-            ``test``, used instead of both; or a text that says ``train``, ``val`` or ``test`` of each sample.
+            ``test``, used instead of both; or a text as for ``group`` that says ``train``, ``val`` or ``test`` of each.
         seed: Seed of the random draw. It is apart from the seed of training, so that runs that differ in theirs
             can be compared on the same test part.
-        group: What samples have in common that must not be parted, such as the patient.
-        stratify: What shall be as frequent in all parts: true, the classes of the targets, or a text.
+        group: What samples have in common that must not be parted: ``'labels.csv::patient'``, ``'patient'``,
+            ``'folder'``, ``'folder::1'`` or ``'path::PATTERN'``.
+        stratify: What shall be as frequent in all parts: true, the classes of the targets, or a text as for ``group``.
         folds: Number of parts of one size, at least 2, of which one is the test, for cross-validation.
         fold: Which of them is the test, from 0.
         time: Whether fractions are those of time: what comes first trains, what comes next validates, the last tests;

@@ -1,6 +1,7 @@
 """What a task's numbers may be; each comes back as a plain value, which a checkpoint can keep."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -62,6 +63,20 @@ def names(owner: str, value: object, count: int, each: str) -> list[str]:
     if len(listed) != count or len(set(listed)) < count:
         raise ValueError(f'{owner}: names={listed!r:.200} must be {legal}')
     return [str(word) for word in listed]
+
+
+def path(owner: str, name: str, value: object) -> str:
+    """A path as a text.
+
+    Raises:
+        TypeError: It is none.
+        ValueError: It is empty.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f'{owner}: {name}={value!r:.80} must be the path of a run or a checkpoint')
+    if not os.fspath(value):
+        raise ValueError(f'{owner}: {name} must be the path of a run or a checkpoint, not empty')
+    return str(value)
 
 
 def own_parts(owner: str, optimizer: object, loss: object, metrics: object) -> dict[str, Metric]:

@@ -23,15 +23,17 @@ from mdnc.checkpoints.catalogue import revived
 from mdnc.modules import decaying_names
 from mdnc.modules._answer import Answer, Steps
 from mdnc.training.augmentation import mixed_losses
+from mdnc.training.averages import averaging
 from mdnc.training.checkpoint import check_fits
 from mdnc.training.judgement import Evidence, Judgement, Table
 from mdnc.training.pictures import Example, Panel, Style, curves_panel, is_share, save_page
-from mdnc.training.tasks.arguments import number, own_parts
+from mdnc.training.tasks.arguments import number, own_parts, path
 from mdnc.training.tasks.batch import Batch, as_batch, chosen, cropped, real_rows
 from mdnc.training.tasks.levels import level_losses
 from mdnc.training.tasks.loss import OwnLoss
 from mdnc.training.tasks.network import Network, as_network, build_network, describe_network, output_channels
 from mdnc.training.tasks.precision import NetworkHalf
+from mdnc.training.tasks.start import hold, layered_groups, scale_rates, take_weights, words
 
 Made = TypeVar('Made', bound='Task')
 _LOSS = 'mdnc_loss'  # under which a checkpoint says which loss of his own a user gave
@@ -74,6 +76,11 @@ class Task(L.LightningModule):
         loss: Another loss than the task's own: a module with ``reduction='none'`` and nothing to be trained.
         metrics: Further metrics of torchmetrics by name, beside the task's own.
         data: What a checkpoint says of the data it was trained on; else the data module says it.
+        ema: Decay in (0, 1), 0.999 say, of an exponential moving average of the weights, which is what is validated,
+            tested, predicted with, saved and exported. None: no average.
+        weights: Folder of a run, or a checkpoint, whose weights a new training starts from, as far as they fit.
+        freeze: Parts of the network that are held as they are: paths or first words of them, see `mdnc.modules.freeze`.
+        layer_decay: Factor, in (0, 1], of the learning rate from a part of the network to the part before it.
 
     Raises:
         TypeError: An argument is of the wrong kind.
@@ -95,6 +102,10 @@ class Task(L.LightningModule):
         loss: nn.Module | None = None,
         metrics: dict[str, Metric] | None = None,
         data: dict[str, Any] | None = None,
+        ema: float | None = None,
+        weights: str | None = None,
+        freeze: list[str] | None = None,
+        layer_decay: float = 1.0,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -105,16 +116,22 @@ class Task(L.LightningModule):
             'weight_decay': number(owner, 'weight_decay', weight_decay, '≥ 0', 0.0),
             'warmup': number(owner, 'warmup', warmup, 'in [0, 1)', 0.0, 1.0),
             'schedule': schedule,
+            'ema': None if ema is None else number(owner, 'ema', ema, 'in (0, 1)', math.ulp(0.0), 1.0),
+            'weights': None if weights is None else path(owner, 'weights', weights),
+            'freeze': words(owner, freeze),
+            'layer_decay': number(owner, 'layer_decay', layer_decay, 'in (0, 1]', math.ulp(0.0), math.nextafter(1, 2)),
         }
         metrics = own_parts(owner, optimizer, loss, metrics)
         given = None if isinstance(network, nn.Module) else as_network(network)
         self.network = network if isinstance(network, nn.Module) else build_network(network)
-        words = describe_network(self.network, given)
-        self.save_hyperparameters({'network': plain(words, owner), **settings, 'data': None}, logger=False)
+        hold(owner, self.network, settings['freeze'])  # type: ignore[arg-type]
+        described = describe_network(self.network, given)
+        self.save_hyperparameters({'network': plain(described, owner), **settings, 'data': None}, logger=False)
         self._optimizer, self._loss = optimizer, None if loss is None else OwnLoss(loss)
         self._decaying = decaying_names(self.network)
         self._source: object = None
         self.slabs: Callable[[Batch, int, Tensor], None] | None = None
+        self._begun: str | ValueError | None = None  # what became of the weights that a training starts from
         self._evidence = Evidence()
         self._table: Table | None = None
         self._steps = Steps({'answer': self.answer})
@@ -289,11 +306,19 @@ class Task(L.LightningModule):
     # What Lightning calls, but for the steps.
 
     def setup(self, stage: str) -> None:
-        """Let half precision be that of the network alone.
+        """Take the weights that a new training starts from, and let half precision be that of the network alone.
 
         Raises:
             ValueError: AdamW would be used in float16.
         """
+        source = self.hparams['weights']
+        if stage == 'fit' and source is not None and self.hparams['data'] is None:
+            try:
+                self._begun = take_weights(type(self).__name__, self.network, source)
+            except ValueError as error:  # a run that goes on needs none of it: a checkpoint is read after this
+                self._begun = error
+        if self.hparams['freeze']:  # parts are in eval mode on purpose
+            warnings.filterwarnings('ignore', message=r'Found \d+ module\(s\) in eval mode at the start of training')
         strategy = self.trainer.strategy
         plugin = strategy.precision_plugin
         if type(plugin) is not HalfPrecision:
@@ -307,12 +332,22 @@ class Task(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         # Of Lightning's hooks before training this is the first that knows whether a checkpoint was loaded.
+        begun, self._begun = self._begun, None
+        if self.hparams['data'] is None and isinstance(begun, ValueError):
+            raise begun
+        if self.hparams['data'] is None and begun is not None and self.trainer.is_global_zero:
+            print(begun, flush=True)
         self._meet_data()
-        groups = parameter_groups(self.network, self._decaying, self.hparams['weight_decay'])
+        decay, layer_decay = self.hparams['weight_decay'], self.hparams['layer_decay']
+        if layer_decay < 1:
+            groups = layered_groups(self.network, decay, layer_decay)
+        else:
+            groups = parameter_groups(self.network, self._decaying, decay)
         if self._optimizer is None:
             optimizer: Optimizer = torch.optim.AdamW(groups, lr=self.hparams['lr'])
         else:
             optimizer = self._optimizer(groups)
+        scale_rates(optimizer)
         total = self.trainer.estimated_stepping_batches
         if not 0 < total < math.inf:  # Lightning says -1 of loaders without a length
             unknown = 'the data do not say how many batches they have: set max_steps of the trainer'
@@ -328,6 +363,10 @@ class Task(L.LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return averaging(type(self).__name__, self.hparams['ema'], callbacks)
 
     def on_validation_start(self) -> None:
         if self.trainer.state.fn == 'validate':

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mdnc import _torch
+
 
 def tensors(output: Any) -> Iterator[Tensor]:
     """The tensors in an output of any make: in lists, mappings, fields of objects, nested tensors; in order."""
@@ -79,9 +81,10 @@ def _put_back(held: Any, content: Any) -> None:
 def _copy_buffers(model: nn.Module) -> None:
     copies = {id(buffer): buffer.detach().clone() for buffer in model.buffers()}
     for module in model.modules():
-        for name, buffer in module._buffers.items():
+        own = _torch.buffers(module)
+        for name, buffer in own.items():
             if buffer is not None:
-                module._buffers[name] = copies[id(buffer)]
+                own[name] = copies[id(buffer)]
 
 
 @contextmanager

@@ -10,16 +10,19 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as modules
 
+LOOKED_UP: set[str] = set()
+
 
 def find(path: str) -> Any:
     """What has this name, or None."""
+    LOOKED_UP.add(path)
     owner: Any = torch
     before, *parts = path.split('.')
     for part in parts:
@@ -66,14 +69,27 @@ def _class(path: str, purpose: str) -> Any:
 
 # ---- Tensors without values, and what watches operators: summaries, forecasts, profiles of networks ----
 
-_WATCHING = 'run networks without computing'
-FakeTensor: Any = _class('torch._subclasses.FakeTensor', _WATCHING)
-FakeTensorMode: Any = _class('torch._subclasses.fake_tensor.FakeTensorMode', _WATCHING)
-DataDependentOutputException: Any = _class('torch._subclasses.fake_tensor.DataDependentOutputException', _WATCHING)
-DynamicOutputShapeException: Any = _class('torch._subclasses.fake_tensor.DynamicOutputShapeException', _WATCHING)
-TorchDispatchMode: Any = _class('torch.utils._python_dispatch.TorchDispatchMode', 'watch the operators of a network')
-tree_leaves: Any = find('torch.utils._pytree.tree_leaves') or partial(
-    needed, 'torch.utils._pytree.tree_leaves', 'watch the operators of a network'
+if TYPE_CHECKING:
+    from torch._subclasses import FakeTensor as FakeTensor
+    from torch._subclasses.fake_tensor import DataDependentOutputException as DataDependentOutputException
+    from torch._subclasses.fake_tensor import DynamicOutputShapeException as DynamicOutputShapeException
+    from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
+    from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+    from torch.utils._pytree import tree_leaves as tree_leaves
+else:
+    _FAKE, _WATCH = 'run networks without computing', 'watch the operators of a network'
+    FakeTensor = _class('torch._subclasses.FakeTensor', _FAKE)
+    FakeTensorMode = _class('torch._subclasses.fake_tensor.FakeTensorMode', _FAKE)
+    DataDependentOutputException = _class('torch._subclasses.fake_tensor.DataDependentOutputException', _FAKE)
+    DynamicOutputShapeException = _class('torch._subclasses.fake_tensor.DynamicOutputShapeException', _FAKE)
+    TorchDispatchMode = _class('torch.utils._python_dispatch.TorchDispatchMode', _WATCH)
+    tree_leaves = find('torch.utils._pytree.tree_leaves') or partial(needed, 'torch.utils._pytree.tree_leaves', _WATCH)
+
+# Operators that give the moments of what they normalise.
+MOMENTS = tuple(
+    getattr(found, 'default', found)
+    for found in map(find, ('torch.ops.aten.native_batch_norm', 'torch.ops.aten.native_group_norm'))
+    if found is not None
 )
 
 
@@ -102,7 +118,7 @@ def tracer() -> str:
         return 'torch.jit.trace is tracing'
     if _transformed() if torch.compiler.is_compiling() else interpreter() is not None:
         return 'a torch.func transform is on'
-    return 'forward-mode differentiation is on' if forward_ad._current_level >= 0 else ''
+    return 'forward-mode differentiation is on' if getattr(forward_ad, '_current_level', -1) >= 0 else ''
 
 
 # ---- Hooks and contents of modules ----
@@ -119,9 +135,28 @@ def hooks(module: nn.Module) -> Iterable[dict[int, Any]]:
     return [getattr(module, f'_{kind}_hooks') for kind in KINDS_OF_HOOKS]
 
 
+def buffers(module: nn.Module) -> dict[str, Tensor | None]:
+    """A module's own buffers, to be read and set."""
+    found: dict[str, Tensor | None] = module._buffers
+    return found
+
+
 def contents(module: nn.Module) -> Iterable[dict[str, Any]]:
     """Children, parameters and buffers of a module, by name."""
     return [getattr(module, each) for each in CONTENTS]
+
+
+# ---- Kinds of layers ----
+
+CONVOLUTIONS: tuple[type[nn.Module], ...] = (
+    *filter(None, [find('torch.nn.modules.conv._ConvNd')]),
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+NORMS: tuple[type[nn.Module], ...] = (
+    *filter(None, [find('torch.nn.modules.batchnorm._NormBase')]),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
 
 
 # ---- Numbers in graphs ----
@@ -258,6 +293,10 @@ def _averages_back(axes: int) -> Callable[[Any], bool]:
     return lambda op: _close(op(g, x, two, two, zero, True, False, None).sum(), g.sum())
 
 
+def _has_registries(kind: Any) -> bool:
+    return all(hasattr(kind(), name) for name in (*CONTENTS, *(f'_{each}_hooks' for each in KINDS_OF_HOOKS)))
+
+
 def _gelu(h: Tensor) -> Tensor:
     density = torch.exp(-h * h / 2) / math.sqrt(2 * math.pi)
     return 0.5 * (1 + torch.erf(h / 2**0.5)) + h * density
@@ -270,6 +309,7 @@ def _silu(h: Tensor) -> Tensor:
 
 _RESIZES = {'linear1d': 1, 'bilinear2d': 2, 'trilinear3d': 3}
 NAMES = (
+    Name('torch.nn.Module', _has_registries),
     Name('torch._C._get_tracing_state', lambda found: found() is None),
     Name('torch._C._functorch.peek_interpreter_stack', callable),
     Name('torch.autograd.forward_ad._current_level', lambda found: isinstance(found, int)),

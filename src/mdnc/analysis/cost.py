@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from mdnc import ops
 from mdnc._purity import tensors
+from mdnc._torch import TorchDispatchMode, tree_leaves
 from mdnc.analysis.parts import ITSELF, BothWaysWatch, PartWatch
 from mdnc.analysis.standin import stand_in, trial
 from mdnc.analysis.table import bytes_text, count_text, seconds_text, table

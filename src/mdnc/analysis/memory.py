@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
-from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from mdnc._purity import tensors
+from mdnc._torch import DataDependentOutputException
 from mdnc.analysis.parts import ITSELF, PartWatch
 from mdnc.analysis.standin import StandIn, stand_in, trial, undisturbed
 from mdnc.analysis.table import bytes_text, table

@@ -8,16 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mdnc._purity import random_state_kept, silent, unchanged
+from mdnc._torch import MOMENTS, FakeTensorMode, TorchDispatchMode
 from mdnc.contribs.torchsummary.request import refuse_unreadable
 from mdnc.modules import Block, Network, _checks
 
 # x, weight, … → normed, mean, rate
-MOMENTS = (torch.ops.aten.native_batch_norm.default, torch.ops.aten.native_group_norm.default)
 
 
 @dataclass(frozen=True)

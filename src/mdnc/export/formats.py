@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from mdnc._extras import require
+from mdnc._torch import needed
 from mdnc.export.graph import quiet
 
 KEY = 'mdnc'  # under which a file's metadata holds the facts
@@ -117,6 +118,9 @@ class TorchExport:
         return Opened(module, _facts(extra[KEY], path))
 
 
+_COMPILE = 'compile networks ahead of time'
+
+
 @dataclass(frozen=True)
 class AotInductor:
     """Code compiled ahead of time for the device of the network, run without tracing or compiling anything."""
@@ -125,11 +129,10 @@ class AotInductor:
     dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32, torch.float64)
 
     def prepare(self) -> None:
-        from torch._inductor import cpp_builder, exc
-
+        missing = needed('torch._inductor.exc.InvalidCxxCompiler', _COMPILE)
         try:
-            cpp_builder.get_cpp_compiler()
-        except exc.InvalidCxxCompiler as error:
+            needed('torch._inductor.cpp_builder.get_cpp_compiler', _COMPILE)()
+        except missing as error:
             raise RuntimeError(
                 'to_aotinductor needs a C++ compiler and found none: install g++ or clang++, or set the variable CXX.'
             ) from error
@@ -137,10 +140,11 @@ class AotInductor:
     def write(self, program: ExportedProgram, names: tuple[str, ...], facts: dict[str, Any], path: Path) -> None:
         configs = {'aot_inductor.metadata': {KEY: json.dumps(facts)}}
         with quiet():
-            torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=configs)
+            compile_to = needed('torch._inductor.aoti_compile_and_package', _COMPILE)
+            compile_to(program, package_path=str(path), inductor_configs=configs)
 
     def open(self, path: Path) -> Opened:
-        module = torch._inductor.aoti_load_package(str(path))
+        module = needed('torch._inductor.aoti_load_package', 'open what to_aotinductor wrote')(str(path))
         said = module.get_metadata()
         return Opened(module, _facts(said.get(KEY), path), said['AOTI_DEVICE_KEY'])
 

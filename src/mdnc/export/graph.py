@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from mdnc._torch import needed
 from mdnc.export.contract import Ports
 from mdnc.modules import Network, _pretrained
 from mdnc.modules._answer import Steps
@@ -90,7 +91,7 @@ def captured(graph: Scaled, ports: Ports) -> ExportedProgram:
     sample = torch.zeros(ports.sample, dtype=like.dtype, device=like.device)
     free = {0 if name == 'batch' else int(name[1:]) + 1: Dim.DYNAMIC for name in ports.axes}
     # Else torch takes it that no map has a length of 1, and the graph refuses sizes that the network takes.
-    sizes = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+    sizes = needed('torch.fx.experimental._config.patch', 'export sizes that are free')(backed_size_oblivious=True)
     with quiet(), torch.no_grad(), sizes:
         return torch.export.export(graph, (sample,), dynamic_shapes=(free,))
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import fx, nn
 
+from mdnc._torch import tracing_state
 from mdnc._words import short_repr
 
 AUTOCAST_DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # what autocast converts among
@@ -192,7 +193,7 @@ def traced(x: object) -> bool:
         return True
     if not isinstance(x, torch.Tensor) or x.is_nested:
         return False
-    return torch._C._get_tracing_state() is not None or any(isinstance(length, torch.SymInt) for length in x.shape)
+    return tracing_state() is not None or any(isinstance(length, torch.SymInt) for length in x.shape)
 
 
 def tensor(owner: str, x: Any, shape: Sequence[str | int], weight: torch.Tensor | None) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mdnc._torch import CONVOLUTIONS
 from mdnc.modules import _plan, pooling
 from mdnc.modules._dims import CONVOLVE, DIMS
 from mdnc.modules._real import Real
@@ -122,7 +123,7 @@ def resized(layer: Any, x: Tensor, stride: Size) -> Tensor:
         return layer(x, stride)  # type: ignore[no-any-return]
     padding = layer.padding
     if layer.padding_mode != 'zeros':
-        x, padding = F.pad(x, layer._reversed_padding_repeated_twice, layer.padding_mode), 0
+        x, padding = F.pad(x, [pad for pad in reversed(padding) for _ in (0, 1)], layer.padding_mode), 0
     return cast(Tensor, CONVOLVE[order](x, layer.weight, layer.bias, stride, padding, 1, layer.groups))
 
 
@@ -138,9 +139,8 @@ def begin(module: nn.Module, activator: str) -> None:
     """
     slope = {'prelu': 0.25, 'leaky_relu': 0.01, 'null': 1.0}.get(activator, 0.0)
     gain = math.sqrt(2 / (1 + slope**2))
-    for each in module.modules():
-        if not isinstance(each, nn.modules.conv._ConvNd):
-            continue
+    found: list[Any] = [each for each in module.modules() if isinstance(each, CONVOLUTIONS)]
+    for each in found:
         transposed = each.transposed
         fan = each.weight[0].numel() if not transposed else each.weight[:, 0].numel() / math.prod(each.stride)
         with torch.no_grad():

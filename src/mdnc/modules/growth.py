@@ -5,14 +5,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mdnc._torch import CONVOLUTIONS
 from mdnc.modules import _checks, _plan, _sizes
 from mdnc.modules._faces import face
 from mdnc.modules._plan import Part, Stage
 from mdnc.modules.resnet.network import Network, plan_of
-
-Conv = nn.modules.conv._ConvNd
 
 # ---- Other inputs ----
 
@@ -190,7 +189,7 @@ def lift(net: Network, kernel_size: int | None = None, length: int | None = None
     vectors = {part.name for part in shape.plan.parts if isinstance(part, _plan.Single) and part.vector}
     tensors = _copied(net)
     for name, module in shape.named_modules():
-        if isinstance(module, Conv):
+        if isinstance(module, CONVOLUTIONS):
             key = f'{name}.weight'
             tensors[key] = _inflated(tensors[key], module, everywhere=name in vectors)
     return _made(net, cls, config, tensors)

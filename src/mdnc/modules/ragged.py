@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from mdnc._torch import CONVOLUTIONS, NORMS
 from mdnc.modules import _checks, _layers, _plan, pooling
 from mdnc.modules._dims import CONVOLVE
 from mdnc.modules._normalization import normalize
@@ -374,8 +375,8 @@ def _(layer: _plan.GlobalPool, module: Any, x: Ragged, stride: Size | None) -> T
 
 
 _KINDS: dict[type, tuple[type, ...]] = {
-    _plan.Conv: (nn.modules.conv._ConvNd,),
-    _plan.Norm: (nn.modules.batchnorm._NormBase, nn.GroupNorm),
+    _plan.Conv: CONVOLUTIONS,
+    _plan.Norm: (*NORMS, nn.GroupNorm),
 }
 
 

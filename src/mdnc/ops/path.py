@@ -221,10 +221,10 @@ def why_not_now(memory: str) -> str:
         return 'torch.export is tracing'
     if memory == 'plain' or (_anywhere if compiling else _plainly.get()):
         return 'the plain path was asked for'
-    if reason := tracer():
-        return reason
     if _torch.WRONG:
         return _torch.why_not_fused()
+    if reason := tracer():
+        return reason
     return 'hooks on all modules are registered' if any(HOOKS_ON_ALL) else ''
 
 

@@ -1,6 +1,5 @@
 """A loss that is no number: found, named, and stopped or left out."""
 
-import math
 from typing import Any
 
 import lightning as L
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mdnc._torch import maximum_norms
 from mdnc.training.sample import Nonfinite
 
 _NAMED = 5
@@ -57,7 +57,7 @@ class Guard(L.Callback):
         if self.nonfinite == 'stop':
             return
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        norms = torch._foreach_norm(gradients, math.inf)  # NaN and Inf pass through a maximum
+        norms = maximum_norms(gradients)  # NaN and Inf pass through a maximum
         finite = all(bool(torch.isfinite(norm)) for norm in norms)
         if not trainer.strategy.reduce_boolean_decision(finite, all=True):
             optimizer.zero_grad(set_to_none=True)  # optimizers pass over parameters without a gradient

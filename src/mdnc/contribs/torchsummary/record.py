@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from mdnc._purity import leaves, random_state_kept, silent, unchanged
+from mdnc._torch import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from mdnc.contribs.torchsummary.request import OWNER, Request, Size
 
 ROWLESS = (nn.Sequential, nn.ModuleList)

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -179,7 +180,6 @@ def maximum_norms(tensors: list[Tensor]) -> Iterable[Tensor]:
 
 # ---- Operators: derivatives and statistics that torch's functions keep to themselves ----
 
-aten = torch.ops.aten
 # The operator that Inductor has a linear layer computed by; only where torch has oneDNN.
 linear: Any = find('torch.ops.mkldnn._linear_pointwise') if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
 
@@ -336,6 +336,17 @@ NAMES = (
     *(Name(f'torch.ops.aten.upsample_{kind}_backward', _enlarges_back(axes, True)) for kind, axes in _RESIZES.items()),
     *(Name(f'torch.ops.aten.avg_pool{axes}d_backward', _averages_back(axes)) for axes in (2, 3)),
     *(Name(f'torch.ops.aten.upsample_nearest{axes}d_backward', _enlarges_back(axes)) for axes in (1, 2, 3)),
+)
+
+
+def _operator(path: str) -> Any:
+    return find(path) or partial(needed, path, 'compute blocks on the fused path')
+
+
+_ATEN = 'torch.ops.aten.'
+# Those operators that the fused path calls, by the last part of their name.
+aten: Any = SimpleNamespace(
+    **{name.path.removeprefix(_ATEN): _operator(name.path) for name in NAMES if name.path.startswith(_ATEN)}
 )
 
 

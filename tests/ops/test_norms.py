@@ -82,7 +82,7 @@ def test_every_norm_and_activation_is_torchs(backend: str, case: dict[str, Any])
     planar = [each.view(1, c, 1) for each in (scale, shift, slope)]
     affine = Affine(*planar[:2], planar[2] if step.activator == 'prelu' else None)
     if step.norm == 'fixed':
-        at = norm_act.given(*seen, step.eps)
+        at = norm_act.given(*seen, step.eps, step.dtype)
         z = own.rebuild(x, at, affine, step)[0]
     else:
         z, at = own.forward(x, affine, step)

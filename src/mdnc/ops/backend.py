@@ -48,6 +48,7 @@ class Backend(NamedTuple):
         whole_blocks: Whether blocks are fused as a whole, or their units one by one.
         small: Says how a small block is computed in one call, see ``small_blocks.plan``; None for not at all.
         small_shortcuts: Whether a shortcut's 1 × … × 1 convolution comes before its up-sampling.
+        folds: Whether fixed norms become part of the convolutions before them, where there is no backward.
     """
 
     norm_act: NormAct = NormAct()
@@ -58,6 +59,7 @@ class Backend(NamedTuple):
     whole_blocks: bool = True
     small: Callable[..., small_blocks.Plan | None] | None = None
     small_shortcuts: bool = True
+    folds: bool = True
 
 
 class _Table(dict[tuple[str, str], Backend]):
@@ -76,8 +78,15 @@ TABLE = _Table(
     {
         (DEFAULT, 'cpu'): Backend(),
         (DEFAULT, 'cuda'): Backend(),
+        # C++ normalises while it activates, and folding would spare it nothing.
         (OPTIMIZED, 'cpu'): Backend(
-            _CPP, winograd.CONVOLUTION, _COPYING, allocator.pooled, channels_last=True, small=small_blocks.plan
+            _CPP,
+            winograd.CONVOLUTION,
+            _COPYING,
+            allocator.pooled,
+            channels_last=True,
+            small=small_blocks.plan,
+            folds=False,
         ),
         (OPTIMIZED, 'cuda'): Backend(_INDUCTOR, tools=_COPYING, channels_last=True),
     }

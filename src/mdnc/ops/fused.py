@@ -7,6 +7,7 @@ it keeps goes through ``save_for_backward``, so that hooks on saved tensors see 
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -17,7 +18,8 @@ from mdnc._torch import aten
 from mdnc.ops import definition, norm_act, small_blocks
 from mdnc.ops.backend import DEFAULT, TABLE, Backend
 from mdnc.ops.channels_last import is_channels_last, to_layout, to_layout_both_ways
-from mdnc.ops.definition import INSTANCE, Block, Resize, Shortcut, Unit, Weights
+from mdnc.ops.convolution import Geometry
+from mdnc.ops.definition import INSTANCE, Block, Norm, Resize, Shortcut, Unit, Weights
 from mdnc.ops.norm_act import Affine, Moments, Running, Step
 
 _LINEAR_BACKWARD = {
@@ -89,6 +91,8 @@ def block(
     with torch.autocast(x.device.type, enabled=False), by.memory(x):
         if (small := _small(x, weights, how, memory, by, dtype, statistics)) is not None:
             return small.forward(x, weights)[0]
+        if statistics and by.folds and dtype in _FOLDS:
+            how, weights, statistics = _folded(x, weights, how, statistics)
         return _Run(weights, how, memory, by, dtype, statistics).forward(x)
 
 
@@ -105,6 +109,45 @@ def _small(
     if by.small is None or memory not in ('fast', 'lean') or dtype != x.dtype or any(statistics):
         return None
     return by.small(x, weights, how)
+
+
+# Where there is no backward, a norm whose statistics are fixed is a scale and a shift of what the convolution before it
+# gives, and becomes part of that. In lower types the weights would lose more by it than the maps.
+_FOLDS = (torch.float32, torch.float64)
+
+
+def _folded(
+    x: Tensor, weights: Sequence[Weights], how: Block, statistics: Sequence[Statistics | None]
+) -> tuple[Block, list[Weights], list[Statistics | None]]:
+    units, own, seen = [*how.units], [*weights], [*statistics]
+    for index in range(1, len(units)):
+        if _folds(units[index].norm, own[index - 1], units[index - 1].geometry, x):
+            own[index - 1 : index + 1] = _into(own[index - 1], own[index], seen[index], units[index].norm)
+            units[index], seen[index] = replace(units[index], norm=None), None
+    shortcut = how.shortcut
+    if shortcut is not None and _folds(shortcut.norm, own[-1], shortcut.geometry, x):
+        kernel = own[-1]._replace(scale=None, shift=None)
+        own[-1], _ = _into(kernel, own[-1], seen[-1], shortcut.norm)
+        shortcut, seen[-1] = replace(shortcut, norm=None), None
+    return Block(tuple(units), how.adds, shortcut), own, seen
+
+
+def _folds(norm: Norm | None, giver: Weights, geometry: Geometry, x: Tensor) -> bool:
+    fixed = norm is not None and norm.kind == 'fixed' and not geometry.transposed
+    return fixed and giver.kernel.numel() <= x.shape[0] * x[0, 0].numel() * giver.kernel.shape[0]
+
+
+def _into(giver: Weights, own: Weights, statistics: Statistics | None, norm: Norm | None) -> tuple[Weights, Weights]:
+    assert statistics is not None
+    assert norm is not None
+    mean, rate = (
+        each.view(-1) for each in norm_act.given(statistics.mean, statistics.variance, norm.eps, giver.kernel.dtype)
+    )
+    scale = rate if own.scale is None else rate * own.scale
+    bias = -mean * scale if giver.bias is None else (giver.bias - mean) * scale
+    bias = bias if own.shift is None else bias + own.shift
+    kernel = giver.kernel * scale.view(-1, *(1 for _ in giver.kernel.shape[1:]))
+    return giver._replace(kernel=kernel, bias=bias), own._replace(scale=None, shift=None)
 
 
 class _Kept(NamedTuple):
@@ -217,7 +260,7 @@ def _with_statistics(
 ) -> tuple[Tensor, Moments]:
     if step.norm != 'fixed':
         return by.norm_act.forward(x, affine, step, statistics.next())
-    at = norm_act.given(statistics.mean, statistics.variance, step.eps)
+    at = norm_act.given(statistics.mean, statistics.variance, step.eps, norm_act.accumulator(x.dtype))
     return by.norm_act.rebuild(x, at, affine, step)[0], at
 
 
@@ -233,6 +276,7 @@ class _ShortcutRun:
     ) -> None:
         self.how, self.by, self.dtype, self.statistics = how, by, dtype, statistics
         self.kernel = weights.kernel.to(dtype)
+        self.bias = None if weights.bias is None else weights.bias.to(dtype)
         self.affine = Affine(_planar(weights.scale), _planar(weights.shift), None)
         norm = how.norm or INSTANCE
         self.step = Step(norm.eps, 'null', dtype, norm.kind, norm.groups)
@@ -246,7 +290,7 @@ class _ShortcutRun:
         """The norm's input."""
         z = self._read(x).to(self.dtype)
         z = z if self.first is None else self.first(z)
-        u = self.by.convolution.forward(z, self.kernel, None, self.geometry, self.by.tools)
+        u = self.by.convolution.forward(z, self.kernel, self.bias, self.geometry, self.by.tools)
         return u if self.last is None else self.last(u)
 
     def close(self, u: Tensor) -> tuple[Tensor, Moments | None]:

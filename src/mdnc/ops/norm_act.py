@@ -120,9 +120,8 @@ def _grouped(x: Tensor, groups: int) -> Tensor:
     return x.unflatten(1, (groups, -1))  # type: ignore[no-any-return, no-untyped-call]
 
 
-def given(mean: Tensor, variance: Tensor, eps: float) -> Moments:
-    """The moments of a fixed norm from its statistics ``(C,)``."""
-    wide = accumulator(mean.dtype)
+def given(mean: Tensor, variance: Tensor, eps: float, wide: torch.dtype) -> Moments:
+    """The moments of a fixed norm from its statistics ``(C,)``, in this dtype."""
     return Moments(mean.to(wide).view(1, -1, 1), torch.rsqrt(variance.to(wide) + eps).view(1, -1, 1))
 
 

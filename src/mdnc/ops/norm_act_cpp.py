@@ -68,7 +68,7 @@ def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor,
         return norm_act.rebuild(x, at, affine, step)
     x = _dense(x)
     z = torch.empty_like(x, dtype=step.dtype)
-    _call(function, _REBUILD, (x, None, z, *_wide(at, x)), affine, step)
+    _call(function, _REBUILD, (x, None, z, at.mean.contiguous(), at.rate.contiguous()), affine, step)
     return z, None
 
 
@@ -81,14 +81,9 @@ def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine
     g = _as(g, x, step.dtype)
     gx = g if g.dtype == x.dtype and step.activator != 'null' else torch.empty_like(x)
     sums = x.new_empty((3, 1, x.shape[1], 1), dtype=norm_act.accumulator(x.dtype))
-    _call(function, _BACKWARD, (x, g, gx, *_wide(at, x)), affine, step, sums)
+    _call(function, _BACKWARD, (x, g, gx, at.mean.contiguous(), at.rate.contiguous()), affine, step, sums)
     scale, shift, slope = (own if given is not None else None for own, given in zip(sums.unbind(), affine, strict=True))
     return Gradients(gx, scale, shift, slope)
-
-
-def _wide(at: Moments, x: Tensor) -> tuple[Tensor, Tensor]:
-    wide = norm_act.accumulator(x.dtype)
-    return at.mean.to(wide).contiguous(), at.rate.to(wide).contiguous()
 
 
 def _function(x: Tensor, step: Step) -> Callable[..., Any] | None:

@@ -69,12 +69,8 @@ class Fused:
     how: Block
     weights: tuple[Weights, ...]
     tensors: tuple[Tensor, ...]
-    statistics: tuple[Statistics | None, ...] = ()
-
-    @property
-    def first(self) -> Unit | Shortcut:
-        """What its input goes into."""
-        return self.how.units[0] if self.how.units else self.how.shortcut  # type: ignore[return-value]
+    statistics: tuple[Statistics | None, ...]
+    axes: int
 
     def __call__(self, x: Tensor, memory: str = 'lean', backend: str = DEFAULT) -> Tensor:
         if torch.compiler.is_compiling():
@@ -85,7 +81,9 @@ class Fused:
 def fuse(how: Block, weights: tuple[Weights, ...], statistics: tuple[Statistics | None, ...] = ()) -> Fused:
     """A block with its parameters."""
     tensors = tuple(each for own in weights for each in own if each is not None)
-    return Fused(how, weights, tensors, statistics if any(each is not None for each in statistics) else ())
+    seen = statistics if any(each is not None for each in statistics) else ()
+    first: Any = how.units[0] if how.units else how.shortcut
+    return Fused(how, weights, tensors, seen, len(first.geometry.stride))
 
 
 class _NotFused(Exception):
@@ -247,7 +245,7 @@ def why_not_with(x: Tensor, block: Fused) -> str:
         return f'the input is {x.layout}, {dtype}, on {device}'
     if not torch.compiler.is_compiling() and {*map(type, shape)} != {int}:
         return 'the input has symbolic sizes'
-    if len(shape) != 2 + len(block.first.geometry.stride) or not x.numel() > shape[0] * shape[1] > 0:
+    if len(shape) != 2 + block.axes or not x.numel() > shape[0] * shape[1] > 0:
         return f'the input has shape {tuple(shape)}'
     autocast = torch.is_autocast_enabled(device.type) and dtype != torch.float64
     legal = DTYPES[:3] if autocast else (dtype,)
@@ -361,6 +359,8 @@ def _shortcut(layers: list[Any]) -> _Part:
     if conv.bias is not None or not (plainest or geometry.transposed):
         raise _NotFused('the shortcut has another convolution than 1 × … × 1 without bias')
     pool = before.pop(0).stride if before and getattr(before[0], 'averages', False) else ()
+    if pool and max(geometry.stride) > 1:
+        raise _NotFused('the shortcut pools and has a stride')
     how = Shortcut(geometry, norm, _resize(before, len(geometry.stride)), pool)
     return how, Weights(scale, shift, None, conv.weight, None), statistics
 

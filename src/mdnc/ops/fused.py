@@ -89,7 +89,8 @@ def block(
                 return _FusedBlock.apply(x, how, memory, by, statistics, *flat)  # type: ignore[no-any-return, no-untyped-call]
     dtype = definition.low_precision(x)  # before autocast is off
     with torch.autocast(x.device.type, enabled=False), by.memory(x):
-        if (small := _small(x, weights, how, memory, by, dtype, statistics)) is not None:
+        small = None if by.small is None else _small(x, weights, how, memory, by, dtype, statistics)
+        if small is not None:
             return small.forward(x, weights)[0]
         if statistics and by.folds and dtype in _FOLDS:
             how, weights, statistics = _folded(x, weights, how, statistics)
@@ -472,7 +473,7 @@ class _FusedBlock(torch.autograd.Function):
         kept: list[_Kept] = []
         with torch.autocast(x.device.type, enabled=False), by.memory(x):
             weights = _grouped(flat)
-            ctx.small = _small(x, weights, how, memory, by, ctx.dtype, statistics)
+            ctx.small = None if by.small is None else _small(x, weights, how, memory, by, ctx.dtype, statistics)
             if ctx.small is None:
                 y = _Run(weights, how, memory, by, ctx.dtype, statistics).forward(x, kept)
             else:
@@ -495,26 +496,15 @@ class _FusedBlock(torch.autograd.Function):
         weights, wanted = _grouped(flat), [*map(_Needs._make, zip(*[iter(needs)] * len(_Needs._fields), strict=True))]
         del saved, rest
         with torch.autocast(x.device.type, enabled=False), ctx.by.memory(x):
-            gx, grads = _backward(ctx, g, x, weights, kept, wanted, needs_x)
+            if ctx.small is None:
+                run = _Run(weights, ctx.how, ctx.memory, ctx.by, ctx.dtype)
+                gx, grads = run.backward(run.like_output(g, x), x, kept, wanted, needs_x)
+            else:
+                parts = [small_blocks.Kept(each.x, each.at) for each in kept]
+                gx, grads = ctx.small.backward(g, parts, weights, wanted)
             if gx is not None and is_channels_last(gx) != is_channels_last(x):
                 gx = to_layout(gx, is_channels_last(x), ctx.by.tools.copy)
         return gx, None, None, None, None, *_like_parameters(chain.from_iterable(grads), flat, needs)
-
-
-def _backward(
-    ctx: Any,
-    g: Tensor,
-    x: Tensor,
-    weights: Sequence[Weights],
-    kept: list[_Kept],
-    needs: Sequence[_Needs],
-    below: bool,
-) -> tuple[Tensor | None, Sequence[Iterable[Tensor | None]]]:
-    if ctx.small is not None:
-        parts = [small_blocks.Kept(each.x, each.at) for each in kept]
-        return ctx.small.backward(g, parts, weights, needs)  # type: ignore[no-any-return]
-    run = _Run(weights, ctx.how, ctx.memory, ctx.by, ctx.dtype)
-    return run.backward(run.like_output(g, x), x, kept, needs, below)
 
 
 def _differentiable(

@@ -36,8 +36,8 @@ def _encoder(order: int, channel: int, depth: int, shape: tuple[int, ...], **mor
     return Case(f'EncoderNet{order}d', {'channel': channel, 'layers': [2] * depth} | more, shape)
 
 
-def _unet(channel: int, side: int) -> Case:
-    return Case('UNet2d', {'channel': channel, 'layers': [2] * 3, 'in_planes': 3}, (2, 3, side, side))
+def _unet(channel: int, side: int, **more: Any) -> Case:
+    return Case('UNet2d', {'channel': channel, 'layers': [2] * 3, 'in_planes': 3} | more, (2, 3, side, side))
 
 
 CPU_CASES = {
@@ -52,6 +52,26 @@ CUDA_CASES = {
     'encnet32 32×3×256×256 bfloat16': Case('encnet32', {'in_planes': 3}, (32, 3, 256, 256), torch.bfloat16),
     'UNet3d(32, [2]*3) 2×1×96×96×96 bfloat16': Case(
         'UNet3d', {'channel': 32, 'layers': [2] * 3}, (2, 1, 96, 96, 96), torch.bfloat16
+    ),
+}
+
+# Other norms than the documented instance norm; what a norm keeps of all batches is the same for all contenders.
+NORM_CASES = {
+    'EncoderNet1d(64, [2]*5, batch) 8×3×2048': _encoder(1, 64, 5, (8, 3, 2048), in_planes=3, normalizer='batch'),
+    'EncoderNet2d(64, [2]*5, batch) 8×3×64×63': _encoder(
+        2, 64, 5, (8, 3, 64, 63), in_planes=3, out_length=32, normalizer='batch'
+    ),
+    'UNet2d(32, [2]*3, group) 2×3×96×96': _unet(32, 96, normalizer='group'),
+    'EncoderNet3d(32, [2]*3, group) 2×1×40×40×40': _encoder(3, 32, 3, (2, 1, 40, 40, 40), normalizer='group'),
+}
+
+# Networks of the recipes, whose functions take longer to be called than to compute.
+SMALL_CASES = {
+    "EncoderNet1d(16, [1]*4, 'plain') 10×1×150": Case(
+        'EncoderNet1d', {'channel': 16, 'layers': [1] * 4, 'block': 'plain'}, (10, 1, 150)
+    ),
+    "EncoderNet2d(32, [2]*2, 'plain') 64×1×8×8": Case(
+        'EncoderNet2d', {'channel': 32, 'layers': [2] * 2, 'block': 'plain'}, (64, 1, 8, 8)
     ),
 }
 
@@ -72,6 +92,6 @@ ENLARGING = 'UNet3d(32, [2]*3) 2×1×40×40×40'
 
 TINY = 'EncoderNet1d(4, [2]*2) 2×1×16'  # for the tests
 
-CASES = CPU_CASES | CUDA_CASES | PEER_CASES | GROWTH_CASES
+CASES = CPU_CASES | CUDA_CASES | NORM_CASES | SMALL_CASES | PEER_CASES | GROWTH_CASES
 CASES |= {TINY: _encoder(1, 4, 2, (2, 1, 16))}
 CASES |= {ENLARGING: Case('UNet3d', {'channel': 32, 'layers': [2] * 3}, (2, 1, 40, 40, 40))}

@@ -48,6 +48,21 @@ def budgeted(net: nn.Module, x: Tensor) -> Setup:
     return net, x
 
 
+class _Autocast(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return self.net(x)  # type: ignore[no-any-return]
+
+
+def bfloat16(net: nn.Module, x: Tensor) -> Setup:
+    """In bfloat16 by autocast."""
+    return _Autocast(net), x
+
+
 def optimized(net: nn.Module, x: Tensor) -> Setup:
     """Through ``mdnc.optimize``."""
     return mdnc.optimize(net), x
@@ -87,9 +102,16 @@ WAYS: dict[str, Way] = {
     'optimized but for the pool': (optimized, exchanged(OPTIMIZED, memory=nullcontext)),
     'optimized but for the kernels': (optimized, exchanged(OPTIMIZED, norm_act=NormAct())),
     "optimized but for oneDNN's products": (optimized, exchanged(OPTIMIZED, **BY_BLAS)),
+    'optimized but for small blocks in one call': (optimized, exchanged(OPTIMIZED, small=None)),
     'optimized but for blocks as a whole': (optimized, exchanged(OPTIMIZED, **UNITS_ALONE)),
     f'lean{SMALL}': (exchanged(DEFAULT, **ENLARGED_FIRST),),
     f'optimized{SMALL}': (optimized, exchanged(OPTIMIZED, **ENLARGED_FIRST)),
+}
+BFLOAT16 = ', bfloat16'
+WAYS |= {
+    f'plain{BFLOAT16}': (PLAIN, bfloat16),
+    f'lean{BFLOAT16}': (bfloat16,),
+    f'optimized{BFLOAT16}': (optimized, bfloat16),
 }
 BASELINES = ('plain', 'plain, channels last')  # the better of the two, measure by measure, is the 1 of all ratios
 COMPILED = (
@@ -102,11 +124,13 @@ COMPILED = (
 )
 SAVINGS = (
     *BASELINES,
-    *(name for name in WAYS if name.startswith('optimized') and 'compiled' not in name and SMALL not in name),
+    'optimized',
+    *(name for name in WAYS if name.startswith('optimized but for') and SMALL not in name),
 )
 SHORTCUTS = ('plain', 'lean (default)', f'lean{SMALL}', 'optimized', f'optimized{SMALL}')
-EAGER = tuple(name for name in WAYS if 'compiled' not in name and 'but for' not in name)
+EAGER = tuple(name for name in WAYS if not any(word in name for word in ('compiled', 'but for', BFLOAT16)))
 QUICK = (*BASELINES, 'lean (default)', 'optimized')
+LOW_PRECISION = (*QUICK, *(name for name in WAYS if name.endswith(BFLOAT16)))
 
 
 def fits(name: str, shape: tuple[int, ...]) -> bool:

@@ -14,6 +14,9 @@ BEGIN, END = '<!-- figures of benchmarks/results -->', '<!-- end of the figures 
 PICTURE = '![Memory kept for backward and speed of a training step, by contender](performance.png)'
 TITLES = {
     'networks': ('The same weights, run in different ways', 'python -m benchmarks --parts networks'),
+    'norms': ('Other norms', 'python -m benchmarks --parts norms'),
+    'small': ('Small networks', 'python -m benchmarks --parts small'),
+    'bfloat16': ('Under autocast', 'python -m benchmarks --parts bfloat16'),
     'compiled': ('Through `torch.compile`', 'python -m benchmarks --parts compiled'),
     'savings': ('What each saving brings, the network optimized', 'python -m benchmarks --parts savings'),
     'shortcuts': ('Shortcuts before or after their up-sampling', 'python -m benchmarks --parts shortcuts'),
@@ -88,7 +91,7 @@ def tables(rows: Sequence[Row]) -> str:
     else:
         cases = unique(row.case for row in rows)
         blocks += [_case(case, [row for row in rows if row.case == case]) for case in cases]
-    if part in ('networks', 'compiled', 'savings', 'pages'):
+    if part in ('networks', 'norms', 'small', 'bfloat16', 'compiled', 'savings', 'pages'):
         blocks += [_means(rows)]
     return '\n\n'.join(blocks) + '\n'
 

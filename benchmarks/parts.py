@@ -14,8 +14,29 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks import measures
-from benchmarks.cases import CASES, CPU_CASES, CUDA_CASES, DOCUMENTED, ENLARGING, GROWTH_CASES, PEER_CASES
-from benchmarks.contenders import BASELINES, COMPILED, EAGER, QUICK, SAVINGS, SHORTCUTS, WAYS, fits
+from benchmarks.cases import (
+    CASES,
+    CPU_CASES,
+    CUDA_CASES,
+    DOCUMENTED,
+    ENLARGING,
+    GROWTH_CASES,
+    NORM_CASES,
+    PEER_CASES,
+    SMALL_CASES,
+)
+from benchmarks.contenders import (
+    BASELINES,
+    BFLOAT16,
+    COMPILED,
+    EAGER,
+    LOW_PRECISION,
+    QUICK,
+    SAVINGS,
+    SHORTCUTS,
+    WAYS,
+    fits,
+)
 from benchmarks.floor import floor_seconds
 from benchmarks.kernels import KERNEL_CASES, kernel_jobs
 from benchmarks.peers import PEERS
@@ -71,7 +92,8 @@ class Race:
                 continue
             if name in WAYS:
                 losses[name] = worker.first['loss']
-                check_alike(losses, TOLERANCE[CASES[self.case].dtype])
+                low = any(each.endswith(BFLOAT16) for each in losses)
+                check_alike(losses, TOLERANCE[torch.bfloat16 if low else CASES[self.case].dtype])
             yield name, worker
 
     def _job(self, contender: str, cache: str) -> Job:
@@ -144,6 +166,27 @@ def networks(setting: Setting, quick: bool) -> Iterator[Row]:
         yield from Race(setting, case, QUICK if quick else EAGER, 5 if quick else 21).rows()
 
 
+def norms(setting: Setting, quick: bool) -> Iterator[Row]:
+    """Networks with batch and group norm."""
+    for case in NORM_CASES:
+        say(case)
+        yield from Race(setting, case, QUICK, 5 if quick else 21).rows()
+
+
+def small(setting: Setting, quick: bool) -> Iterator[Row]:
+    """Small networks, as the recipes have them."""
+    for case in SMALL_CASES:
+        say(case)
+        yield from Race(setting, case, QUICK if quick else EAGER, 5 if quick else 21).rows()
+
+
+def bfloat16(setting: Setting, quick: bool) -> Iterator[Row]:
+    """Every network under autocast, beside float32."""
+    for case in () if setting.device == 'cuda' else CPU_CASES:
+        say(case)
+        yield from Race(setting, case, LOW_PRECISION, 5 if quick else 21, (measures.KEPT, measures.PEAK)).rows()
+
+
 def compiled(setting: Setting, quick: bool) -> Iterator[Row]:
     """Every network through ``torch.compile``, with torch's own layers and with the fused blocks as operators."""
     for case in CUDA_CASES if setting.device == 'cuda' else CPU_CASES:
@@ -153,7 +196,7 @@ def compiled(setting: Setting, quick: bool) -> Iterator[Row]:
 
 def savings(setting: Setting, quick: bool) -> Iterator[Row]:
     """What each saving brings: the optimized network with one undone at a time."""
-    for case in CUDA_CASES if setting.device == 'cuda' else CPU_CASES:
+    for case in CUDA_CASES if setting.device == 'cuda' else CPU_CASES | SMALL_CASES:
         say(case)
         yield from Race(setting, case, SAVINGS, 5 if quick else 11, (measures.KEPT, measures.PEAK)).rows()
 
@@ -257,5 +300,19 @@ def peers(setting: Setting, quick: bool) -> Iterator[Row]:
 
 PARTS = {
     part.__name__: part
-    for part in (networks, compiled, savings, shortcuts, pages, growth, start, kernels, floor, peers)
+    for part in (
+        networks,
+        norms,
+        small,
+        bfloat16,
+        compiled,
+        savings,
+        shortcuts,
+        pages,
+        growth,
+        start,
+        kernels,
+        floor,
+        peers,
+    )
 }

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import chart, floor, kernels, measures, page
 from benchmarks.cases import CASES, TINY
-from benchmarks.contenders import WAYS, fits
+from benchmarks.contenders import BFLOAT16, WAYS, fits
 from benchmarks.parts import Race, check_alike, in_turns
 from benchmarks.results import RESULTS, Setting, read, rows, spread, write
 from benchmarks.worker import Failed, Job, Worker
@@ -70,6 +70,9 @@ def test_ways_give_the_same(name, monkeypatch):
     for step in WAYS[name]:
         net, x = step(net, x)
     y_found = net(x)
+    if name.endswith(BFLOAT16):
+        assert (y_found - y).norm() < 5e-2 * y.norm()
+        return
     torch.testing.assert_close(y_found, y, rtol=1e-3, atol=1e-3)
     scale = max(each.norm() for each in want)
     for mine, theirs in zip(torch.autograd.grad(y_found.square().mean(), list(net.parameters())), want, strict=True):

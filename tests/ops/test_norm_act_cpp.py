@@ -17,7 +17,7 @@ from mdnc.ops.norm_act import Affine, Moments, Step
 SHAPES = [(2, 5, 41), (3, 300, 7), (1, 64, 9001), (2, 1, 5), (2, 3, 1000)]
 LAYOUTS = {
     'planes': lambda x: x,
-    'rows': lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+    'channels last': lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
     'neither': lambda x: torch.stack([x, x], -1)[..., 0],
 }
 
@@ -63,7 +63,7 @@ def test_without_affine_and_with_one_slope_for_all():
     assert got.shift is None
 
 
-@pytest.mark.parametrize('layout', ['planes', 'rows'])
+@pytest.mark.parametrize('layout', ['planes', 'channels last'])
 def test_planes_far_from_zero_keep_their_variance(layout):
     x = LAYOUTS[layout](torch.randn(2, 3, 50_000, dtype=torch.float64) + 1e4)
     _, at = norm_act_cpp.forward(x.float(), Affine(None, None, None), Step(1e-5, 'null', torch.float32))
@@ -75,7 +75,7 @@ def test_planes_far_from_zero_keep_their_variance(layout):
     )
 
 
-@pytest.mark.parametrize('layout', ['planes', 'rows'])
+@pytest.mark.parametrize('layout', ['planes', 'channels last'])
 def test_any_number_of_threads_gives_the_same_bits(layout):
     x, step = LAYOUTS[layout](torch.randn(3, 70, 2000)), Step(1e-5, 'prelu', torch.float32)
     affine, before = Affine(*torch.rand(3, 1, 70, 1)), torch.get_num_threads()

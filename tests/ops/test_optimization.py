@@ -111,7 +111,7 @@ def inside(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return seen[0]
 
 
-def test_signals_stay_in_rows_inside():
+def test_signals_stay_channels_last_inside():
     y = inside(mdnc.optimize(EncoderNet1d(4, [1, 1], out_length=None)), torch.randn(2, 1, 16))
     assert y.transpose(1, 2).is_contiguous()
     assert not y.is_contiguous()

@@ -302,6 +302,7 @@ def test_copies_and_pickles_keep_level_and_result():
     for again in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         assert again.memory == 'leaner'
         assert torch.equal(again(x), net(x))
+    assert b'mdnc.ops' not in pickle.dumps(mdnc.optimize(net))  # modules of which may be renamed
 
 
 def test_save_on_cpu_and_checkpoint_around_it():

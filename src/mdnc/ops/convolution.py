@@ -187,7 +187,7 @@ def bias_gradient(g: Tensor) -> Tensor:
 
 
 def _torch_forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    if _signal_in_rows(z, kernel):
+    if _signal_channels_last(z, kernel):
         return _torch_forward(z.unsqueeze(2), kernel.unsqueeze(2), bias, _of_images(geometry)).squeeze(2)
     return aten.convolution(z, kernel, bias, *_arguments(geometry))  # type: ignore[no-any-return]
 
@@ -217,7 +217,7 @@ def _fitted_backward(
 def _torch_backward(
     g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    if _signal_in_rows(z, kernel):
+    if _signal_channels_last(z, kernel):
         maps = (g.unsqueeze(2), z.unsqueeze(2), kernel.unsqueeze(2))
         gz, gkernel, gbias = _torch_backward(*maps, _of_images(geometry), needs)
         return gz if gz is None else gz.squeeze(2), gkernel if gkernel is None else gkernel.squeeze(2), gbias
@@ -230,7 +230,7 @@ def _arguments(geometry: Geometry) -> tuple[object, ...]:
     return stride, padding, (1,) * len(stride), transposed, longer or none, groups
 
 
-def _signal_in_rows(z: Tensor, kernel: Tensor) -> bool:
+def _signal_channels_last(z: Tensor, kernel: Tensor) -> bool:
     in_order = all(each.is_contiguous() and not is_channels_last(each) for each in (z, kernel))
     return z.dim() == 3 and z.device.type == 'cpu' and not in_order
 

@@ -1,7 +1,7 @@
 // Norm and activation over planes on a CPU; norm_act.py holds the same in torch and the maths.
 //
 // Built at run time by norm_act_cpp.py. Tensors are (N, C, L) in one of two layouts: planes, where the L values of a plane
-// lie side by side, and rows, where the C channels of a position do (channels-last). Moments and sums are taken of each
+// lie side by side, and channels last, where the C channels of a position do. Moments and sums are taken of each
 // plane, over chunks of a fixed length, and joined in their order, first within a plane and then over the planes that
 // share their moments: results depend neither on the number of threads nor on the run. Of an instance norm in planes all
 // is done while the plane is in the cache.
@@ -55,7 +55,7 @@ enum Norm { INSTANCE, GROUP, BATCH, FIXED };
 
 constexpr int64_t PLANE_CHUNK = 4096;    // values of a plane summed at once, forward
 constexpr int64_t SUM_CHUNK = 512;       // and backward
-constexpr int64_t ROWS_CHUNK = 16384;    // values of a sample in rows: 64 KiB of floats stay in the L2 cache
+constexpr int64_t POSITIONS_CHUNK = 16384;    // values of a sample, channels last: 64 KiB of floats stay in the L2 cache
 constexpr int64_t CHANNELS_CHUNK = 256;  // channels whose sums and constants stay in the L1 cache
 constexpr int64_t WORTH_A_THREAD = 16384;
 
@@ -372,7 +372,7 @@ template <Activator A> void planes_backward(const Work& to) {
     parameter_gradients(to, sums);
 }
 
-// ---- Rows: the channels of a position side by side ----
+// ---- Channels last: the channels of a position side by side ----
 
 // A stretch of positions and of channels of one sample.
 struct Tile {
@@ -380,19 +380,19 @@ struct Tile {
 };
 
 struct Tiling {
-    int64_t rows, parts, blocks;
+    int64_t positions, parts, blocks;
     const Work& to;
 
     explicit Tiling(const Work& work) : to(work) {
-        rows = std::max<int64_t>(4, ROWS_CHUNK / std::min(work.c, CHANNELS_CHUNK));
-        parts = (work.length + rows - 1) / rows;
+        positions = std::max<int64_t>(4, POSITIONS_CHUNK / std::min(work.c, CHANNELS_CHUNK));
+        parts = (work.length + positions - 1) / positions;
         blocks = (work.c + CHANNELS_CHUNK - 1) / CHANNELS_CHUNK;
     }
     int64_t count() const { return to.n * parts * blocks; }
     Tile operator[](int64_t index) const {
         int64_t block = index % blocks, part = index / blocks % parts, sample = index / blocks / parts;
-        int64_t start = part * rows, first = block * CHANNELS_CHUNK;
-        return {sample, part, start, std::min(start + rows, to.length), first, std::min(first + CHANNELS_CHUNK, to.c)};
+        int64_t start = part * positions, first = block * CHANNELS_CHUNK;
+        return {sample, part, start, std::min(start + positions, to.length), first, std::min(first + CHANNELS_CHUNK, to.c)};
     }
     int64_t slot(const Tile& tile) const { return (tile.sample * parts + tile.part) * to.c + tile.first; }
 };
@@ -416,11 +416,11 @@ int64_t offset(const Work& to, const Tile& tile, int64_t row) {
     return (tile.sample * to.length + row) * to.c + tile.first;
 }
 
-void rows_part(const Work& to, const Tile& tile, W* mean, W* squares) {
+void channels_last_part(const Work& to, const Tile& tile, W* mean, W* squares) {
     int64_t width = tile.last - tile.first, count = tile.end - tile.start;
     W sum[CHANNELS_CHUNK] = {}, square[CHANNELS_CHUNK] = {};
     int64_t row = tile.start;
-    for (; row + 4 <= tile.end; row += 4) {  // four rows for each visit to the sums
+    for (; row + 4 <= tile.end; row += 4) {  // four positions for each visit to the sums
         const X *a = to.x + offset(to, tile, row), *b = a + to.c, *c = b + to.c, *d = c + to.c;
 #pragma omp simd
         for (int64_t i = 0; i < width; ++i) sum[i] += (wide(a[i]) + wide(b[i])) + (wide(c[i]) + wide(d[i]));
@@ -451,14 +451,14 @@ void rows_part(const Work& to, const Tile& tile, W* mean, W* squares) {
     std::copy(square, square + width, squares);
 }
 
-void rows_moments(const Work& to) {
+void channels_last_moments(const Work& to) {
     Tiling tiles(to);
     std::vector<W> mean(to.n * tiles.parts * to.c), squares(mean.size());
     std::vector<Parts> planes(to.planes());
 #pragma omp parallel for num_threads(to.team()) schedule(static)
     for (int64_t index = 0; index < tiles.count(); ++index) {
         Tile tile = tiles[index];
-        rows_part(to, tile, &mean[tiles.slot(tile)], &squares[tiles.slot(tile)]);
+        channels_last_part(to, tile, &mean[tiles.slot(tile)], &squares[tiles.slot(tile)]);
     }
 #pragma omp parallel for num_threads(to.team()) schedule(static)
     for (int64_t sample = 0; sample < to.n; ++sample) {
@@ -466,7 +466,7 @@ void rows_moments(const Work& to) {
             Parts all = {0, 0, 0};
             for (int64_t part = 0; part < tiles.parts; ++part) {
                 int64_t slot = (sample * tiles.parts + part) * to.c + channel;
-                all.join({mean[slot], squares[slot], std::min(tiles.rows, to.length - part * tiles.rows)});
+                all.join({mean[slot], squares[slot], std::min(tiles.positions, to.length - part * tiles.positions)});
             }
             planes[sample * to.c + channel] = all;
         }
@@ -474,8 +474,8 @@ void rows_moments(const Work& to) {
     join_planes(to, planes);
 }
 
-template <Activator A> void rows_forward(const Work& to, bool known) {
-    if (!known) rows_moments(to);
+template <Activator A> void channels_last_forward(const Work& to, bool known) {
+    if (!known) channels_last_moments(to);
     Tiling tiles(to);
 #pragma omp parallel for num_threads(to.team()) schedule(static)
     for (int64_t index = 0; index < tiles.count(); ++index) {
@@ -495,7 +495,7 @@ template <Activator A> void rows_forward(const Work& to, bool known) {
     }
 }
 
-template <Activator A> void rows_sums(const Work& to, const Tile& tile, Sums* sums) {
+template <Activator A> void channels_last_sums(const Work& to, const Tile& tile, Sums* sums) {
     Channels at(to, tile);
     int64_t width = tile.last - tile.first;
     W s1[CHANNELS_CHUNK] = {}, s2[CHANNELS_CHUNK] = {}, s3[CHANNELS_CHUNK] = {};
@@ -514,7 +514,7 @@ template <Activator A> void rows_sums(const Work& to, const Tile& tile, Sums* su
     for (int64_t i = 0; i < width; ++i) sums[i] = {s1[i], s2[i], s3[i]};
 }
 
-template <Activator A> void rows_gradient(const Work& to, const Tile& tile, const std::vector<Share>& shares) {
+template <Activator A> void channels_last_gradient(const Work& to, const Tile& tile, const std::vector<Share>& shares) {
     Channels at(to, tile);
     int64_t width = tile.last - tile.first;
     W level[CHANNELS_CHUNK], tilt[CHANNELS_CHUNK], own[CHANNELS_CHUNK];
@@ -538,13 +538,13 @@ template <Activator A> void rows_gradient(const Work& to, const Tile& tile, cons
     }
 }
 
-template <Activator A> void rows_backward(const Work& to) {
+template <Activator A> void channels_last_backward(const Work& to) {
     Tiling tiles(to);
     std::vector<Sums> parts(to.n * tiles.parts * to.c), sums(to.n * to.c, Sums{0, 0, 0});
 #pragma omp parallel for num_threads(to.team()) schedule(static)
     for (int64_t index = 0; index < tiles.count(); ++index) {
         Tile tile = tiles[index];
-        rows_sums<A>(to, tile, &parts[tiles.slot(tile)]);
+        channels_last_sums<A>(to, tile, &parts[tiles.slot(tile)]);
     }
     for (int64_t sample = 0; sample < to.n; ++sample)
         for (int64_t part = 0; part < tiles.parts; ++part)
@@ -555,17 +555,17 @@ template <Activator A> void rows_backward(const Work& to) {
             }
     std::vector<Share> found = shares(to, sums);
 #pragma omp parallel for num_threads(to.team()) schedule(static)
-    for (int64_t index = 0; index < tiles.count(); ++index) rows_gradient<A>(to, tiles[index], found);
+    for (int64_t index = 0; index < tiles.count(); ++index) channels_last_gradient<A>(to, tiles[index], found);
     parameter_gradients(to, sums);
 }
 
 // ---- What norm_act_cpp.py calls ----
 
-template <Activator A> void run(const Work& to, int job, bool rows) {
+template <Activator A> void run(const Work& to, int job, bool channels_last) {
     if (job == 2)
-        rows ? rows_backward<A>(to) : planes_backward<A>(to);
+        channels_last ? channels_last_backward<A>(to) : planes_backward<A>(to);
     else
-        rows ? rows_forward<A>(to, job == 1) : planes_forward<A>(to, job == 1);
+        channels_last ? channels_last_forward<A>(to, job == 1) : planes_forward<A>(to, job == 1);
 }
 
 }  // namespace
@@ -578,7 +578,7 @@ struct Call {
     void *gscale, *gshift, *gslope, *running_mean, *running_variance;
     int64_t n, c, length, groups;
     double eps, alpha, momentum;
-    int32_t job, activator, norm, rows, threads;  // job: 0 forward, 1 forward with the moments known, 2 backward
+    int32_t job, activator, norm, channels_last, threads;  // job: 0 forward, 1 forward with the moments known, 2 backward
 };
 
 extern "C" void norm_act(const Call* how) {
@@ -590,12 +590,12 @@ extern "C" void norm_act(const Call* how) {
         how->n, how->c, how->length, how->groups, how->eps, how->alpha, how->momentum, Norm(how->norm), how->threads,
     };
 #ifdef MDNC_SMOOTH  // built by themselves, and only where a network has one
-    if (how->activator == ELU) run<ELU>(to, how->job, how->rows);
-    if (how->activator == GELU) run<GELU>(to, how->job, how->rows);
-    if (how->activator == SILU) run<SILU>(to, how->job, how->rows);
+    if (how->activator == ELU) run<ELU>(to, how->job, how->channels_last);
+    if (how->activator == GELU) run<GELU>(to, how->job, how->channels_last);
+    if (how->activator == SILU) run<SILU>(to, how->job, how->channels_last);
 #else
-    if (how->activator == NONE) run<NONE>(to, how->job, how->rows);
-    if (how->activator == RELU) run<RELU>(to, how->job, how->rows);
-    if (how->activator == PRELU) run<PRELU>(to, how->job, how->rows);
+    if (how->activator == NONE) run<NONE>(to, how->job, how->channels_last);
+    if (how->activator == RELU) run<RELU>(to, how->job, how->channels_last);
+    if (how->activator == PRELU) run<PRELU>(to, how->job, how->channels_last);
 #endif
 }

@@ -41,7 +41,7 @@ class _Call(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ('gscale', 'gshift', 'gslope', 'running_mean', 'running_variance')),
         *((name, ctypes.c_int64) for name in ('n', 'c', 'length', 'groups')),
         *((name, ctypes.c_double) for name in ('eps', 'alpha', 'momentum')),
-        *((name, ctypes.c_int32) for name in ('job', 'activator', 'norm', 'rows', 'threads')),
+        *((name, ctypes.c_int32) for name in ('job', 'activator', 'norm', 'channels_last', 'threads')),
     )
 
 
@@ -118,7 +118,7 @@ def _call(
 
 
 def _dense(x: Tensor) -> Tensor:
-    """x itself where its planes or its rows lie dense, else a dense copy."""
+    """x itself where its planes, or the channels of its positions, lie dense, else a dense copy."""
     return x if x.is_contiguous() or x.transpose(1, 2).is_contiguous() else x.contiguous()
 
 

@@ -1,5 +1,7 @@
 """Recordings as people have them: one file each, of any length, in CSV, Parquet, MAT, WAV or an archive's .ts."""
 
+import sys
+
 import h5py
 import numpy as np
 import pyarrow as pa
@@ -7,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.io
 from scipy.io import wavfile
-from tests.training.data.folders import names, opened, text
+from tests.training.data.folders import names, opened, picture, text
 
 from mdnc.training.data import DataError
 from mdnc.training.data.location import open_pair, open_reader
@@ -151,6 +153,34 @@ def test_the_table_of_targets_may_lie_beside_the_recordings(here):
     assert names(data.train) == ['r0.csv', 'r1.csv', 'r2.csv'] and data.classes == ['a', 'b']
     data = opened('runs/*.csv', 'runs/labels.csv', recordings=True)
     assert names(data.train) == ['r0.csv', 'r1.csv', 'r2.csv']
+
+
+def test_a_picture_beside_recordings_is_none(here):
+    write('csv', here / 'runs')
+    picture('runs/plot.png')
+    assert len(opened('runs').train) == 1
+    assert names(opened('runs', recordings=True).train) == ['r0.csv', 'r1.csv', 'r2.csv']
+
+
+@pytest.mark.parametrize(
+    ('kind', 'package'),
+    [
+        ('csv', 'pyarrow'),
+        ('parquet', 'pyarrow'),
+        ('wav', 'scipy'),
+        ('mat', 'scipy'),
+        ('h5', 'h5py'),
+        ('nii', 'nibabel'),
+    ],
+)
+def test_a_package_that_is_missing_is_named_with_its_extra(kind, package, here, monkeypatch):
+    write(kind, here / 'runs')
+    (here / f'runs/r0.{kind}').touch()
+    for name in [name for name in sys.modules if name.partition('.')[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises((DataError, ImportError), match=rf"{package} is not installed.*pip install 'mdnc\[data\]'"):
+        opened('runs')
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def folder_files(folder: str, suffixes: Collection[str], recordings: Collection[
     Args:
         folder: The folder.
         suffixes: Those of files that are samples.
-        recordings: Those of files that are samples where there are no others: a CSV beside images is none.
+        recordings: Those of files that are samples where there are no others, as a CSV beside images is none.
 
     Raises:
         DataError: There is none, or some lie in the folder itself and some in folders of it.
@@ -183,6 +183,8 @@ class Kinds:
 
     def inside(self, folder: str) -> list[File]:
         """The samples in a folder."""
+        if self.apart:  # a picture beside recordings is none
+            return folder_files(folder, self.recordings, self.samples)
         return folder_files(folder, self.samples, () if self.apart is False else self.recordings)
 
     def choose(self, files: Sequence[File]) -> list[File]:

@@ -178,7 +178,13 @@ def test_a_package_that_is_missing_is_named_with_its_extra(kind, package, here, 
     (here / f'runs/r0.{kind}').touch()
     for name in [name for name in sys.modules if name.partition('.')[0] == package]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, package, None)
+
+    class Absent:
+        def find_spec(self, name, *rest):
+            if name == package:
+                raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+    monkeypatch.setattr(sys, 'meta_path', [Absent(), *sys.meta_path])
     with pytest.raises((DataError, ImportError), match=rf"{package} is not installed.*pip install 'mdnc\[data\]'"):
         opened('runs')
 

@@ -23,7 +23,7 @@ class Key:
     """What the sampler asks a dataset for."""
 
     index: int
-    seed: tuple[int, int, int] | None  # (seed, epoch, index) of a training sample; None: no augmentation
+    seed: tuple[int, ...] | None  # (seed, epoch, index, …) of a training sample; None: no augmentation
     weight: float  # what the sample's loss counts in its optimizer step; 0: filler
 
 

@@ -5,16 +5,16 @@ sample carries the weight of its loss. So one process and many see the same batc
 sees the batches it has not seen yet, and an uneven last batch counts every sample once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from torch import distributed
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
-from mdnc.modules._checks import flag, integer, word
+from mdnc.modules._checks import flag, integer, number, word
 from mdnc.training.sample import Checked, Key, Nonfinite, SampleError, Samples, collate
 from mdnc.training.seed import seed_from
 from mdnc.training.signals import outlive_signals
@@ -38,9 +38,18 @@ class Batches:
         batch_size: Samples of a batch, over all processes together.
         shuffle: Draw a new order each epoch, and give each sample a seed for its augmentation.
         seed: Start of every random choice.
+        balance: Class of each sample, and the share of an epoch's samples that are drawn from each class alike.
     """
 
-    def __init__(self, samples: int, batch_size: int, shuffle: bool, seed: int) -> None:
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        balance: tuple[Sequence[int], float] | None = None,
+    ) -> None:
+        self.balance = balance
         self.samples = samples
         self.batch_size = batch_size
         self.sampler = self  # where Lightning looks for `set_epoch`
@@ -65,14 +74,17 @@ class Batches:
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             weight = world * self.accumulate / self._counted(batch)
             # A process that gets none repeats one with weight 0: it must take part in the gradients' exchange.
-            yield [self._key(index, weight) for index in chosen[rank::world]] or [self._key(chosen[0], 0.0)]
+            first = batch * self.batch_size
+            places = range(first, first + len(chosen))[rank::world]
+            yield [self._key(order, place, weight) for place in places] or [self._key(order, first, 0.0)]
 
     def _order(self) -> list[int]:
         if not self.shuffle:
             return list(range(self.samples))
         # Mixed, for a plain sum of both would make the orders of neighbouring seeds the same, one epoch apart.
         generator = torch.Generator().manual_seed(seed_from(self.seed, self.epoch))
-        return torch.randperm(self.samples, generator=generator).tolist()
+        order = torch.randperm(self.samples, generator=generator)
+        return (order if self.balance is None else _balanced(order, *self.balance, generator)).tolist()
 
     def _counted(self, batch: int) -> int:
         # Samples of the optimizer step that this batch belongs to. Lightning divides by `accumulate`, and the
@@ -82,8 +94,23 @@ class Batches:
         first = batch // self.accumulate * step
         return min(step, end - first) if first < end else step
 
-    def _key(self, index: int, weight: float) -> Key:
-        return Key(index, (self.seed, self.epoch, index) if self.shuffle else None, weight)
+    def _key(self, order: list[int], place: int, weight: float) -> Key:
+        index = order[place]
+        if not self.shuffle:
+            return Key(index, None, weight)
+        # A sample that is drawn again is another one.
+        more = () if self.balance is None else (place,)
+        return Key(index, (self.seed, self.epoch, index, *more), weight)
+
+
+def _balanced(order: Tensor, labels: Sequence[int], share: float, generator: torch.Generator) -> Tensor:
+    """An order in which a share of the samples is drawn anew: a class, each as often, then one of its samples."""
+    classes, which, counts = torch.unique(torch.tensor(labels), return_inverse=True, return_counts=True)
+    sorted_by_class, first = which.argsort(stable=True), counts.cumsum(0) - counts
+    anew = torch.rand(len(order), generator=generator) < share
+    drawn = torch.randint(len(classes), (len(order),), generator=generator)
+    within = (torch.rand(len(order), generator=generator, dtype=torch.float64) * counts[drawn]).long()
+    return torch.where(anew, sorted_by_class[first[drawn] + within], order)
 
 
 _DEAD = 'DataLoader worker'
@@ -162,6 +189,19 @@ class Loader:
         self._taken_up = dict(state)
 
 
+def _checked_balance(balance: Any, samples: int) -> tuple[list[int], float]:
+    if not isinstance(balance, tuple | list) or len(balance) != 2:
+        raise TypeError(f'make_loader: balance={balance!r:.80} must be the class of each sample, and a share')
+    labels, share = balance
+    share = number('make_loader', 'balance', share, least=0)
+    if share > 1 or len(labels) != samples:
+        raise ValueError(
+            f'make_loader: balance must be one class for each of {samples} samples, and a share in [0, 1], not '
+            f'{len(labels)} classes and {share:g}'
+        )
+    return [integer('make_loader', 'balance', label, minimum=-(2**31)) for label in labels], share
+
+
 def make_loader(
     samples: Samples,
     *,
@@ -170,6 +210,7 @@ def make_loader(
     seed: int = 0,
     workers: int = 0,
     nonfinite: Nonfinite = 'stop',
+    balance: tuple[Sequence[int], float] | None = None,
 ) -> Loader:
     """Make the loader of one data set.
 
@@ -180,6 +221,8 @@ def make_loader(
         seed: Start of order and augmentation.
         workers: Processes that read; 0 reads in the training process.
         nonfinite: ``'stop'`` at a sample with NaN or Inf, or ``'skip'`` it.
+        balance: Class of each sample, and the share in [0, 1] of an epoch's samples that are drawn from each class
+            alike, with ``shuffle``; None: each sample once.
 
     Raises:
         ValueError: There is no sample, or an argument is out of its range.
@@ -194,6 +237,7 @@ def make_loader(
         integer('make_loader', 'batch_size', batch_size),
         flag('make_loader', 'shuffle', shuffle),
         integer('make_loader', 'seed', seed, minimum=0),
+        None if balance is None else _checked_balance(balance, len(samples)),
     )
     loader = DataLoader(
         Checked(samples, nonfinite),

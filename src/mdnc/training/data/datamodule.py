@@ -48,6 +48,13 @@ def _lengths(owner: str, name: str, value: Any) -> list[int] | None:
     return found
 
 
+def _most_one(owner: str, name: str, value: Any) -> float:
+    found = number(owner, name, value, least=0)
+    if found > 1:
+        raise ValueError(f'{owner}: {name}={value!r} must be in [0, 1].')
+    return found
+
+
 def _distances(owner: str, name: str, value: Any) -> tuple[float, ...] | None:
     if value is None:
         return None
@@ -111,6 +118,8 @@ class SampleData(L.LightningDataModule):
         patch: Spatial size of the windows that training draws from images or volumes; elsewhere samples are whole, and
             a task runs the network on overlapping tiles of this size.
         patches: Windows that training draws from each sample in an epoch.
+        balance: Share, in [0, 1], of the windows of an epoch that hold a class that is not the most frequent one; or,
+            where a sample is of one class, of the samples of an epoch that are drawn from each class alike.
         spacing: Distance between neighbouring values along each spatial axis that samples are brought to as they are
             read: mm of volumes, seconds of signals (1 / rate); maps among the targets too. None: as it is in the files.
         stored_spacing: The spacing of files that do not say it.
@@ -150,6 +159,7 @@ class SampleData(L.LightningDataModule):
         spacing: list[float] | None = None,
         stored_spacing: list[float] | None = None,
         resize: list[int] | None = None,
+        balance: float = 0.0,
         window: int | None = None,
         hop: int | None = None,
         horizon: int | None = None,
@@ -163,6 +173,7 @@ class SampleData(L.LightningDataModule):
         self.split = self._record(Split, 'split', split)
         self.normalise, self.missing = flag(owner, 'normalise', normalise), flag(owner, 'missing', missing)
         self.patch, self.overlap = _lengths(owner, 'patch', patch), share(owner, 'overlap', overlap)
+        self.balance = _most_one(owner, 'balance', balance)
         cropped = _lengths(owner, 'crop', crop)
         if cropped and self.patch:
             raise ValueError(f'{owner}: crop={crop!r} and patch={patch!r} exclude each other; give one of them.')
@@ -389,6 +400,7 @@ class SampleData(L.LightningDataModule):
         if not len(samples):
             return CombinedLoader({})  # Lightning leaves such a part out without a word
         world = self.trainer.world_size if self.trainer is not None else 1
+        labels = samples.labels() if shuffle and self.balance and not samples.maps else None
         return make_loader(
             samples,
             batch_size=world if samples.varied else self.batch_size,
@@ -396,9 +408,13 @@ class SampleData(L.LightningDataModule):
             seed=self.seed,
             workers=self.workers,
             nonfinite=self.nonfinite,
+            balance=None if labels is None else (labels, self.balance),
         )
 
     def train_dataloader(self) -> Any:
+        if self.balance and self.train.maps:
+            task = None if self.trainer is None else self.trainer.lightning_module
+            self.train.balance(self.balance, getattr(task, 'ignore', None))
         return self._loader(self.train, shuffle=True)
 
     def val_dataloader(self) -> Any:

@@ -1,5 +1,6 @@
 """The samples of one part, as a loader asks for them: by number, with a source of chance or without."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 from mdnc.training.augmentation import Augmentation
 from mdnc.training.data.grid import Grid, grid_of
 from mdnc.training.data.location import Pair
+from mdnc.training.data.places import Places, find_places
 from mdnc.training.data.reader import Array, DataError, Window, class_name, uniform
 from mdnc.training.data.window import add_noise, crop_window
 
@@ -83,6 +85,7 @@ class Samples:
         self.varied = view.patch is not None and not training
         self.form = view.form
         self._kind: tuple[bool, tuple[int, ...]] | None = None
+        self._places: Places | None = None
         self.first = self._first() if len(self) else None
         free = self.varied or not (self._window_size or uniform(pair.inputs))
         self.shape = None if free else self.first
@@ -123,6 +126,36 @@ class Samples:
         """Where the values of a whole sample lie in its file; None where nothing is known of it, or it is cut."""
         return None if self._window_size else grid_of(self._pair.inputs, self._number(index))
 
+    def balance(self, share: float, ignore: int | None) -> None:
+        """From now on draw a share of the windows so that a rarer class is in them; all targets are read once.
+
+        Raises:
+            DataError: No windows are drawn, or the targets are no maps of class numbers.
+        """
+        if self._places is not None:
+            return
+        if self._window_size is None:
+            raise DataError(f'balance={share:g} draws windows that hold a rarer class: give crop or patch')
+        self._places = find_places(self._maps(), share, ignore)
+
+    def labels(self) -> list[int]:
+        """The class of each sample; all targets are read.
+
+        Raises:
+            DataError: A target is no class number.
+        """
+        found = list(self.targets())
+        if any(target.ndim or target.dtype.kind not in 'iu' for target in found):
+            raise DataError('balance needs targets that are class numbers, or maps of them')
+        return [int(target) for target in found for _ in range(self._each)]
+
+    def _maps(self) -> Iterator[tuple[int, Array]]:
+        for number, target in zip(map(int, self._numbers), self.targets(), strict=True):
+            size = self._stored_shape(number)[1:]
+            if target.size != math.prod(size):
+                raise DataError(f'balance: the target of {self._pair.inputs.name(number)} is no map of class numbers')
+            yield number, target.reshape(size)
+
     def targets(self) -> Iterator[Array]:
         """The whole target of each stored sample, in order.
 
@@ -151,7 +184,7 @@ class Samples:
         """
         number = self._number(index)
         size = self._stored_shape(number)[1:]
-        cut = self._cut(size, rng)
+        cut = self._cut(size, rng, number)
         clean = cut.fill(self._input(number, cut))
         item = self._target(number, size, cut)
         if self._kind is not None and self._kind[0]:
@@ -215,11 +248,12 @@ class Samples:
             )
         return kind is not None and kind[0]
 
-    def _cut(self, size: tuple[int, ...], rng: np.random.Generator | None) -> Cut:
+    def _cut(self, size: tuple[int, ...], rng: np.random.Generator | None, number: int = 0) -> Cut:
         want = self._window_size or ()
         if self._view.patch and len(want) == len(size):
             want = tuple(map(min, want, size))
-        window = crop_window(size, want, rng) if want else ()
+        place = None if rng is None or self._places is None else self._places.draw(number, rng)
+        window = crop_window(size, want, rng, place) if want else ()
         return Cut(window, self._window_size or ())
 
     def _input(self, number: int, cut: Cut) -> Array:

@@ -13,10 +13,16 @@ def add_noise(values: Array, deviation: float, rng: np.random.Generator) -> Arra
     return values + noise
 
 
-def crop_window(size: tuple[int, ...], want: tuple[int, ...], rng: np.random.Generator | None) -> Window:
-    """A window of size ``want`` in a sample: at random, or central where ``rng`` is None."""
+def crop_window(
+    size: tuple[int, ...], want: tuple[int, ...], rng: np.random.Generator | None, place: Array | None = None
+) -> Window:
+    """A window of size ``want`` in a sample: at random, with ``place`` in it if given, or central without ``rng``."""
     if len(want) != len(size) or any(w > have for w, have in zip(want, size, strict=True)):
         raise DataError(f'a window of {want} does not fit into a sample of spatial size {size}')
     spare = [have - w for have, w in zip(size, want, strict=True)]
-    starts = [room // 2 if rng is None else int(rng.integers(room + 1)) for room in spare]
+    if place is None or rng is None:
+        starts = [room // 2 if rng is None else int(rng.integers(room + 1)) for room in spare]
+    else:
+        axes = zip(place.tolist(), want, spare, strict=True)
+        starts = [min(max(at - int(rng.integers(wide)), 0), room) for at, wide, room in axes]
     return tuple(slice(start, start + w) for start, w in zip(starts, want, strict=True))

@@ -17,7 +17,7 @@ def _lesions(size, count=6, side=3):
     y = np.zeros((count, *size), int)
     for row in range(count):
         place = tuple(slice(at, at + side) for at in (RNG.integers(length - side) for length in size))
-        x[(row, 0, *place)] += 4
+        x[(row, 0, *place)] += 3
         y[(row, *place)] = 1
     return x, y
 
@@ -147,11 +147,11 @@ def test_a_loader_refuses_what_is_no_balance(balance):
 
 def _learnt(folder, balance):
     x, y = _lesions((48, 48, 48), count=12)
-    words = {'patch': [16] * 3, 'patches': 4, 'batch_size': 8, 'split': {'val': 0, 'test': 0.2}}
     network = {'name': 'UNet3d', 'arguments': {'channel': 4, 'layers': [1, 1], 'in_planes': 1, 'out_planes': 2}}
     task = Segmentation(network, lr=0.01, background=False)
-    data = ArrayData(x, y, balance=balance, **words)
-    trainer = make_trainer(folder, max_epochs=12, enable_progress_bar=False)
+    split = {'val': 0, 'test': 0.2}
+    data = ArrayData(x, y, balance=balance, patch=[12] * 3, patches=4, batch_size=8, split=split)
+    trainer = make_trainer(folder, max_epochs=10, enable_progress_bar=False)
     trainer.fit(task, data)
     [figures] = trainer.test(task, data, verbose=False)
     return figures['test/dice_1']

@@ -138,6 +138,7 @@ def given_words(answer: Mapping[str, Any] | None, data: Mapping[str, Any]) -> st
     words = {
         'values': "values in the targets' own units" + (', the input added' if answer.get('residual') else ''),
         'probabilities': f'probabilities of the classes{classes}',
+        'shares': f'the probability of each class by itself{classes}',
         'classes': f'the number of the most probable class{classes}',
         'scores': f'scores of the classes (logits), of which softmax makes probabilities{classes}',
     }

@@ -16,8 +16,8 @@ from mdnc.modules._scale import Scale
 from mdnc.modules._tiling import run_tiled, single, tiled_slabs
 from mdnc.modules.ragged import pad_batch
 
-OUTPUTS = ('values', 'probabilities', 'classes', 'scores')
-_WAY_OUT = "say it by data={'answer': {'output': 'values' | 'probabilities' | 'classes'}, …}"
+OUTPUTS = ('values', 'probabilities', 'classes', 'shares', 'scores')
+_WAY_OUT = "say it by data={'answer': {'output': 'values' | 'probabilities' | 'classes' | 'shares'}, …}"
 _BYTE = 256  # classes whose numbers a byte holds
 
 
@@ -26,9 +26,10 @@ class Steps:
 
     Args:
         data: ``answer`` says the last step, ``{'output': …, 'residual': …, 'dense': …}``: whether the output is given
-            as ``'values'`` in the targets' units, ``'probabilities'``, the most probable ``'classes'`` or, for who goes
-            on from there, ``'scores'`` (logits, standard units); whether the network says what to add to its input;
-            whether it answers at each position. ``normalisation`` and ``target_normalisation`` are the scales,
+            as ``'values'`` in the targets' units, ``'probabilities'``, the most probable ``'classes'``, ``'shares'``
+            (the probability of each class by itself) or, for who goes on from there, ``'scores'`` (logits, standard
+            units); whether the network says what to add to its input; whether it answers at each position.
+            ``normalisation`` and ``target_normalisation`` are the scales,
             ``input`` is the shape of a sample in training, and where ``patch`` says on which windows a dense network
             was trained, it answers in tiles of this size that have ``overlap`` in common.
 
@@ -111,6 +112,8 @@ class Steps:
         """From scores to what a user gets."""
         if self.output == 'probabilities':
             return scores.softmax(1)
+        if self.output == 'shares':
+            return scores.sigmoid()
         if self.output == 'classes':
             classes = scores.argmax(1)
             return classes.byte() if scores.shape[1] <= _BYTE else classes  # an eighth of the file

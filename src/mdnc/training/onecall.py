@@ -33,6 +33,7 @@ from mdnc.training.predictor import Predictor
 from mdnc.training.tasks import (
     Classification,
     DenseRegression,
+    MultiLabel,
     Reconstruction,
     Regression,
     Segmentation,
@@ -43,6 +44,7 @@ from mdnc.training.tasks.network import as_network
 
 TASKS: dict[str, type[Task]] = {
     'classification': Classification,
+    'multilabel': MultiLabel,
     'regression': Regression,
     'segmentation': Segmentation,
     'dense_regression': DenseRegression,
@@ -89,7 +91,7 @@ class Seen:
             return self.shape[0]
         if issubclass(kind, Classification | Segmentation):
             return self.classes
-        if issubclass(kind, Regression):
+        if issubclass(kind, Regression | MultiLabel):
             return max(1, self.target.numel())
         return self.target.shape[0] if self.target.ndim > self.order else 1
 
@@ -116,9 +118,9 @@ def train(
         data: ``(inputs, targets)``, or inputs alone, each an array ``(N, C, L1, ...)`` or files, anything that
             `ArrayData` takes; ``{'train': (inputs, targets), 'val': …, 'test': …}``; a data module of Lightning; or a
             torch data set of ``(x, y)``, a loader of such batches, or ``{'train': …, 'val': …}`` of these.
-        task: ``'classification'``, ``'regression'``, ``'segmentation'``, ``'dense_regression'``,
+        task: ``'classification'``, ``'multilabel'``, ``'regression'``, ``'segmentation'``, ``'dense_regression'``,
             ``'reconstruction'``, or a class of `Task`; None for what the targets say: names and whole numbers are
-            classes, others quantities.
+            classes, several of 0 and 1 a sample classes that may be there together, others quantities.
         epochs: How often all samples are seen, at least 1.
         batch_size: Samples of a step; a data module or loader has its own.
         device: ``'auto'``, ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``.
@@ -362,8 +364,8 @@ def _kind(task: Any, seen: Seen) -> type[Task]:
         return DenseRegression if seen.is_map else Regression
     if seen.is_map and (target.ndim == seen.order or target.shape[0] == 1):
         return Segmentation
-    if target.ndim:
-        return Regression
+    if target.ndim:  # whole numbers, several a sample
+        return MultiLabel if ((target == 0) | (target == 1)).all() else Regression
     if seen.classes > _FEW and seen.names is None:
         raise ValueError(
             f'train: the targets are whole numbers up to {seen.classes - 1}: say whether they are classes or '

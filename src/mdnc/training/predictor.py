@@ -114,6 +114,8 @@ class Predictor:
             ValueError: The network tells no classes apart.
         """
         answer = self.facts['answer']
+        if answer['output'] == 'shares':
+            return self.predict(x)
         if answer['output'] not in ('probabilities', 'classes'):
             raise ValueError(f'Predictor: the network gives {answer["output"]}, not classes that have probabilities')
         return self._run(Answer(self.network, {**self.facts, 'answer': {**answer, 'output': 'probabilities'}}), x)
@@ -121,10 +123,14 @@ class Predictor:
     def labels(self, x: Any) -> Any:
         """The most probable class of each sample or position: its name, or its number where the data have no names.
 
+        Where a sample may be of several classes, a list of lists of those that are more probable than not.
+
         Raises:
             ValueError: The network tells no classes apart.
         """
         found = self.probabilities(x)
+        if self.facts['answer']['output'] == 'shares':
+            return [self._named(np.flatnonzero(np.asarray(row) > 0.5)).tolist() for row in found]
         if isinstance(found, list):
             return [self._named(np.asarray(each).argmax(0)) for each in found]
         return self._named(np.asarray(found.cpu() if isinstance(found, Tensor) else found).argmax(1))

@@ -4,16 +4,18 @@ The one record of it is what a checkpoint keeps of the data, a dictionary of pla
 networks and exported files all go these steps.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mdnc.modules._scale import Scale
-from mdnc.modules._tiling import run_tiled, single, tiled_slabs
+from mdnc.modules._tiling import Tiles, run_tiled, single, tiled_slabs
 from mdnc.modules.ragged import pad_batch
 
 OUTPUTS = ('values', 'probabilities', 'classes', 'shares', 'scores')
@@ -31,7 +33,9 @@ class Steps:
             units); whether the network says what to add to its input; whether it answers at each position.
             ``normalisation`` and ``target_normalisation`` are the scales,
             ``input`` is the shape of a sample in training, and where ``patch`` says on which windows a dense network
-            was trained, it answers in tiles of this size that have ``overlap`` in common.
+            was trained, it answers in tiles of this size that have ``overlap`` in common, weighted as ``blend`` says,
+            ``tiles`` of them as one batch. ``mirror`` names spatial axes: scores are averaged over a sample or tile and
+            all its mirror images along them.
 
     Raises:
         ValueError: ``answer`` is none of these.
@@ -47,7 +51,8 @@ class Steps:
         self.after = Scale(data.get('target_normalisation'), 'the output')
         self.dense = bool(answer.get('dense', False))
         self.patch = data.get('patch') if self.dense else None
-        self.overlap = data.get('overlap', 0.25)
+        self.tiles = Tiles(data.get('overlap', 0.25), data.get('blend') or 'tent', data.get('tiles') or 1)
+        self.mirror = tuple(data.get('mirror') or ())
         self.input = tuple(data.get('input') or ())
 
     def ready(self, device: torch.device | str) -> None:
@@ -96,16 +101,39 @@ class Steps:
 
     def whole(self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None) -> Tensor:
         """`scores`, in overlapping tiles where the network was trained on patches of such samples."""
-        if self.patch is None:
-            return self.scores(network, x, lengths)
-        if lengths is not None:
+        if lengths is not None and (self.patch is not None or self.mirror):
             return _one_by_one(lambda part: self.whole(network, part), x, lengths)
-        return run_tiled(lambda part: self.scores(network, part), x, self.patch, self.overlap)
+        if self.patch is None:
+            return self.mirrored(network, x, lengths)
+        tiles = self.tiles
+        run = functools.partial(self.mirrored, network)
+        return run_tiled(run, x, self.patch, tiles.overlap, tiles.blend, tiles.at_once)
+
+    def mirrored(self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None) -> Tensor:
+        """`scores`, averaged over all mirror images along the axes of ``mirror``.
+
+        Raises:
+            ValueError: A sample does not have one of the axes.
+        """
+        if not self.mirror:
+            return self.scores(network, x, lengths)
+        if max(self.mirror) > x.ndim - 3:
+            raise ValueError(f'mirror={list(self.mirror)} names an axis that samples of {x.ndim - 2} axes do not have')
+        images = [axes for count in range(len(self.mirror) + 1) for axes in combinations(self.mirror, count)]
+        total: Tensor | None = None
+        for axes in images:
+            turned = [axis + 2 for axis in axes]
+            scores = self.scores(network, x.flip(turned))
+            scores = scores.flip(turned) if self.dense else scores
+            total = scores if total is None else total + scores
+        assert total is not None
+        return total / len(images)
 
     def slabs(self, network: Callable[..., Tensor], x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """The answer of a network trained on patches, in slabs along the first spatial axis as they are done."""
         assert self.patch is not None
-        for start, scores in tiled_slabs(lambda part: self.scores(network, part), x, self.patch, self.overlap):
+        run = functools.partial(self.mirrored, network)
+        for start, scores in tiled_slabs(run, x, self.patch, self.tiles):
             yield start, self.last(scores)
 
     def last(self, scores: Tensor) -> Tensor:

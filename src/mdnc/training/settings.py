@@ -65,9 +65,8 @@ class Settings(L.Callback):
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         source: Any = getattr(trainer, 'datamodule', None)
         task: Any = pl_module
-        facts, patch = task.hparams.get('data'), getattr(source, 'patch', None)
-        if facts and patch is not None and hasattr(task, 'learn'):
-            task.learn({**facts, 'patch': patch, 'overlap': source.overlap})
+        if task.hparams.get('data') and source is not None and hasattr(task, 'tile_as'):
+            task.tile_as(source)
 
     def _refuse_others(self) -> None:
         kinds = [[each['kind'] for each in optimizers] for optimizers in (self._then, self._now)]

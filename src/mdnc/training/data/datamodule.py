@@ -4,13 +4,14 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from reprlib import repr as short_repr
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import lightning as L
 import numpy as np
 from lightning.pytorch.utilities import CombinedLoader
 
 from mdnc.modules._checks import flag, integer, integers, number, spatial_order, word
+from mdnc.modules._tiling import BLENDS
 from mdnc.training.augmentation.words import Augmentation, share
 from mdnc.training.data.division import divide, divide_recordings
 from mdnc.training.data.grid import grid_of
@@ -46,6 +47,13 @@ def _lengths(owner: str, name: str, value: Any) -> list[int] | None:
     if found is not None and len(found) > 3:
         raise ValueError(f'{owner}: {name}={value!r} must be one length for each of 1, 2 or 3 spatial axes.')
     return found
+
+
+def _mirror(owner: str, value: Any) -> list[int]:
+    found = integers(owner, 'mirror', value, minimum=0, least=0)
+    if max(found, default=0) > 2 or len(set(found)) < len(found):
+        raise ValueError(f'{owner}: mirror={value!r} must hold spatial axes 0, 1 or 2, each once.')
+    return list(found)
 
 
 def _most_one(owner: str, name: str, value: Any) -> float:
@@ -130,6 +138,11 @@ class SampleData(L.LightningDataModule):
         horizon: Values after a window that are its target, to be forecast: of the targets, series as long as the
             inputs, or where there are none of the inputs. They become a vector, channel by channel.
         overlap: Share of a tile, in [0, 1), that it has in common with the next.
+        blend: What tiles count off their centres where they overlap: ``'tent'``, or ``'gaussian'`` as in nnU-Net. None:
+            as the run was trained, else a tent.
+        tiles: Tiles that the network predicts as one batch; None: as the run was trained, else 1.
+        mirror: Spatial axes, counted from 0: predictions are averaged over a sample, or each tile, and all its mirror
+            images along them. None: as the run was trained, else none.
         corruption: Standard deviation, in the data's own units, of the noise added to the inputs of every part; where
             there are no targets, the clean sample is the target.
         missing: Whether NaN in a target means "not known", to be left out of losses and metrics.
@@ -160,6 +173,9 @@ class SampleData(L.LightningDataModule):
         stored_spacing: list[float] | None = None,
         resize: list[int] | None = None,
         balance: float = 0.0,
+        blend: Literal['tent', 'gaussian'] | None = None,
+        tiles: int | None = None,
+        mirror: list[int] | None = None,
         window: int | None = None,
         hop: int | None = None,
         horizon: int | None = None,
@@ -174,6 +190,9 @@ class SampleData(L.LightningDataModule):
         self.normalise, self.missing = flag(owner, 'normalise', normalise), flag(owner, 'missing', missing)
         self.patch, self.overlap = _lengths(owner, 'patch', patch), share(owner, 'overlap', overlap)
         self.balance = _most_one(owner, 'balance', balance)
+        self.blend = None if blend is None else word(owner, 'blend', blend, BLENDS)
+        self.tiles = None if tiles is None else integer(owner, 'tiles', tiles)
+        self.mirror = None if mirror is None else _mirror(owner, mirror)
         cropped = _lengths(owner, 'crop', crop)
         if cropped and self.patch:
             raise ValueError(f'{owner}: crop={crop!r} and patch={patch!r} exclude each other; give one of them.')
@@ -289,6 +308,7 @@ class SampleData(L.LightningDataModule):
             'classes': self.classes,
             'patch': self.patch,
             'overlap': self.overlap,
+            **{name: value for name, value in self._predicted_by().items() if value is not None},
             'input': list(self._first),
             'spacing': self._spacing,
             'values': self.values,
@@ -306,6 +326,9 @@ class SampleData(L.LightningDataModule):
         SampleData.setup(self)
         pair = self._opened['train']
         return table_columns(pair.targets if targets else pair.inputs) or None
+
+    def _predicted_by(self) -> dict[str, Any]:
+        return {'blend': self.blend, 'tiles': self.tiles, 'mirror': self.mirror}
 
     def _reading(self) -> dict[str, Any]:
         """The arguments by which new samples are read as those of the training were."""

@@ -299,9 +299,15 @@ class Task(L.LightningModule):
                 f'{type(self).__name__}: the data say normalise=false, but the network was trained on normalised '
                 'samples, and normalises: leave normalise out, and give samples in their own units'
             )
-        patch, overlap = getattr(source, 'patch', None), getattr(source, 'overlap', None)
-        if patch is not None and (patch, overlap) != (self.facts.get('patch'), self.facts.get('overlap')):
-            self.learn({**self.facts, 'patch': patch, 'overlap': overlap})
+        self.tile_as(source)
+
+    def tile_as(self, source: Any) -> None:
+        """Take over from a data module how samples are tiled and mirrored in prediction, where it says so."""
+        names = ('blend', 'tiles', 'mirror', *(('patch', 'overlap') if getattr(source, 'patch', None) else ()))
+        said = {name: getattr(source, name, None) for name in names}
+        changed = {name: value for name, value in said.items() if value is not None and value != self.facts.get(name)}
+        if changed:
+            self.learn({**self.facts, **changed})
 
     # What Lightning calls, but for the steps.
 

@@ -6,34 +6,63 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
+
 from tests.test_documents import ROOT, blocks, shows
 
 pytestmark = pytest.mark.slow
 PAGES = ('signals', 'images', 'volumes')
 
 
+# One process does all that a page says: to start a Python for each line would take longer than what it does.
+FOLLOWING = """
+import contextlib, io, json, shlex, sys
+from mdnc.cli import main
+
+namespace = {}
+for language, code, shown in json.load(sys.stdin):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        if language == 'python':
+            exec(code, namespace)
+        for line in code.splitlines() if language == 'sh' else ():
+            words = shlex.split(line)
+            assert words[0] == 'mdnc', line
+            if main(words[1:]):
+                sys.exit(f'this fails: {line}')
+    print(json.dumps([code, shown, output.getvalue()]), flush=True)
+"""
+
+
 def follow(page, folder):
     """Do what a page says, block by block; what a block prints must be what stands below it."""
-    places = [str(ROOT / 'src'), os.environ.get('PYTHONPATH', '')]
-    environment = {
-        **os.environ,
-        'PYTHONPATH': os.pathsep.join(places),
-        'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
-        'COLUMNS': '150',
-    }
-    for block, after in pairwise([*blocks(page), None]):
-        if block.language not in ('sh', 'python') or block.reason == 'it installs packages':
-            continue
-        command = ['bash', '-ec', block.code] if block.language == 'sh' else [sys.executable, '-c', block.code]
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, f'{page.name}, line {block.line}:\n{done.stdout}{done.stderr}'
-        if after is not None and after.language == 'text':
-            assert shows(after.code, done.stdout), f'{page.name}, line {after.line}: this is printed:\n{done.stdout}'
+    todo = [
+        (block.language, block.code, after.code if after is not None and after.language == 'text' else '')
+        for block, after in pairwise([*blocks(page), None])
+        if block.language in ('sh', 'python') and block.reason != 'it installs packages'
+    ]
+    environment = {**os.environ, 'PYTHONPATH': f'{ROOT / "src"}{os.pathsep}{os.environ.get("PYTHONPATH", "")}'}
+    command = [sys.executable, '-W', 'ignore', '-c', FOLLOWING]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        input=json.dumps(todo),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in done.stdout.splitlines():
+        code, shown, printed = json.loads(line)
+        assert shows(shown, printed), f'{page.name}: {code}prints\n{printed}'
+
+
+def rows_of(path):
+    with path.open(newline='') as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope='module', params=PAGES)
@@ -50,11 +79,11 @@ def figures(run):
 
 def signals(folder):
     assert figures(folder / 'runs/activity')['accuracy']['value'] > 0.9
-    people = {row['file']: row['person'] for row in csv.DictReader((folder / 'labels.csv').open())}
-    tested = [row['path'] for row in csv.DictReader((folder / 'runs/activity/test.csv').open())]
+    people = {row['file']: row['person'] for row in rows_of(folder / 'labels.csv')}
+    tested = [row['path'] for row in rows_of(folder / 'runs/activity/test.csv')]
     other = {people[name] for name in people if name not in tested}
     assert 20 <= len(tested) <= 40 and not {people[name] for name in tested} & other
-    rows = list(csv.DictReader((folder / 'answers.csv').open()))
+    rows = rows_of(folder / 'answers.csv')
     assert [row['path'] for row in rows] == [f'recording_{number}.csv' for number in range(120, 124)]
     assert [row['class'] for row in rows] == ['rest', 'walk', 'run', 'rest']
 
@@ -64,7 +93,7 @@ def images(folder):
 
     assert figures(folder / 'runs/kinds')['accuracy']['value'] > 0.6
     assert figures(folder / 'runs/cells')['dice_foreground']['value'] > 0.8
-    rows = list(csv.DictReader((folder / 'kinds.csv').open()))
+    rows = rows_of(folder / 'kinds.csv')
     assert [row['class'] for row in rows] == ['discs', 'squares', 'stripes']
     masks = sorted((folder / 'answers').iterdir())
     assert [path.name for path in masks] == ['60.png', '61.png', '62.png']

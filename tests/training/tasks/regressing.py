@@ -38,7 +38,11 @@ def main(folder, devices):
     Path(folder, f'facts-{trainer.global_rank}.json').write_text(json.dumps(task.facts))
     if trainer.is_global_zero:
         [(predicted, truth)] = task._kept
-        np.savez(Path(folder, 'end.npz'), predicted=predicted, truth=truth, seen=task._seen, **figures)
+        table, found = task.judgement()
+        judged = {'numbers': table.numbers, 'losses': table.losses, 'names': table.names}
+        judged['worst'] = [each.place for each in table.worst]
+        judged['interval'] = list(vars(found.each['spread']['rmse']).values())
+        np.savez(Path(folder, 'end.npz'), predicted=predicted, truth=truth, seen=task._seen, **judged, **figures)
 
 
 if __name__ == '__main__':

@@ -32,6 +32,11 @@ def test_two_processes_know_and_count_what_one_does(tmp_path):
     order = [np.argsort(end['truth'][:, 1]) for end in (one, two)]
     for name in ('truth', 'predicted'):
         np.testing.assert_allclose(one[name][order[0]], two[name][order[1]], rtol=1e-3, atol=1e-3)
+    for name in ('numbers', 'names', 'worst'):
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+    assert list(one['numbers']) == list(range(len(one['truth'])))
+    np.testing.assert_allclose(one['losses'], two['losses'], rtol=1e-3)
+    np.testing.assert_allclose(one['interval'], two['interval'], rtol=1e-3)
     figures = [name for name in one if name.startswith('test/')]
     assert 'test/rmse_spread' in figures
     for name in figures:

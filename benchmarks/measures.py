@@ -98,8 +98,13 @@ def _cuda_peak(subject: Subject) -> float:
 
 
 def _cpu_peak(subject: Subject) -> float:
+    return allocated(subject.step)
+
+
+def allocated(run: Callable[[], object]) -> int:
+    """The most bytes that torch's allocator on the CPU holds at a time beyond what it held before."""
     with quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        subject.step()
+        run()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == '[memory]']
     held = most = 0
     for event in sorted(events, key=lambda event: event.start_ns()):

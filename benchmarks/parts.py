@@ -39,6 +39,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.floor import floor_seconds
 from benchmarks.kernels import KERNEL_CASES, kernel_jobs
+from benchmarks.peaks import MEASURED, peak_bytes
 from benchmarks.peers import PEERS
 from benchmarks.results import Row, Setting, rows
 from benchmarks.worker import Failed, Job, Worker
@@ -284,6 +285,14 @@ def floor(setting: Setting, quick: bool) -> Iterator[Row]:
             yield from rows(setting, case, measure, own, ['plain'])
 
 
+def peak(setting: Setting, quick: bool) -> Iterator[Row]:
+    """The peak of a step on a CPU, as forecast and as measured."""
+    torch.set_num_threads(setting.threads)
+    for case, values in () if setting.device == 'cuda' else peak_bytes(quick):
+        say(case)
+        yield from rows(setting, case, measures.PEAK, values, [MEASURED])
+
+
 def peers(setting: Setting, quick: bool) -> Iterator[Row]:
     """Networks of other packages with as many multiply-adds."""
     ours = ('lean (default)', 'optimized')
@@ -313,6 +322,7 @@ PARTS = {
         start,
         kernels,
         floor,
+        peak,
         peers,
     )
 }

@@ -86,6 +86,17 @@ else:
     TorchDispatchMode = _class('torch.utils._python_dispatch.TorchDispatchMode', _WATCH)
     tree_leaves = find('torch.utils._pytree.tree_leaves') or partial(needed, 'torch.utils._pytree.tree_leaves', _WATCH)
 
+# Within it operators are called as if nobody watched.
+no_dispatch_modes: Any = find('torch.utils._python_dispatch._disable_current_modes') or partial(
+    needed, 'torch.utils._python_dispatch._disable_current_modes', 'build kernels during a forecast'
+)
+# Which of torch's kernels computes a convolution.
+conv_backend: Any = find('torch._C._select_conv_backend') or partial(
+    needed, 'torch._C._select_conv_backend', 'forecast the memory of convolutions'
+)
+# Asks a tensor for its device.
+ask_device: Any = find('torch.ops.prim.device.default')
+
 # Operators that give the moments of what they normalise.
 MOMENTS = tuple(
     getattr(found, 'default', found)

@@ -187,6 +187,7 @@ def test_text_and_plain_values():
     assert lines[-1].split()[0] == 'UNet1d'
     plain = forecast.to_dict()
     assert plain['total'] == forecast.total
+    assert plain['peak'] == forecast.peak == max(stage['peak'] for stage in plain['stages'])
     assert plain['stages'][0]['name'] == 'conv_first'
 
 
@@ -225,21 +226,19 @@ def test_the_largest_batch_and_size_are_just_within_the_budget():
     budget = 10**7 + 3
     net = UNet2d(4, [1, 1, 1])
     batch = max_batch(net, (33, 20), budget)
-    assert memory_forecast(net, (33, 20), batch).total <= budget < memory_forecast(net, (33, 20), batch + 1).total
+    assert memory_forecast(net, (33, 20), batch).peak <= budget < memory_forecast(net, (33, 20), batch + 1).peak
     side, other = max_size(net, 2, budget, optimizer='sgd')
     assert side == other
-    totals = [memory_forecast(net, length, 2, optimizer='sgd').total for length in (side, side + 1)]
-    assert totals[0] <= budget < totals[1]
+    peaks = [memory_forecast(net, length, 2, optimizer='sgd').peak for length in (side, side + 1)]
+    assert peaks[0] <= budget < peaks[1]
 
 
 def test_what_never_fits_is_said():
     net = UNet2d(4, [1, 1])
-    with pytest.raises(ValueError, match=r'a batch of 1 needs .* KiB, more than the budget of 1\.00 KiB'):
+    with pytest.raises(ValueError, match=r'a batch of 1 needs .* MiB, more than the budget of 1\.00 KiB'):
         max_batch(net, 64, 1024)
     with pytest.raises(ValueError, match=r'the smallest size, .* needs'):
         max_size(net, 1, 1024)
-    with pytest.raises(ValueError, match='grows with the batch'):
-        max_batch(net.requires_grad_(False), 64, 2**30)
     with pytest.raises(ValueError, match='budget=0'):
         max_batch(net, 64, 0)
 
@@ -248,7 +247,7 @@ def test_the_level_that_fits_recomputes_no_more_than_it_must():
     net, needs = UNet2d(4, [2, 1, 1]), {}
     for level in MEMORY_LEVELS:
         net.memory = level
-        needs[level] = memory_forecast(net, (33, 20), 4).total
+        needs[level] = memory_forecast(net, (33, 20), 4).peak
     assert [*needs.values()] == sorted(needs.values(), reverse=True)
     net.memory = 'plain'
     for level in ('fast', 'lean', 'leaner', 'least'):

@@ -28,13 +28,12 @@ class Setting:
     optimizer: str | Optimizer | None
 
     def needs(self, input_size: Any, batch_size: int) -> int:
-        """Bytes in all."""
-        return memory_forecast(self.net, input_size, batch_size, self.dtype, self.optimizer).total
+        """Bytes at the worst moment."""
+        return memory_forecast(self.net, input_size, batch_size, self.dtype, self.optimizer).peak
 
 
 def largest(fits: Callable[[int], bool], guess: int, least: int = 1) -> int:
     """The largest whole number that fits, where ``least`` does; a good guess saves questions."""
-    fits = cache(fits)
     low, step = max(guess, least), 1
     high = low + 1
     while low > least and not fits(low):
@@ -54,37 +53,40 @@ def max_batch(
     dtype: torch.dtype | None = None,
     optimizer: str | Optimizer | None = 'adamw',
 ) -> int:
-    """The largest batch whose forecast is within a budget.
+    """The largest batch whose peak is forecast within a budget.
 
     Args:
         net: See `memory_forecast`.
         size: Its ``input_size``.
-        budget: Bytes that the total of the forecast may take. Leave room for what no forecast holds: a device
-            computes with workspaces and with gradients of maps beside it.
+        budget: Bytes that the peak of the forecast may take. Leave room for what no forecast holds: the process
+            itself, fragments, and on other devices than the CPU the workspaces of their kernels.
         dtype: See `memory_forecast`.
         optimizer: See `memory_forecast`.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument has a value that is not legal, or a batch of 1 needs more than the budget.
+        ValueError: An argument has a value that is not legal, or neither a batch of 1 nor one of 2 is within the
+            budget.
 
     Example:
         >>> import mdnc
         >>> net = mdnc.modules.resnet.UNet2d(8, [1, 1])
         >>> batch = max_batch(net, (64, 63), budget=2**24)
-        >>> memory_forecast(net, (64, 63), batch).total <= 2**24 < memory_forecast(net, (64, 63), batch + 1).total
+        >>> memory_forecast(net, (64, 63), batch).peak <= 2**24 < memory_forecast(net, (64, 63), batch + 1).peak
         True
     """
     budget = _checks.integer('max_batch', 'budget', budget)
     setting = Setting(net, dtype, optimizer)
-    one, two = setting.needs(size, 1), setting.needs(size, 2)
-    if one > budget:
+    needs = cache(lambda batch: setting.needs(size, batch))
+    # Of a single sample torch computes convolutions in another way, which may need more than two samples do.
+    least = next((batch for batch in (1, 2) if needs(batch) <= budget), None)
+    if least is None:
         raise ValueError(
-            f'max_batch: a batch of 1 needs {bytes_text(one)}, more than the budget of {bytes_text(budget)}.'
+            f'max_batch: a batch of 1 needs {bytes_text(needs(1))}, more than the budget of {bytes_text(budget)}.'
         )
-    if two <= one:
-        raise ValueError(f'max_batch: nothing that {type(net).__name__} keeps for backward grows with the batch.')
-    return largest(lambda batch: setting.needs(size, batch) <= budget, 1 + (budget - one) // (two - one))
+    growth = needs(3) - needs(2)
+    guess = 2 + (budget - needs(2)) // growth if growth > 0 else least
+    return largest(lambda batch: needs(batch) <= budget, guess, least)
 
 
 def max_size(
@@ -94,7 +96,7 @@ def max_size(
     dtype: torch.dtype | None = None,
     optimizer: str | Optimizer | None = 'adamw',
 ) -> Size:
-    """The largest equal-sided input whose forecast is within a budget.
+    """The largest equal-sided input whose peak is forecast within a budget.
 
     Args:
         net: One of mdnc's networks that take inputs of any size.
@@ -114,21 +116,22 @@ def max_size(
         >>> import mdnc
         >>> net = mdnc.modules.resnet.UNet2d(8, [1, 1])
         >>> side, _ = max_size(net, batch=2, budget=2**24)
-        >>> memory_forecast(net, side, 2).total <= 2**24 < memory_forecast(net, side + 1, 2).total
+        >>> memory_forecast(net, side, 2).peak <= 2**24 < memory_forecast(net, side + 1, 2).peak
         True
     """
     if not isinstance(net, Network) or net.plan.in_size is not None:
         raise TypeError(f'max_size: net must be a network of mdnc that takes any size, not {type(net).__name__}.')
     batch, budget = _checks.integer('max_size', 'batch', batch), _checks.integer('max_size', 'budget', budget)
     setting, least = Setting(net, dtype, optimizer), net.plan.min_side
-    smallest = setting.needs(least, batch)
+    needs = cache(lambda side: setting.needs(side, batch))
+    smallest = needs(least)
     if smallest > budget:
         raise ValueError(
             f'max_size: the smallest size, {net.min_size}, needs {bytes_text(smallest)}, '
             f'more than the budget of {bytes_text(budget)}.'
         )
     guess = _side(setting, batch, budget, least)
-    return (largest(lambda side: setting.needs(side, batch) <= budget, guess, least),) * net.plan.order
+    return (largest(lambda side: needs(side) <= budget, guess, least),) * net.plan.order
 
 
 def fitting_level(
@@ -139,7 +142,7 @@ def fitting_level(
     dtype: torch.dtype | None = None,
     optimizer: str | Optimizer | None = 'adamw',
 ) -> str:
-    """The memory level that spares the most recomputation among those whose forecast is within a budget.
+    """The memory level that spares the most recomputation among those whose peak is within a budget.
 
     Args:
         net: One of mdnc's networks; its own level does not matter and stays.
@@ -182,6 +185,6 @@ def _side(setting: Setting, batch: int, budget: int, least: int) -> int:
     order, side = len(setting.net.min_size), 16 * least  # type: ignore[arg-type]
     for _ in range(2):
         forecast = memory_forecast(setting.net, side, batch, setting.dtype, setting.optimizer)
-        room = max(budget - (forecast.total - forecast.saved), 0)
-        side = max(int(side * (room / max(forecast.saved, 1)) ** (1 / order)), least)
+        fixed = forecast.total - forecast.saved
+        side = max(int(side * (max(budget - fixed, 0) / max(forecast.peak - fixed, 1)) ** (1 / order)), least)
     return side

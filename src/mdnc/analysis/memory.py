@@ -1,23 +1,26 @@
-"""What training a network keeps in memory, in bytes, known before the run."""
+"""What a network keeps in memory, and what it needs at its worst moment, in bytes, known before the run."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn, optim
 
 from mdnc._purity import tensors
 from mdnc._torch import DataDependentOutputException
-from mdnc.analysis.parts import ITSELF, PartWatch
-from mdnc.analysis.standin import StandIn, stand_in, trial, undisturbed
+from mdnc.analysis.parts import ITSELF, BothWaysWatch, PartWatch
+from mdnc.analysis.peak import Ledger
+from mdnc.analysis.standin import StandIn, Trial, stand_in, trial, undisturbed
 from mdnc.analysis.table import bytes_text, table
 from mdnc.contribs.torchsummary.request import refuse_unreadable
 from mdnc.modules import _checks
 
 Optimizer = Callable[[list[Tensor]], optim.Optimizer]
+Loss = Callable[[Any], Tensor]
 
 OPTIMIZERS: dict[str, Optimizer] = {
     'adamw': optim.AdamW,
@@ -30,7 +33,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 @dataclass(frozen=True)
 class MemoryForecast:
-    """Bytes that a training step keeps, of a network or of one of its parts.
+    """Bytes that a training step keeps, of a network or of one of its parts, and what it needs at its worst moment.
 
     Args:
         name: Class of the network, or path of the part in it.
@@ -38,6 +41,8 @@ class MemoryForecast:
         gradients: Bytes of the gradients of those parameters that require one.
         optimizer: Bytes of the optimizer's state.
         saved: Bytes kept for backward: storages, each once, without the parameters and the network's input.
+        peak: The most bytes held at a time, of a part while it runs, forward or backward: what all of the network holds
+            then, its buffers, its input, maps and their gradients, and what operators hold while they compute.
         stages: The same for each part, in the order of the network; empty for a part.
     """
 
@@ -46,26 +51,29 @@ class MemoryForecast:
     gradients: int
     optimizer: int
     saved: int
+    peak: int
     stages: tuple['MemoryForecast', ...] = ()
 
     @property
     def total(self) -> int:
-        """The sum of the four. A device needs more while it computes: gradients of maps, workspaces, fragments."""
+        """The sum of parameters, gradients, optimizer and saved: what is there when backward begins."""
         return self.parameters + self.gradients + self.optimizer + self.saved
 
     def __str__(self) -> str:
         """The forecast as a table, a row for each part."""
         rows = [(row.name, *map(bytes_text, row._figures())) for row in (*self.stages, self)]
-        return table(('part', 'parameters', 'gradients', 'optimizer', 'saved', 'total'), rows, foot=1)
+        return table(('part', *_FIGURES), rows, foot=1)
 
     def to_dict(self) -> dict[str, Any]:
         """The forecast as plain values, ready for JSON."""
-        names = ('parameters', 'gradients', 'optimizer', 'saved', 'total')
-        own = {'name': self.name} | dict(zip(names, self._figures(), strict=True))
+        own = {'name': self.name} | dict(zip(_FIGURES, self._figures(), strict=True))
         return own | ({'stages': [stage.to_dict() for stage in self.stages]} if self.stages else {})
 
     def _figures(self) -> tuple[int, ...]:
-        return self.parameters, self.gradients, self.optimizer, self.saved, self.total
+        return tuple(getattr(self, name) for name in _FIGURES)
+
+
+_FIGURES = ('parameters', 'gradients', 'optimizer', 'saved', 'total', 'peak')
 
 
 def saved_by_part(watch: PartWatch, run: Callable[[], object], own: Iterable[Tensor]) -> dict[str, int]:
@@ -76,21 +84,19 @@ def saved_by_part(watch: PartWatch, run: Callable[[], object], own: Iterable[Ten
         run: Runs it, on real tensors or on stand-ins.
         own: Tensors whose storages are left out.
     """
-    # Storages are held on to until the end, so that none is freed and its address given to another.
-    seen = {storage._cdata: (ITSELF, storage) for storage in (tensor.untyped_storage() for tensor in own)}
-    left_out = set(seen)
+    counts: dict[str, int] = defaultdict(int)
+    # Not by their addresses: one that is freed gives its address to another.
+    seen = WeakSet(tensor.untyped_storage() for tensor in own)
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        seen.setdefault(storage._cdata, (watch.current, storage))
+        if storage not in seen:
+            seen.add(storage)
+            counts[watch.current] += storage.nbytes()
         return tensor.detach()  # the tensor itself would close a circle through its graph
 
     with watch.watching(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         run()
-    counts: dict[str, int] = defaultdict(int)
-    for address in seen.keys() - left_out:
-        part, storage = seen[address]
-        counts[part] += storage.nbytes()
     return counts
 
 
@@ -131,11 +137,16 @@ def memory_forecast(
     batch_size: int = 1,
     dtype: torch.dtype | None = None,
     optimizer: str | Optimizer | None = 'adamw',
+    *,
+    training: bool = True,
+    loss: Loss | None = None,
+    accumulate: int = 1,
+    devices: int = 1,
 ) -> MemoryForecast:
-    """Forecast what training a network keeps in memory, by running it on stand-ins: nothing is computed or allocated.
+    """Forecast what a network keeps in memory, and needs at most, by running it on stand-ins: nothing is computed.
 
-    The network stays as it is, and may be on any device, ``'meta'`` too. It runs in the mode and at the memory
-    level it has; under ``torch.autocast`` the forecast is that of autocast.
+    The network stays as it is, and may be on any device, ``'meta'`` too, which counts as the CPU. It trains in the mode
+    and at the memory level it has; under ``torch.autocast`` the forecast is that of autocast.
 
     Args:
         net: Any module of one input.
@@ -146,6 +157,13 @@ def memory_forecast(
             the parameters' own.
         optimizer: ``'adamw'``, ``'adam'``, ``'sgd'``, ``'momentum'`` (SGD with it), ``'rmsprop'``, or what makes an
             optimizer of a list of parameters; ``None`` for none.
+        training: Whether a step of training is forecast (forward, loss, backward, optimizer), or prediction: forward
+            alone, in eval mode and without gradients.
+        loss: Gives a scalar from what the network gives; it runs on stand-ins too, and targets that it makes count.
+            ``None`` for the mean of squares.
+        accumulate: Batches that share a step of the optimizer; from 2 on, gradients of those before are held.
+        devices: Processes that train together; from 2 on, gradients are held once more, in the buckets by which
+            ``DistributedDataParallel`` exchanges them.
 
     Returns:
         The forecast, in bytes, for the whole and for each part.
@@ -160,19 +178,74 @@ def memory_forecast(
         >>> forecast = memory_forecast(net, (1, 256, 256, 256), batch_size=2)
         >>> forecast.total == forecast.parameters + forecast.gradients + forecast.optimizer + forecast.saved
         True
+        >>> forecast.saved < forecast.peak < 2 * forecast.saved
+        True
     """
     run, make = trial('memory_forecast', net, input_size, batch_size, dtype), _optimizer(optimizer)
-    watch = PartWatch(net)
+    if not _checks.flag('memory_forecast', 'training', training):
+        return _of_prediction(run)
+    if loss is not None and not callable(loss):
+        raise TypeError(f'memory_forecast: loss={loss!r:.80} must give a scalar from what the network gives, or None.')
+    earlier = _checks.integer('memory_forecast', 'accumulate', accumulate) > 1
+    copies = _checks.integer('memory_forecast', 'devices', devices) > 1
+    watch = BothWaysWatch(net)
     with stand_in(run) as stand:
-        saved = saved_by_part(watch, stand.run, (*stand.parameters.values(), stand.x))
-        states = _optimizer_states(stand, make)
-    stages = _stages(watch, stand.parameters, saved, states)
+        trained = [each for each in stand.parameters.values() if each.requires_grad]
+        gradients = sum(map(_bytes, trained))
+        states, moment = _optimizer_states(stand, make)
+        there = sum(states.values()) + (gradients if copies else 0)
+        ledger = Ledger(watch, (*stand.parameters.values(), *stand.buffers.values(), stand.x), there)
+        if earlier:
+            with ledger:
+                for each in trained:
+                    each.grad = torch.empty_like(each)
+        saved = _step(stand, ledger, watch, _mean_of_squares if loss is None else loss)
+        stages = _stages(watch, stand.parameters, saved, states, ledger.most)
+        peak = max(ledger.peak, ledger.held + moment)
+    return _whole(net, stages, peak)
+
+
+def _step(stand: StandIn, ledger: Ledger, watch: BothWaysWatch, loss: Loss) -> dict[str, int]:
+    """Forward, loss and backward; gives what is saved, by part."""
+    outputs: list[Any] = []
+    with ledger:
+        saved = saved_by_part(watch, lambda: outputs.append(stand.run()), (*stand.parameters.values(), stand.x))
+        watch.mark(outputs)
+        found = loss(outputs.pop())
+        if not isinstance(found, Tensor) or found.numel() != 1:
+            what = f'a tensor of shape {tuple(found.shape)}' if isinstance(found, Tensor) else type(found).__name__
+            raise TypeError(f'memory_forecast: loss gives {what}, where a scalar is needed.')
+        torch.clear_autocast_cache()  # as the end of autocast does, before backward begins
+        if found.requires_grad:
+            with torch.autocast(found.device.type, enabled=False):
+                torch.autograd.backward(found)
+    return saved
+
+
+def _mean_of_squares(outputs: Any) -> Tensor:
+    found = [each.float().square().mean() for each in tensors(outputs) if each.is_floating_point()]
+    return torch.stack(found).sum() if len(found) > 1 else found[0] if found else torch.zeros(())
+
+
+def _of_prediction(run: Trial) -> MemoryForecast:
+    watch = PartWatch(run.net)
+    with stand_in(run) as stand:
+        run.net.eval()
+        ledger = Ledger(watch, (*stand.parameters.values(), *stand.buffers.values(), stand.x))
+        with torch.no_grad(), watch.watching(), ledger:
+            stand.run()
+        stages = _stages(watch, stand.parameters, {}, {}, ledger.most, training=False)
+    return _whole(run.net, stages, ledger.peak)
+
+
+def _whole(net: nn.Module, stages: tuple[MemoryForecast, ...], peak: int) -> MemoryForecast:
     return MemoryForecast(
         name=type(net).__name__,
         parameters=sum(stage.parameters for stage in stages),
         gradients=sum(stage.gradients for stage in stages),
         optimizer=sum(stage.optimizer for stage in stages),
         saved=sum(stage.saved for stage in stages),
+        peak=peak,
         stages=stages,
     )
 
@@ -190,11 +263,11 @@ def _optimizer(optimizer: object) -> Optimizer | None:
     )
 
 
-def _optimizer_states(stand: StandIn, make: Optimizer | None) -> dict[str, int]:
-    """Bytes of an optimizer's state for each parameter that is trained, found by a step of it."""
+def _optimizer_states(stand: StandIn, make: Optimizer | None) -> tuple[dict[str, int], int]:
+    """Bytes of an optimizer's state for each parameter that is trained, and what a step of it holds for a moment."""
     trained = {name: parameter for name, parameter in stand.parameters.items() if parameter.requires_grad}
     if make is None or not trained:
-        return {}
+        return {}, 0
     # One for each shape, and on the CPU: states are as large for all others, and no device's own code is needed.
     kinds = {
         (parameter.shape, parameter.dtype): torch.empty_like(parameter, device='cpu', requires_grad=True)
@@ -211,16 +284,26 @@ def _optimizer_states(stand: StandIn, make: Optimizer | None) -> dict[str, int]:
     if not isinstance(made, optim.Optimizer):
         raise TypeError(f'memory_forecast: optimizer={make!r:.80} makes a {type(made).__name__}, no optimizer.')
     try:
-        made.step()
+        made.step()  # makes the states
+        there = [each for state in made.state.values() for each in _tensors(state)]
+        gradients = (kind.grad for kind in kinds.values() if kind.grad is not None)
+        ledger = Ledger(PartWatch(nn.Identity()), (*kinds.values(), *gradients, *there))
+        held = ledger.held
+        with ledger:
+            made.step()
     except DataDependentOutputException as error:
         raise ValueError(
             f'memory_forecast: {type(made).__name__} computes with values of the parameters, which a forecast does '
             'not have. Give optimizer=None and add its state yourself.'
         ) from error
-    return {
+    states = {
         name: sum(map(_bytes, _tensors(made.state[kinds[parameter.shape, parameter.dtype]])))
         for name, parameter in trained.items()
     }
+    # On a CPU parameters take turns; elsewhere torch takes all at once, with a copy of them in between.
+    moment = ledger.peak - held
+    together = moment and next(iter(trained.values())).device.type != 'cpu'
+    return states, sum(map(_bytes, trained.values())) if together else moment
 
 
 def _tensors(state: dict[str, Any]) -> list[Tensor]:
@@ -232,7 +315,13 @@ def _bytes(tensor: Tensor) -> int:
 
 
 def _stages(
-    watch: PartWatch, parameters: dict[str, Tensor], saved: dict[str, int], states: dict[str, int]
+    watch: PartWatch,
+    parameters: dict[str, Tensor],
+    saved: dict[str, int],
+    states: dict[str, int],
+    most: dict[str, int],
+    *,
+    training: bool = True,
 ) -> tuple[MemoryForecast, ...]:
     held: dict[str, list[str]] = defaultdict(list)
     for name in parameters:
@@ -241,9 +330,10 @@ def _stages(
         MemoryForecast(
             name=part,
             parameters=sum(_bytes(parameters[name]) for name in held[part]),
-            gradients=sum(_bytes(parameters[name]) for name in held[part] if parameters[name].requires_grad),
+            gradients=sum(_bytes(parameters[name]) for name in held[part] if parameters[name].requires_grad) * training,
             optimizer=sum(states.get(name, 0) for name in held[part]),
             saved=saved.get(part, 0),
+            peak=most.get(part, 0),
         )
         for part in watch.order
         if part != ITSELF or held[ITSELF] or saved.get(ITSELF)

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mdnc._purity import random_state_kept, silent, unchanged
-from mdnc._torch import MOMENTS, FakeTensorMode, TorchDispatchMode
+from mdnc._torch import MOMENTS, FakeTensorMode, TorchDispatchMode, find
 from mdnc.contribs.torchsummary.request import refuse_unreadable
 from mdnc.modules import Block, Network, _checks
 
-# x, weight, … → normed, mean, rate
+# g, x, … → gradients of x, weight, bias
+_GROUP_NORM_BACKWARD = find('torch.ops.aten.native_group_norm_backward.default')
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,16 @@ def _gradients_kept(net: nn.Module) -> Iterator[None]:
 
 
 class _Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Gives the moments of a norm the dtype that the CPU's kernels give them; stand-ins know only that of the input."""
+    """Gives a norm's result and moments the dtypes that the CPU's kernels give them, which stand-ins mix up."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         outputs = func(*args, **(kwargs or {}))
+        if func is _GROUP_NORM_BACKWARD and outputs[0] is not None:
+            return outputs[0].to(args[1].dtype), *outputs[1:]
         if func not in MOMENTS or args[1] is None:
             return outputs
         normed, *moments = outputs
-        return normed, *(each.to(args[1].dtype) for each in moments)
+        return normed.to(args[0].dtype), *(each.to(args[1].dtype) for each in moments)
 
 
 def _like(mode: FakeTensorMode, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

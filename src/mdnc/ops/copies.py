@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mdnc.ops import building
+from mdnc.ops import building, standins
 from mdnc.ops.profiling import named
 
 SOURCE = Path(__file__).with_name('copies.cpp')
@@ -34,13 +34,15 @@ class _Call(ctypes.Structure):
 
 def contiguous(x: Tensor) -> Tensor:
     """See ``channels_last.contiguous``."""
-    if x.is_contiguous() or x.numel() < _LEAST or type(x) not in (Tensor, nn.Parameter) or x.device.type != 'cpu':
+    if x.is_contiguous() or x.numel() < _LEAST or not standins.known(x) or x.device.type != 'cpu':
         return x.contiguous()
     axes, width = _collapsed(x), x.element_size()
     library = built() if len(axes) <= 3 and width in _WIDTHS and not (x.is_conj() or x.is_neg()) else None
     if library is None:
         return x.contiguous()
     copy = torch.empty(x.shape, dtype=x.dtype)
+    if standins.stands_in(x):
+        return copy
     sizes, strides = zip(*[(1, 0)] * (3 - len(axes)), *axes, strict=True)
     with named('mdnc::copy'):
         library.copies(ctypes.byref(_call(x, copy, sizes, strides)))

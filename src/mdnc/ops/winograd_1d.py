@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mdnc.ops import building, convolution
+from mdnc.ops import building, convolution, standins
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.convolution import TORCH, Geometry, Tools
 from mdnc.ops.copies import contiguous
@@ -37,7 +37,7 @@ class _Call(ctypes.Structure):
 
 def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
     """Whether this convolution, of ``z (N, C, L)``, is computed here rather than by ``convolution``."""
-    if type(z) not in (Tensor, nn.Parameter) or z.device.type != 'cpu' or z.dtype != torch.float32 or z.dim() != 3:
+    if not standins.known(z) or z.device.type != 'cpu' or z.dtype != torch.float32 or z.dim() != 3:
         return False
     still = geometry.groups == 1 and not geometry.transposed and geometry.padding == (1,)
     if not still or geometry.stride not in ((1,), (2,)) or kernel.shape[2] != 3 or not is_channels_last(z):
@@ -100,10 +100,13 @@ def _call(
     library: Any, job: int, tensors: tuple[Tensor, Tensor, Tensor], kernel: Tensor, sizes: tuple[int, int, int]
 ) -> None:
     *lengths, stride = sizes
-    pointers = [each.data_ptr() for each in tensors]
+    computes = not standins.stands_in(tensors[0])
+    pointers = [each.data_ptr() if computes else None for each in tensors]
     widths = (kernel.shape[1], kernel.shape[0], *kernel.stride())
     call = _Call(*pointers, None, len(tensors[0]), *lengths, *widths, job, stride, torch.get_num_threads())
     scratch = tensors[0].new_empty(library.winograd_1d_scratch(ctypes.byref(call)))
+    if not computes:
+        return
     call.scratch = scratch.data_ptr()
     with named('mdnc::winograd_convolution'):
         library.winograd_1d(ctypes.byref(call))
@@ -116,7 +119,8 @@ def built() -> Any:
         library = ctypes.CDLL(str(building.library(SOURCE, building.threads())))
         library.winograd_1d.restype = None
         library.winograd_1d_scratch.restype = ctypes.c_int64
-        _prove(library)
+        with standins.aside():
+            _prove(library)
     except (*building.FAILURES, ArithmeticError) as error:
         building.warn(SOURCE, error)
         return None

@@ -1,0 +1,171 @@
+"""The peak that is forecast is the most that torch's allocator holds in a real step, within 5 %."""
+
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import mdnc
+from benchmarks.measures import allocated
+from mdnc.analysis import memory_forecast
+from mdnc.modules.resnet import AE1d, DecoderNet2d, EncoderNet1d, EncoderNet2d, EncoderNet3d, UNet1d, UNet2d, UNet3d
+
+UNDER, OVER = 0.98, 1.05  # of what is measured
+
+# Networks of every family and order, with other norms, blocks, strides and ways up, at sizes where maps count.
+CASES = {
+    'EncoderNet1d': (lambda: EncoderNet1d(16, [1, 1], in_planes=3), (4, 3, 1000)),
+    'EncoderNet2d': (lambda: EncoderNet2d(16, [2, 1], out_length=4), (2, 1, 48, 37)),
+    'EncoderNet2d, batch norm': (
+        lambda: EncoderNet2d(16, [1, 1], normalizer='batch', activator='relu'),
+        (4, 1, 32, 32),
+    ),
+    'EncoderNet2d, group norm': (lambda: EncoderNet2d(16, [1, 1], normalizer='group', norm_groups=4), (4, 1, 32, 32)),
+    'EncoderNet3d': (lambda: EncoderNet3d(8, [1, 1]), (2, 1, 16, 14, 12)),
+    'DecoderNet2d': (lambda: DecoderNet2d(16, [1, 1], out_size=(40, 33), in_length=8), (2, 8)),
+    'AE1d, transposed': (lambda: AE1d(16, [1, 1], upsampling='transposed'), (2, 1, 800)),
+    'UNet1d': (lambda: UNet1d(16, [1, 1], activator='gelu', strides=3), (2, 1, 900)),
+    'UNet2d': (lambda: UNet2d(16, [1, 1], block='plain', upsampling='nearest'), (2, 1, 40, 40)),
+    'UNet3d': (lambda: UNet3d(16, [1, 1], in_planes=2), (2, 2, 12, 16, 16)),
+}
+# By level, whether optimized, under autocast, and in which type.
+WAYS = [
+    ('lean', False, False, torch.float32),
+    ('plain', False, True, torch.float32),
+    ('least', True, False, torch.float32),
+    ('fast', True, True, torch.float32),
+    ('leaner', False, False, torch.bfloat16),
+]
+
+
+def step_peak(net, x, optimizer=None, autocast=False, loss=None, earlier=False):
+    """The most bytes that a step holds, parameters, buffers, input and the optimizer's state among them."""
+    loss = loss or (lambda y: y.float().square().mean())
+
+    def forward_backward():
+        with torch.autocast('cpu', torch.bfloat16) if autocast else contextlib.nullcontext():
+            found = loss(net(x))
+        found.backward()
+
+    def step():
+        forward_backward()
+        if optimizer is not None:
+            optimizer.step()
+
+    step()  # makes the optimizer's state
+    net.zero_grad(set_to_none=True)
+    if earlier:
+        forward_backward()
+    states = [] if optimizer is None else [each for own in optimizer.state.values() for each in own.values()]
+    gradients = [each.grad for each in net.parameters() if each.grad is not None]
+    there = [*net.parameters(), *net.buffers(), x, *gradients, *(each for each in states if torch.is_tensor(each))]
+    return sum(each.untyped_storage().nbytes() for each in there) + allocated(step)
+
+
+def built(case, level, optimized, dtype):
+    torch.manual_seed(0)
+    make, shape = CASES[case]
+    net = make().to(dtype)
+    net.memory = level
+    return (mdnc.optimize(net) if optimized else net), torch.randn(shape, dtype=dtype)
+
+
+@pytest.mark.parametrize('way', WAYS, ids=str)
+@pytest.mark.parametrize('case', CASES)
+def test_the_peak_is_that_of_a_real_step(case, way):
+    level, optimized, autocast, dtype = way
+    net, x = built(case, level, optimized, dtype)
+    with torch.autocast('cpu', torch.bfloat16) if autocast else contextlib.nullcontext():
+        forecast = memory_forecast(net, x.shape[1:], len(x))
+    real = step_peak(net, x, torch.optim.AdamW(net.parameters()), autocast)
+    assert UNDER * real <= forecast.peak <= OVER * real
+
+
+@pytest.mark.parametrize('optimized', [False, True])
+@pytest.mark.parametrize('case', ['EncoderNet1d', 'UNet2d', 'UNet3d'])
+def test_the_peak_of_prediction(case, optimized):
+    net, x = built(case, 'lean', optimized, torch.float32)
+    forecast = memory_forecast(net, x.shape[1:], len(x), training=False)
+    assert net.training
+    net.eval()
+    with torch.no_grad():
+        net(x)
+        there = sum(each.nbytes for each in (*net.parameters(), *net.buffers(), x))
+        real = there + allocated(lambda: net(x))
+    assert UNDER * real <= forecast.peak <= OVER * real
+    assert forecast.gradients == forecast.optimizer == forecast.saved == 0
+
+
+def test_a_loss_with_targets_counts():
+    net, x = UNet2d(8, [1, 1], out_planes=20), torch.randn(2, 1, 40, 40)
+
+    def loss(y):
+        return F.cross_entropy(y, torch.zeros((len(y), *y.shape[2:]), dtype=torch.long))
+
+    forecast = memory_forecast(net, 40, 2, optimizer=None, loss=loss)
+    real = step_peak(net, x, loss=loss)
+    assert UNDER * real <= forecast.peak <= OVER * real
+
+
+@pytest.mark.parametrize('word', ['sgd', 'momentum', 'adam', 'adamw', 'rmsprop'])
+def test_where_the_optimizer_needs_most(word):
+    makes = {
+        'sgd': torch.optim.SGD,
+        'momentum': lambda p: torch.optim.SGD(p, momentum=0.9),
+        'adam': torch.optim.Adam,
+        'adamw': torch.optim.AdamW,
+        'rmsprop': torch.optim.RMSprop,
+    }
+    net, x = nn.Sequential(nn.Linear(400, 500), nn.ReLU(), nn.Linear(500, 3)), torch.randn(2, 400)
+    forecast = memory_forecast(net, (400,), 2, optimizer=word)
+    assert forecast.peak == pytest.approx(step_peak(net, x, makes[word](net.parameters())), rel=0.01)
+    assert forecast.peak >= forecast.parameters + forecast.gradients + forecast.optimizer
+
+
+def test_gradients_of_earlier_batches_and_buckets_of_other_processes_count():
+    net, x = UNet2d(8, [1, 1]), torch.randn(2, 1, 24, 24)
+    one, more = (memory_forecast(net, 24, 2, accumulate=number) for number in (1, 2))
+    real = step_peak(net, x, torch.optim.AdamW(net.parameters()), earlier=True)
+    assert UNDER * real <= more.peak <= OVER * real
+    assert one.peak < more.peak <= one.peak + one.gradients
+    assert memory_forecast(net, 24, 2, devices=2).peak == one.peak + one.gradients
+
+
+def test_samples_of_a_size_add_alike():
+    net = UNet3d(8, [1, 1])
+    two, three, nine = (memory_forecast(net, 16, batch).peak for batch in (2, 3, 9))
+    assert nine == pytest.approx(two + 7 * (three - two), rel=0.005)
+
+
+def test_parts_peak_where_they_run():
+    net = UNet2d(8, [1, 1])
+    forecast = memory_forecast(net, 64, 2)
+    assert [stage.name for stage in forecast.stages if stage.peak == forecast.peak] == ['conv_up_list.0']
+    assert all(0 < stage.peak <= forecast.peak for stage in forecast.stages)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'error', 'text'),
+    [
+        ({'training': 1}, TypeError, 'training=1'),
+        ({'loss': 3}, TypeError, 'loss=3'),
+        ({'loss': lambda y: y}, TypeError, r'loss gives a tensor of shape \(1, 1, 13, 10\)'),
+        ({'loss': lambda y: None}, TypeError, 'loss gives NoneType'),
+        ({'accumulate': 0}, ValueError, 'accumulate=0'),
+        ({'devices': 'two'}, TypeError, "devices='two'"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(arguments, error, text):
+    with pytest.raises(error, match=text):
+        memory_forecast(UNet2d(4, [1, 1]), (13, 10), **arguments)
+
+
+def test_nothing_of_a_forecast_stays():
+    net = UNet2d(4, [1, 1])
+    net.eval()
+    memory_forecast(net, 16, accumulate=2)
+    memory_forecast(net, 16, training=False)
+    assert not net.training
+    assert all(parameter.grad is None for parameter in net.parameters())

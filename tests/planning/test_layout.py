@@ -43,3 +43,11 @@ def test_nothing_is_guessed_where_nothing_is_shown(tmp_path, names):
     for name in names:
         _picture(tmp_path / name)
     assert seen_targets(tmp_path) is None
+
+
+def test_rows_of_a_table_are_signals_of_one_channel(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [f'{number},{number * 2},{number % 3},{"a" if number % 2 else "b"}' for number in range(40)]
+    (tmp_path / 'table.csv').write_text('\n'.join(['x,y,z,kind', *rows]))
+    made = plan('table.csv', GIB, {'data.targets': 'table.csv::kind'})
+    assert made.words['data.order'] == 1 and made.fingerprint.size == (3,)

@@ -2,12 +2,15 @@
 
 import functools
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
+from mdnc.cli.recipe import keep_plan
 from mdnc.planning import Budget, BudgetError, Fingerprint, Target, plan
 from mdnc.planning.planner import planned
 from mdnc.training import ArrayData, DataError
@@ -150,3 +153,37 @@ def test_what_is_saved_is_read_again(tmp_path):
 def test_a_budget_refuses_what_is_none(wrong):
     with pytest.raises(ValueError, match='Budget'):
         Budget(**{'memory': GIB, **wrong})
+
+
+def test_a_run_keeps_the_plan_that_stands_beside_its_recipe(tmp_path):
+    _plan('gun').save(tmp_path / 'mine.yaml')
+    (tmp_path / 'other.json').write_text('[1]')
+    run = tmp_path / 'run'
+    run.mkdir()
+    keep_plan(tmp_path / 'other.yaml', run)
+    assert not (run / 'plan.json').exists()
+    keep_plan(tmp_path / 'mine.yaml', run)
+    assert json.loads((run / 'plan.json').read_text())['fingerprint']['samples'] == 50
+
+
+class Own(torch.nn.Module):
+    """A network of one's own that a planner tells patch, strides and widths."""
+
+    def __init__(self, patch, strides, widths, in_planes, out_length):
+        super().__init__()
+        self.told = (patch, strides, widths)
+        self.first = torch.nn.Conv1d(in_planes, widths[0], 3, padding=1)
+        self.last = torch.nn.Linear(widths[0], out_length)
+
+    def forward(self, x):
+        return self.last(self.first(x).mean(-1))
+
+
+def test_a_network_of_ones_own_gets_patch_strides_and_widths(monkeypatch):
+    module = types.ModuleType('own_network')
+    module.Own = Own
+    monkeypatch.setitem(sys.modules, 'own_network', module)
+    made = plan(MADE['gun'][0], GIB, {'model.network.name': 'own_network.Own'})
+    assert made.words['model.network.arguments.patch'] == [150]
+    assert made.words['model.network.arguments.strides'] == [[1], [1], [2], [2]]
+    assert made.words['model.network.arguments.widths'] == [32, 64, 128, 256]

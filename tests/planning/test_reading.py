@@ -157,3 +157,10 @@ def test_a_fingerprint_comes_back_from_its_plain_values():
     assert Fingerprint.from_dict(found.to_dict()) == found
     with pytest.raises(ValueError, match="'sice' is no word"):
         Fingerprint.from_dict({**found.to_dict(), 'sice': 1})
+
+
+def test_maps_of_whole_fractions_are_classes_and_others_are_not():
+    labels = RNG.choice([0.0, 2.0], (6, 8, 8))
+    found = _read(np.zeros((6, 1, 8, 8), np.float32), labels).target
+    assert (found.kind, found.codes, found.outputs) == ('class map', [0, 2], 2)
+    assert _read(np.zeros((6, 1, 8, 8), np.float32), labels + 0.5).target.kind == 'map'

@@ -21,6 +21,7 @@ PACKAGES = (
     'mdnc.checkpoints',
     'mdnc.export',
     'mdnc.training',
+    'mdnc.planning',
 )
 SOURCES = Path(__file__).parents[2] / 'src'
 

@@ -1,6 +1,7 @@
 """Which configuration and which folder a training command means."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import yaml
 
 import mdnc
 from mdnc._bundle import BEST
+from mdnc._files import whole_file
 from mdnc.cli import UsageError
 from mdnc.cli.networks import near
 
@@ -144,3 +146,16 @@ def find_config(name: str) -> Path:
         f'--config {name}: there is no such file, no run in such a folder, and no such recipe; '
         f'recipes: {", ".join(recipe_names()) or "none"}'
     )
+
+
+def keep_plan(recipe: Path, run_dir: Path) -> None:
+    """Keep the plan that stands beside its recipe, what was read of the data among it, with the run: ``plan.json``."""
+    path = recipe.with_suffix('.json')
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):  # the recipe was not planned
+        return
+    if not isinstance(known, dict) or not {'choices', 'fingerprint'} <= set(known):
+        return
+    with whole_file(run_dir / 'plan.json') as file:
+        file.write(path.read_bytes())

@@ -20,7 +20,7 @@ from mdnc._files import whole_file
 from mdnc.cli import UsageError
 from mdnc.cli.help import class_help, find_class, known_classes, parameters
 from mdnc.cli.networks import near
-from mdnc.cli.recipe import CONFIG, Request, read_request
+from mdnc.cli.recipe import CONFIG, Request, keep_plan, read_request
 from mdnc.training import run
 from mdnc.training.checkpoint import FOLDER, numbered
 from mdnc.training.claim import TakenError, claimed, is_first_process
@@ -197,6 +197,8 @@ class _Record(L.Callback):
         if trainer.is_global_zero:
             with whole_file(Path(trainer.default_root_dir) / CONFIG) as file:
                 file.write(self._command.full_config().encode())
+            for config in self._command.request.configs:
+                keep_plan(config, Path(trainer.default_root_dir))
 
 
 # What a checkpoint says of the data, whatever is configured; and what, changed on the way, would give a run's samples

@@ -139,6 +139,7 @@ class _Walk:
 
     def __init__(self, size: list[int], spacing: list[float], left: int) -> None:
         self.size, self.spacing, self._left = size, spacing, left
+        self._convolved: set[int] = set()
 
     def _near(self, axis: int) -> bool:
         # The finest of those that can be divided still: one that has run out makes no other wait.
@@ -149,12 +150,12 @@ class _Walk:
         return self.size[axis] >= 2 * self._left
 
     def kernel(self, width: int) -> Size:
-        """1 on axes that wait, and on those of a single value."""
+        """1 on axes that wait, and on those of a single value; what was convolved once is so from there on."""
         finest = min(self.spacing)
-        return tuple(
-            width if length > 1 and each < _APART * finest else 1
-            for length, each in zip(self.size, self.spacing, strict=True)
-        )
+        for axis, length in enumerate(self.size):
+            if length > 1 and self.spacing[axis] < _APART * finest:
+                self._convolved.add(axis)
+        return tuple(width if axis in self._convolved else 1 for axis in range(len(self.size)))
 
     def step(self) -> Size:
         """Divide the axes that may be divided now."""
@@ -162,6 +163,9 @@ class _Walk:
         steps = tuple(
             (4 if long else 2) if self._able(axis) and self._near(axis) else 1 for axis in range(len(self.size))
         )
+        lone = [axis for axis, each in enumerate(steps) if each > 1]
+        if len(lone) == 1 < len(self.size) and self.size[lone[0]] < 3 * self._left:
+            steps = (1,) * len(self.size)  # a level for the last bit of one axis is none
         self.size = [-(-length // step) for length, step in zip(self.size, steps, strict=True)]
         self.spacing = [each * step for each, step in zip(self.spacing, steps, strict=True)]
         return steps
@@ -170,6 +174,6 @@ class _Walk:
         """Why each axis ends where it does."""
         return tuple(
             f'axis {axis} ends with {length} values'
-            + ('' if not self._able(axis) else ' (levels are enough)' if full else ' (it waits for no other)')
+            + ('' if not self._able(axis) else ' (levels are enough)' if full else ', too few for a level of its own')
             for axis, length in enumerate(self.size)
         )

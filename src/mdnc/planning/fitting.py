@@ -20,10 +20,9 @@ Size = tuple[int, ...]
 
 LEVELS = ('lean', 'leaner', 'least')  # from the quicker to the more thrifty; 'fast' is taken where there is room
 _FULL = 0.85  # of the budget: below, what is left is put to use
-_TIGHT = 0.97  # of the budget: above, no larger window is looked for
+_TIGHT = 0.93  # of the budget: above, no larger window is looked for
 _FINE = {1: 32, 2: 32, 3: 16}  # shortest side of a window
 _ENOUGH = {1: 2048, 2: 192, 3: 64}  # side of a window from which a wider network is preferred
-_WIDEST = 64
 _FEW = 8  # samples of a step below which its gradient says little
 
 
@@ -75,7 +74,7 @@ class Limits:
         window: The window, where it is given.
         batch: The batch, where it is given.
         macs: Multiply-adds of a step that the hours allow.
-        wider: Whether the data are many enough for a wider network.
+        widest: Channels of the first level that the data are many enough for.
     """
 
     widths: tuple[int, ...]
@@ -87,7 +86,7 @@ class Limits:
     window: Size | None = None
     batch: int | None = None
     macs: float | None = None
-    wider: bool = False
+    widest: int = 64
 
 
 class Bench:
@@ -180,31 +179,41 @@ class Fitter:
         limits = self._limits
         window, batch = limits.window or self.enough, limits.batch or min(limits.aim, _FEW)
         few = limits.batch or min(2, batch)
-        least = Trial(limits.window or self.fine, limits.widths[-1], limits.levels[-1], limits.batch or 1)
-        if not self.fits(least):
-            needed, shown = bytes_text(self._bench.bytes(least)), size_text(least.window)
-            raise BudgetError(
-                f'the budget of {bytes_text(self._room)} is too small: the least that works is {needed} '
-                f'(batch {least.batch} of {shown}, {least.width} channels, memory {least.level})'
-            )
         for each in dict.fromkeys((batch, few)):
             for width in limits.widths:
-                if self.fits(thrifty := Trial(window, width, limits.levels[-1], each)):
+                thrifty = Trial(window, width, limits.levels[-1], each)
+                # What fewer samples need says at once that more of them are too many.
+                if self._bench.bytes(replace(thrifty, batch=few)) * max(each / few / 2, 1) > self._room:
+                    continue
+                if self.fits(thrifty):
                     quicker = (replace(thrifty, level=level) for level in limits.levels[:-1])
                     return next(filter(self.fits, quicker), thrifty)
-        wanted = replace(least, batch=few)
-        return wanted if self.fits(wanted) else least
+        return self._least(window, few)
+
+    def _least(self, window: Size, few: int) -> Trial:
+        """The smallest trial that makes sense.
+
+        Raises:
+            BudgetError: Not even that fits.
+        """
+        limits = self._limits
+        least = Trial(limits.window or self.fine, limits.widths[-1], limits.levels[-1], few)
+        lone = replace(least, batch=limits.batch or 1)
+        for each in (replace(lone, window=window), least, lone):
+            if self.fits(each):
+                return each
+        needed, shown = bytes_text(self._bench.bytes(lone)), size_text(lone.window)
+        raise BudgetError(
+            f'the budget of {bytes_text(self._room)} is too small: the least that works is {needed} '
+            f'(batch {lone.batch} of {shown}, {lone.width} channels, memory {lone.level})'
+        )
 
     def _grown(self, trial: Trial) -> Trial:
         """The largest window; what a step takes is nearly linear in its positions, so a few forecasts find it."""
         goal = replace(trial, window=self._limits.goal)
         if trial.window == goal.window or self.fits(goal):
             return goal
-        finest = min(self._limits.spacing)
-        low = 1
-        high = max(
-            round(length * each / finest) for length, each in zip(goal.window, self._limits.spacing, strict=True)
-        )
+        low, high = 1, self._edge
         best, worst = trial, goal
         while high - low > 1 and self.share(best) < _TIGHT:
             edge = min(max(self._between(best, worst, low, high), low + 1), high - 1)
@@ -214,6 +223,19 @@ class Fitter:
             else:
                 high, worst = edge, found
         return best
+
+    def holding(self, wanted: float) -> Size:
+        """The largest window, in proportion, of no more positions than that."""
+        edges = range(1, self._edge + 1)
+        place = bisect.bisect_right(edges, wanted, key=lambda edge: positions(self.cut(edge)))
+        return self.cut(max(place, 1))
+
+    @property
+    def _edge(self) -> int:
+        """The edge of the largest window."""
+        finest = min(self._limits.spacing)
+        pairs = zip(self._limits.goal, self._limits.spacing, strict=True)
+        return max(round(length * each / finest) for length, each in pairs)
 
     def _between(self, best: Trial, worst: Trial, low: int, high: int) -> int:
         """The edge at which the budget should be used up, by a line between what fits and what does not."""
@@ -249,9 +271,9 @@ class Fitter:
             trial = fast if self.fits(fast) else trial
         if len(limits.widths) == 1 or self.share(trial) >= _FULL:
             return trial
-        if trial.batch >= limits.most and not limits.wider:
+        if trial.batch >= limits.most and limits.widest <= 64:
             return trial
-        most = _WIDEST * (2 if limits.wider else 1)
+        most = limits.widest
         steps = (most - trial.width) // 4
         if steps < 1 or not self.fits(replace(trial, width=trial.width + 4)):
             return trial
@@ -264,25 +286,22 @@ class Fitter:
 
 
 def runner_up(bench: Bench, limits: Limits, trial: Trial) -> str:
-    """The next memory level with its window or batch, and what it costs in a step."""
-    levels = [level for level in limits.levels if level in LEVELS]
-    later = levels[levels.index(trial.level) + 1 :] if trial.level in levels else []
-    if not later or (limits.window and limits.batch):
+    """The most thrifty memory level, with the window or batch that it makes room for and what it costs in a step."""
+    other = replace(trial, level=limits.levels[-1])
+    if other.level == trial.level:
         return ''
-    other = replace(limits, levels=(later[-1],), widths=(trial.width,), wider=False)
-    try:
-        found = Fitter(bench, other).best()
-    except BudgetError:
-        return ''
-    if (found.window, found.batch) == (trial.window, trial.batch):
-        return f'memory {found.level}: {bytes_text(bench.bytes(found))} instead of {bytes_text(bench.bytes(trial))}'
-    price = bench.macs(found) / max(bench.macs(trial), 1)
-    what = (
-        f'{size_text(found.window)} instead of {size_text(trial.window)}'
-        if found.window != trial.window
-        else f'batch {found.batch} instead of {trial.batch}'
-    )
-    return f'memory {found.level}: {what}, a step of {price:.2g} × the multiply-adds'
+    needed, room = bench.bytes(other), bench.budget.bytes
+    gain = bench.bytes(trial) / max(needed, 1)
+    fitter = Fitter(bench, limits)
+    if trial.window == limits.goal:
+        what = f'{bytes_text(needed)} instead of {bytes_text(bench.bytes(trial))}'
+        if trial.batch < limits.most and limits.batch is None:
+            batch = min(limits.most, int(trial.batch * room / needed))
+            what = f'a batch of about {batch} instead of {trial.batch}'
+    else:
+        window = fitter.holding(trial.positions * gain)
+        what = f'about {size_text(window)} instead of {size_text(trial.window)}'
+    return f'memory {other.level}: {what}; blocks are run again in backward'
 
 
 def text_of(size: Any) -> str:

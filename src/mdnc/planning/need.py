@@ -1,6 +1,8 @@
 """What training and prediction of a candidate take: bytes at the worst moment, and multiply-adds."""
 
 import contextlib
+import inspect
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,14 +61,42 @@ def autocast(budget: Budget) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast('cpu', kinds[budget.precision])
 
 
+_FOLLOWED = 'loss' in inspect.signature(analysis.memory_forecast).parameters  # whether its peak is forecast
+
+
 def training_bytes(net: nn.Module, size: tuple[int, ...], batch: int, job: Job, budget: Budget) -> int:
-    """Bytes at the worst moment of a training step on one device, by the forecast of the peak."""
-    dtype = torch.bfloat16 if budget.precision == 'bf16-true' else None
+    """Bytes at the worst moment of a training step on one device."""
+    more: dict[str, Any] = {'loss': job.loss, 'devices': budget.devices} if _FOLLOWED else {}
     with autocast(budget):
-        forecast = analysis.memory_forecast(net, (job.channels, *size), batch, dtype, budget.optimizer)
-    positions = 1
-    for length in size:
-        positions *= length
-    values = 4 * batch * positions
-    peak = getattr(forecast, 'peak', None)
-    return int(peak) if peak is not None else forecast.total + values * (job.channels + 8 * job.outputs * job.dense)
+        shape = (job.channels, *size)
+        forecast: Any = analysis.memory_forecast(net, shape, batch, _dtype(budget), budget.optimizer, **more)
+    if _FOLLOWED:
+        return int(forecast.peak)
+    return int(forecast.total + 4 * batch * math.prod(size) * (job.channels + 8 * job.outputs * job.dense))
+
+
+def _dtype(budget: Budget) -> torch.dtype | None:
+    return torch.bfloat16 if budget.precision == 'bf16-true' else None
+
+
+def prediction_bytes(
+    net: nn.Module, size: tuple[int, ...], tile: tuple[int, ...] | None, job: Job, budget: Budget
+) -> int:
+    """Bytes at the worst moment of predicting a sample on the device: whole, or in tiles that are blended there.
+
+    Args:
+        net: The network.
+        size: Spatial size of the sample.
+        tile: Size of the tiles, cut to the sample; None: it goes through the network as a whole.
+        job: What the network is trained for.
+        budget: Precision.
+    """
+    through = size if tile is None else tuple(map(min, tile, size))
+    more: dict[str, Any] = {'training': False} if _FOLLOWED else {'optimizer': None}
+    with autocast(budget):
+        forecast: Any = analysis.memory_forecast(net, (job.channels, *through), 1, _dtype(budget), **more)
+    taken = int(forecast.peak if _FOLLOWED else forecast.parameters + forecast.saved)
+    if through == size:
+        return taken
+    # The sample, the sum of the tiles' outputs and that of their weights lie there as a whole.
+    return taken + 4 * math.prod(size) * (job.channels + job.outputs + 1)

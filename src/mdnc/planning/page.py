@@ -128,13 +128,11 @@ def _forecast(plan: Plan) -> Iterator[tuple[str, str]]:
         'a training step',
         f'{bytes_text(forecast["bytes"])} at its worst moment, {count_text(forecast["macs"])} multiply-adds',
     )
-    for name, figures in forecast.get('prediction', {}).items():
+    for name, figures in forecast['prediction'].items():
+        how = f' in tiles of {size_text(tuple(figures["tile"]))}' if figures['tile'] else ''
         yield (
             f'prediction of the {name} sample',
-            (
-                f'{size_text(tuple(figures["size"]))}: {bytes_text(figures["bytes"])}'
-                + (f'; {figures["how"]}' if figures['how'] else '')
-            ),
+            (f'{size_text(tuple(figures["size"]))}{how}: {bytes_text(figures["bytes"])}'),
         )
     if 'timed' in plan.measured:
         timed = plan.measured['timed']

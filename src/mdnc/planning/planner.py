@@ -18,7 +18,7 @@ from mdnc.planning.choices import GIVEN, Choices
 from mdnc.planning.design import Design, encoder_design, known_spacing, unet_design
 from mdnc.planning.fingerprint import Fingerprint
 from mdnc.planning.fitting import LEVELS, Bench, BudgetError, Fitter, Limits, Trial, positions, runner_up, text_of
-from mdnc.planning.need import Job
+from mdnc.planning.need import Job, prediction_bytes
 from mdnc.planning.plans import Plan
 from mdnc.training.data.reader import DataError
 from mdnc.training.tasks.network import build_network
@@ -37,6 +37,7 @@ _CAPS = {1: 256, 2: 512, 3: 320}
 _STEPS = 1000  # that a run on few samples should make at least
 _RARE = 0.5  # of the share that a class would have, were all alike: below, the loss is weighted
 _HEAVIEST = 10.0
+_STATISTICS = 8  # samples of a step from which a batch norm is good
 _PATTERNS = 60  # groups that a split names
 _PICTURE = 32  # side of an image from which it is moved, turned and mirrored too
 _PRESETS = {name for name in resnet.__all__ if name[0].islower()}
@@ -107,6 +108,7 @@ class _Planner:
         job = self._job(task)
         train = self._split()
         goal = self._goal(job)
+        self._goal_given = goal.because == GIVEN
         bench, limits, trial = self._fit(job, goal, train, macs)
         trial = self._name_network(job, bench, limits, trial)
         self._name_training(job, train, trial)
@@ -114,7 +116,8 @@ class _Planner:
         self._name_trainer(job, trial, train, goal)
         self._point_out(job, bench, trial)
         made = [self.choices.made[word] for word in _ordered(self.choices)]
-        return Plan(tuple(made), self._seen, asdict(self.budget), self._forecast(job, bench, trial), tuple(self.notes))
+        forecast = self._forecast(job, bench, limits, trial)
+        return Plan(tuple(made), self._seen, asdict(self.budget), forecast, tuple(self.notes))
 
     def _task(self) -> str:
         name, because = _TASKS[self.data.target.kind]
@@ -274,8 +277,7 @@ class _Planner:
         }
         if not job.dense:
             own |= {'tail': 'norm', 'tail_normalizer': 'group' if norm == 'group' else 'batch'}
-        if norm == 'pinst':
-            own['memory'] = level
+        own['memory'] = level
         return _agreeing({**own, **given}, own, given)
 
     def _bench(self, job: Job, norm: str) -> Bench:
@@ -305,8 +307,13 @@ class _Planner:
             window=goal.size if goal.because == GIVEN or not job.dense else None,
             batch=None if batch is None else max(1, int(batch) // per_device),
             macs=macs,
-            wider=train >= 10_000 or (job.dense and train * self.data.values_a_sample >= 3e8),
+            widest=self._widest(job, train),
         )
+
+    def _widest(self, job: Job, train: int) -> int:
+        """Channels of the first level that samples are many enough for; in dense tasks positions are."""
+        count = train * self.data.values_a_sample / 30_000 if job.dense else train
+        return 256 if count >= 100_000 else 128 if count >= 10_000 else 64
 
     def _fixed_network(self, job: Job) -> bool:
         name = self.choices.given('model.network.name', self._family(job))
@@ -336,20 +343,19 @@ class _Planner:
         bench = self._bench(job, self._norm)
         if job.dense or given:
             return bench, limits, Fitter(bench, limits).best()
-        floor = min(limits.aim, 8)
+        trial = None
         try:
-            trial = Fitter(bench, replace(limits, levels=limits.levels[:1])).best()
-            if trial.batch >= floor and trial.width >= min(16, limits.widths[0]):
-                return bench, replace(limits, levels=limits.levels[:1]), trial
-        except BudgetError:
-            pass
-        self._norm = 'pinst'
-        bench = self._bench(job, self._norm)
-        try:
-            return bench, limits, Fitter(bench, limits).best()
+            trial = Fitter(bench, limits).best()
+            if trial.batch >= min(limits.aim, _STATISTICS):
+                return bench, limits, trial
         except BudgetError:
             if goal.because == GIVEN:
                 raise
+        self._norm = 'pinst'
+        bench = self._bench(job, self._norm)
+        if trial is not None:  # norms of both kinds take as much
+            fixed = replace(limits, widths=(trial.width,), levels=(trial.level,), batch=trial.batch)
+            return bench, limits, Fitter(bench, fixed).best()
         limits = replace(limits, window=None)
         return bench, limits, Fitter(bench, limits).best()
 
@@ -386,7 +392,7 @@ class _Planner:
         )
         norm = {
             'batch': f'batch norm: {trial.batch} samples a step are enough for its statistics',
-            'pinst': 'instance norm: its layers keep less for backward by memory levels, and do not mind small batches',
+            'pinst': 'instance norm: it does not mind small batches',
         }
         level = {
             'fast': 'the level that recomputes least: there is room for what it keeps',
@@ -408,7 +414,7 @@ class _Planner:
             'memory': (
                 f'{level.get(trial.level, "nothing quicker fits")}: {bytes_text(bench.bytes(trial))} of '
                 f'{bytes_text(self.budget.bytes)} ({share:.0%})',
-                runner_up(bench, limits, trial) if job.dense or self._norm == 'pinst' else '',
+                runner_up(bench, limits, trial) if trial.batch < limits.most or job.dense else '',
             ),
             'tail': ('a norm before the pool: else the last layers are one affine map', ''),
         }
@@ -531,7 +537,15 @@ class _Planner:
             more = f' (and {fault["count"] - 1} more)' if fault['count'] > 1 else ''
             self.notes.append(f'{fault["kind"]}: {fault["text"]}{more}')
 
-    def _forecast(self, job: Job, bench: Bench, trial: Trial) -> dict[str, Any]:
+    def _bound(self, bench: Bench, limits: Limits, trial: Trial) -> str:
+        """What kept the plan from taking more: ``'memory'``, ``'hours'``, ``'data'`` or ``'given'`` words."""
+        if limits.macs is not None and bench.macs(trial) > 0.5 * limits.macs:
+            return 'hours'
+        if limits.window == trial.window and self._goal_given and limits.batch is not None:
+            return 'given'
+        return 'memory' if trial.window != limits.goal or trial.batch < limits.most else 'data'
+
+    def _forecast(self, job: Job, bench: Bench, limits: Limits, trial: Trial) -> dict[str, Any]:
         net = bench.network(trial)
         needed = bench.bytes(trial)
         return {
@@ -543,9 +557,27 @@ class _Planner:
             'steps': self._steps,
             'bytes': needed,
             'share': round(needed / self.budget.bytes, 4),
+            'bound': self._bound(bench, limits, trial),
             'parameters': sum(parameter.numel() for parameter in net.parameters()),
             'macs': bench.macs(trial),
+            'prediction': self._prediction(net, job, trial),
         }
+
+    def _prediction(self, net: nn.Module, job: Job, trial: Trial) -> dict[str, Any]:
+        """What predicting the median and the largest sample takes."""
+        tile = trial.window if 'data.patch' in self.choices.made else None
+        most = self.data.most or self.data.size
+        sizes = {'largest': trial.window} if tile is None else {'median': self.data.size, 'largest': most}
+        found = {}
+        for name, size in sizes.items():
+            taken = prediction_bytes(net, size, tile, job, self.budget)
+            found[name] = {'size': list(size), 'tile': None if tile is None else list(tile), 'bytes': taken}
+            if taken > self.budget.bytes:
+                self.notes.append(
+                    f'predicting the {name} sample, {text_of(size)}, takes {bytes_text(taken)}, more than the budget: '
+                    'its outputs are blended as a whole; predict it on the CPU (--trainer.accelerator cpu)'
+                )
+        return found
 
 
 def _ordered(choices: Choices) -> list[str]:

@@ -4,7 +4,7 @@ import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ _BLOCK = 2**20  # values that are counted at once
 _CLOSELY = 200  # samples that are looked at closely: borders, objects, periods
 _WHOLE = 2**25  # values of a sample that may be in memory at once for that
 _NAMED = 200_000  # files whose names are looked at
+_TOGETHER = 4096  # targets that are counted at once
 _FEW_CODES = 64  # numbers that a recipe may name
 _CODES = 2**16  # a whole number beyond is no class
 
@@ -87,6 +88,8 @@ class _Targets:
         self.tally: Tally | None = None
         self.objects = Objects()
         self.outputs = 0
+        self.whole = True  # of a map of fractions: whether all that was met is whole
+        self._noted: list[Array] = []
 
     def settle(self, name: str, kind: str, outputs: int) -> None:
         """Take note of the kind of a sample's target.
@@ -113,6 +116,28 @@ class _Targets:
             numbers, counts = np.unique(flat, return_counts=True)
             self.codes.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
 
+    def note(self, value: Array) -> None:
+        """Count the quantities ``(K, 1)`` of a sample, later and together."""
+        if self._noted and len(self._noted[0]) != len(value):
+            return  # of another shape, which is refused
+        self._noted.append(value)
+        if len(self._noted) >= _TOGETHER:
+            self.settle_noted()
+
+    def settle_noted(self) -> None:
+        """Count what was noted."""
+        if self._noted:
+            self.measure(np.concatenate(self._noted, 1))
+            self._noted = []
+
+    def count_if_whole(self, values: Array) -> None:
+        """Count a map of fractions as one of whole numbers, as long as all are such."""
+        if self.whole:
+            self.whole = bool((values == np.round(values)).all())
+        if self.whole:
+            self.count(values.astype(np.int64))
+            self.whole = len(self.codes) <= _FEW_CODES
+
     def measure(self, values: Array) -> None:
         """Count quantities ``(K, n)``."""
         self.tally = self.tally or Tally(len(values))
@@ -120,8 +145,14 @@ class _Targets:
 
     def found(self, samples: int) -> Target:
         """What they are, when all were seen."""
+        self.settle_noted()
         if self.kind in (None, 'none'):
             return Target()
+        if self.kind == 'map' and self.outputs == 1 and self.whole and len(self.codes) > 1:
+            self.kind = 'class map'
+            found = self._coded(samples)
+            codes = found.codes or [*range(found.outputs)]  # named, so that they are read as whole numbers
+            return replace(found, codes=codes)
         if self.kind == 'names':
             classes = self.given or sorted(set(self.names) - {''})
             return Target('names', len(classes), classes, [self.names[name] for name in classes])
@@ -184,6 +215,7 @@ class _Scan:
         self._borders: list[list[float]] = []
         self._dtypes: Counter[str] = Counter()
         self._pending: list[Array] = []
+        self._waiting = 0  # values among these
         self._marks = array('q')
         self._owners: list[str] = []
         self._bytes = 0
@@ -254,11 +286,11 @@ class _Scan:
                 self.targets.names[label] += 1
             elif value.dtype.kind in 'biu' and value.size == 1:
                 kind, outputs = 'classes', 1
-                self.targets.count(value)
-                self.targets.measure(value.reshape(1, 1))
+                self.targets.codes[int(value.reshape(-1)[0])] += 1
+                self.targets.note(value.reshape(1, 1))
             elif value.dtype.kind in 'biuf':
                 kind, outputs = 'numbers', int(value.size)
-                self.targets.measure(value.reshape(-1, 1))
+                self.targets.note(value.reshape(-1, 1))
             else:
                 raise DataError(f'its target is of type {value.dtype}, neither numbers nor the name of a class')
             if len(self.labels[part]) < _NAMED:
@@ -288,7 +320,8 @@ class _Scan:
 
     def _count(self, piece: Array) -> None:
         self._pending.append(piece.reshape(len(piece), -1))
-        if sum(each.size for each in self._pending) >= _BLOCK:
+        self._waiting += piece.size
+        if self._waiting >= _BLOCK:
             self._flush()
 
     def _flush(self) -> None:
@@ -297,7 +330,7 @@ class _Scan:
             step = max(1, _BLOCK // len(joined))
             for start in range(0, joined.shape[1], step):
                 self._values.add(joined[:, start : start + step])
-        self._pending = []
+        self._pending, self._waiting = [], 0
 
     def _map(self, pair: Pair, number: int, window: tuple[slice, ...], piece: Array) -> None:
         if pair.targets is None or self.targets.kind not in ('class map', 'map'):
@@ -305,6 +338,8 @@ class _Scan:
         target = pair.targets.read(number, window)
         if self.targets.kind == 'map':
             self.targets.measure(target.reshape(self.targets.outputs, -1))
+            if self.targets.outputs == 1:
+                self.targets.count_if_whole(target)
             return
         self.targets.count(target)
         # The positions of the foreground, and as many others: percentiles need no more.

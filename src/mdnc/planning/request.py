@@ -76,6 +76,8 @@ def plan(
         given['data.targets'] = seen[0]
     module, given = _opened(data, given)
     pairs = module.pairs()
+    if module.order is None and len(pairs['train'].inputs.shape(0)) == 1 and not isinstance(data, SampleData):
+        given['data.order'] = module.order = 1  # a row of a table: one channel of as many values
     fingerprint = read_fingerprint(pairs, module.order, module.classes, getattr(module, 'values', None))
     made = _planned(fingerprint, budget, given, dry, check)
     if seen is not None:

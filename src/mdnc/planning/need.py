@@ -1,7 +1,6 @@
 """What training and prediction of a candidate take: bytes at the worst moment, and multiply-adds."""
 
 import contextlib
-import inspect
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -61,18 +60,12 @@ def autocast(budget: Budget) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast('cpu', kinds[budget.precision])
 
 
-_FOLLOWED = 'loss' in inspect.signature(analysis.memory_forecast).parameters  # whether its peak is forecast
-
-
 def training_bytes(net: nn.Module, size: tuple[int, ...], batch: int, job: Job, budget: Budget) -> int:
     """Bytes at the worst moment of a training step on one device."""
-    more: dict[str, Any] = {'loss': job.loss, 'devices': budget.devices} if _FOLLOWED else {}
+    more: dict[str, Any] = {'loss': job.loss, 'devices': budget.devices}
     with autocast(budget):
         shape = (job.channels, *size)
-        forecast: Any = analysis.memory_forecast(net, shape, batch, _dtype(budget), budget.optimizer, **more)
-    if _FOLLOWED:
-        return int(forecast.peak)
-    return int(forecast.total + 4 * batch * math.prod(size) * (job.channels + 8 * job.outputs * job.dense))
+        return analysis.memory_forecast(net, shape, batch, _dtype(budget), budget.optimizer, **more).peak
 
 
 def _dtype(budget: Budget) -> torch.dtype | None:
@@ -92,10 +85,9 @@ def prediction_bytes(
         budget: Precision.
     """
     through = size if tile is None else tuple(map(min, tile, size))
-    more: dict[str, Any] = {'training': False} if _FOLLOWED else {'optimizer': None}
     with autocast(budget):
-        forecast: Any = analysis.memory_forecast(net, (job.channels, *through), 1, _dtype(budget), **more)
-    taken = int(forecast.peak if _FOLLOWED else forecast.parameters + forecast.saved)
+        shape = (job.channels, *through)
+        taken = analysis.memory_forecast(net, shape, 1, _dtype(budget), None, training=False).peak
     if through == size:
         return taken
     # The sample, the sum of the tiles' outputs and that of their weights lie there as a whole.

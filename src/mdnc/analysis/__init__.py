@@ -6,6 +6,7 @@ from mdnc.analysis.description import Comparison, Description, compare, describe
 from mdnc.analysis.diagnosis import Diagnosis, Thresholds, diagnose
 from mdnc.analysis.memory import MemoryForecast, memory_forecast, saved_bytes
 from mdnc.analysis.picture import draw, figure
+from mdnc.analysis.prediction import PredictionForecast, prediction_forecast
 from mdnc.analysis.receptive_field import ReceptiveField, receptive_field
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     'Diagnosis',
     'Floors',
     'MemoryForecast',
+    'PredictionForecast',
     'ReceptiveField',
     'Thresholds',
     'compare',
@@ -29,6 +31,7 @@ __all__ = [
     'max_size',
     'measured_device',
     'memory_forecast',
+    'prediction_forecast',
     'receptive_field',
     'saved_bytes',
 ]

@@ -42,9 +42,13 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for output in outputs if isinstance(outputs, (tuple, list)) else (outputs,):
             if isinstance(output, Tensor):
                 self._enter(output)
-        part = self._watch.current
-        self.most[part] = max(self.most[part], self.held + moment(func, args, outputs))
+        self.note(moment(func, args, outputs))
         return outputs
+
+    def note(self, more: int) -> None:
+        """Count bytes that are held for a moment beside all that is held now."""
+        part = self._watch.current
+        self.most[part] = max(self.most[part], self.held + more)
 
     def _enter(self, tensor: Tensor) -> None:
         # The Python object of a storage lives as long as the storage itself.

@@ -141,6 +141,18 @@ def _advanced(values: Tensor, by: int, axis: int) -> Tensor:
     return torch.cat((kept, torch.zeros_like(values.narrow(axis, 0, by))), axis)
 
 
+def gathered(slabs: Iterator[tuple[int, Tensor]], length: int) -> Tensor:
+    """Slabs as one whole of that length along the first spatial axis; one that is the whole is given as it is."""
+    whole: Tensor | None = None
+    for start, part in slabs:
+        if part.shape[2] == length:
+            return part
+        whole = part.new_empty(*part.shape[:2], length, *part.shape[3:]) if whole is None else whole
+        whole[:, :, start : start + part.shape[2]] = part
+    assert whole is not None
+    return whole
+
+
 def run_tiled(
     network: Callable[[Tensor], Tensor],
     x: Tensor,
@@ -166,11 +178,4 @@ def run_tiled(
         ValueError: ``tile`` does not have one length of at least 1 for each spatial axis, another argument is out of
             range, or the network changes the spatial size.
     """
-    whole: Tensor | None = None
-    for start, part in tiled_slabs(network, x, tile, Tiles(overlap, blend, at_once)):
-        if part.shape[2] == x.shape[2]:
-            return part
-        whole = part.new_empty(*part.shape[:2], *x.shape[2:]) if whole is None else whole
-        whole[:, :, start : start + part.shape[2]] = part
-    assert whole is not None
-    return whole
+    return gathered(tiled_slabs(network, x, tile, Tiles(overlap, blend, at_once)), x.shape[2])

@@ -171,8 +171,8 @@ def call_shortcut(module: nn.Module, x: Tensor, memory: str = 'lean', backend: s
 
 def memory(x: Tensor, level: str, backend: str) -> AbstractContextManager[None]:
     """In which context a network that runs like this makes its own tensors beside those of its blocks."""
-    # Only where a block could take the fused path, for tracers can't follow.
-    if why_not_now(level) or torch.compiler.is_compiling():
+    # Only where a block could take the fused path, for tracers can't follow; torch.fx gives no tensors at all.
+    if type(x) not in _TENSORS or why_not_now(level) or torch.compiler.is_compiling():
         return nullcontext()
     return TABLE[backend, x.device.type].memory(x)
 

@@ -50,8 +50,9 @@ def wilson(hits: float, total: float) -> Figure:
     """A share with Wilson's interval (E. B. Wilson, 1927); NaN of nothing.
 
     Example:
-        >>> wilson(8, 10)
-        Figure(value=0.8, low=0.4901624715366418, high=0.9433178485456247)
+        >>> share = wilson(8, 10)
+        >>> share.value, round(share.low, 4), round(share.high, 4)
+        (0.8, 0.4902, 0.9433)
     """
     if not total:
         return Figure(math.nan)

@@ -23,6 +23,8 @@ PACKAGES = (
     'mdnc.training',
     'mdnc.planning',
 )
+# What packages give without listing it, since it needs an extra.
+GIVEN = {'mdnc.training': ('NetClassifier', 'NetRegressor')}
 SOURCES = Path(__file__).parents[2] / 'src'
 
 
@@ -99,7 +101,7 @@ def members() -> list[Member]:
 
 def _listed(package: str) -> Iterator[Member]:
     module = importlib.import_module(package)
-    for name in module.__all__:
+    for name in (*module.__all__, *GIVEN.get(package, ())):
         value = getattr(module, name)
         if not inspect.ismodule(value) and not isinstance(value, str | int | tuple):
             yield Member(package, name, value)

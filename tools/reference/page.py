@@ -50,6 +50,8 @@ class Site:
 def render(member: Member, site: Site) -> str:
     """The page of a member."""
     sections = _sections(member.words)
+    if member.is_class and 'parameters' not in sections:
+        sections |= _inherited(member.value)
     parts = [f'# {member.title}', _line(member, site), _call(member), *_faces(member, site)]
     runs = [*examples.longer(member.name), *(examples.run(text, site.importable) for text in _examples(sections))]
     parts += [_text(each, member, site) for each in sections.get('text', [])]
@@ -132,6 +134,15 @@ def _sections(words: str) -> Sections:
         name = section.kind.value if section.kind is not DocstringSectionKind.admonition else section.title or ''
         found.setdefault(name, []).append(section)
     return found
+
+
+def _inherited(cls: type) -> Sections:
+    """The arguments that the nearest base of the library describes."""
+    for base in cls.__mro__[1:]:
+        sections = _sections(inspect.cleandoc(base.__doc__ or '')) if base.__module__.startswith('mdnc') else {}
+        if 'parameters' in sections:
+            return {'parameters': sections['parameters']}
+    return {}
 
 
 def _examples(sections: Sections) -> Iterator[str]:

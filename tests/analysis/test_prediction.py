@@ -92,6 +92,13 @@ def test_other_precisions_and_kernels(way):
     assert UNDER * real <= forecast.device <= OVER * real
 
 
+def test_several_samples_in_tiles():
+    net = UNet2d(8, [1, 1], out_planes=5)
+    forecast = prediction_forecast(net, (90, 80), (40, 48), 2, samples=3)
+    real = real_peak(net, sample(net, (90, 80), 3), data_of((40, 48), 2))
+    assert UNDER * real <= forecast.device <= OVER * real
+
+
 def test_what_lies_where():
     net = UNet2d(4, [1, 1], out_planes=3)
     whole, slabs = (prediction_forecast(net, 256, 32, result=result) for result in ('device', 'host'))
@@ -127,6 +134,7 @@ def test_figures_are_read_as_a_table_and_as_plain_values():
         ({'blend': 'flat'}, ValueError, "blend='flat'"),
         ({'answer': 'labels'}, ValueError, "answer='labels'"),
         ({'scaled': 1}, TypeError, 'scaled=1'),
+        ({'samples': 0}, ValueError, 'samples=0'),
         ({'result': 'disk'}, ValueError, "result='disk'"),
     ],
 )

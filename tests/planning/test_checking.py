@@ -17,6 +17,18 @@ MAPS = Fingerprint(2, 40, 1, (48, 40), target=Target('class map', 3))
 def test_a_real_step_takes_what_was_forecast(data):
     check = plan(data, Budget(memory=GIB, device='cpu'), check=True).measured['check']
     assert abs(check['error']) < 0.12 and 0 < check['prediction'] < check['measured']
+    assert -0.05 < check['prediction_error'] < 0.02
+
+
+@pytest.mark.parametrize(('memory', 'result'), [(16 * 2**20, 'device'), (5 * 2**20, 'host')])
+def test_a_real_prediction_in_tiles_takes_what_was_forecast(memory, result):
+    data = Fingerprint(2, 40, 1, (200, 200), most=(300, 250), least=(150, 150), target=Target('class map', 12))
+    made = plan(data, Budget(memory=memory, device='cpu'), check=True)
+    told = made.forecast['prediction']['largest']
+    assert told['result'] == result and told['bytes'] <= memory
+    assert made.words.get('data.tiles', 1) == told['tiles']
+    assert any('in slabs' in note for note in made.notes) == (result == 'host')
+    assert -0.05 < made.measured['check']['prediction_error'] < 0.02
 
 
 def test_over_the_budget_the_next_smaller_plan_is_taken_and_said(monkeypatch):

@@ -69,6 +69,7 @@ def prediction_forecast(
     blend: str = 'tent',
     answer: str = 'scores',
     scaled: bool = False,
+    samples: int = 1,
     result: str = 'device',
 ) -> PredictionForecast:
     """Forecast what predicting a sample needs in memory, by doing so on stand-ins: nothing is computed.
@@ -81,7 +82,7 @@ def prediction_forecast(
         size: Shape of the sample, the ``input_size`` of `memory_forecast`.
         tile: Spatial size of the tiles, one int for all axes or one for each; an axis of the sample that is shorter is
             padded to it. ``None``: the sample goes through the network as a whole.
-        batch_size: Tiles that the network gets as one batch; without tiles, samples. At least 1.
+        batch_size: Tiles of a sample that the network gets as one batch; without tiles, samples. At least 1.
         dtype: Type of parameters and input, ``torch.float16``, ``bfloat16``, ``float32`` or ``float64``; ``None`` for
             the parameters' own.
         overlap: Share of a tile, in [0, 1), that it has at least in common with the next.
@@ -89,6 +90,7 @@ def prediction_forecast(
         answer: What is made of the blended output: ``'scores'`` (the output as it is), ``'values'``,
             ``'probabilities'``, ``'classes'`` or ``'shares'``.
         scaled: Whether inputs are brought to standard units on their way in, and values back on their way out.
+        samples: Samples of that size that are predicted in tiles together, at least 1.
         result: ``'device'``: the answer is gathered there as a whole. ``'host'``: with tiles it leaves in slabs along
             the first spatial axis as they are done, as ``mdnc predict`` writes them; without, as a whole.
 
@@ -111,7 +113,8 @@ def prediction_forecast(
     """
     steps = _steps(overlap, blend, answer, scaled, batch_size)
     _checks.word(_OWNER, 'result', result, RESULTS)
-    run = trial(_OWNER, net, size, batch_size if tile is None else 1, dtype)
+    together = _checks.integer(_OWNER, 'samples', samples)
+    run = trial(_OWNER, net, size, batch_size if tile is None else together, dtype)
     if tile is None:
         return _forecast(run, run.shape, steps, result)
     lengths = _checks.per_axis(_OWNER, 'tile', tile, len(run.shape) - 2)

@@ -3,7 +3,8 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,12 +13,14 @@ from torch.profiler import ProfilerActivity, profile
 from mdnc.analysis.table import bytes_text
 from mdnc.planning.budget import Budget
 from mdnc.planning.fingerprint import Fingerprint
+from mdnc.planning.need import Job, Laid, prediction_need
 from mdnc.planning.pacing import Rehearsal, rehearsal
 from mdnc.planning.planner import planned
 from mdnc.planning.plans import Plan
 from mdnc.planning.tally import rounded
 
 _TRIES = 3
+_FEW_TILES = 2  # along each axis of the sample that is predicted
 _MARGIN = 0.98  # of what a smaller plan may take, beside the error that was found
 
 
@@ -31,13 +34,13 @@ def checked(plan: Plan, data: Fingerprint, budget: Budget, given: dict[str, Any]
     for _ in range(_TRIES):
         found = _measured(plan, budget)
         error = found['step'] / plan.forecast['bytes'] - 1
-        record = {'measured': found['step'], 'error': rounded(error, 3), 'prediction': found['prediction']}
+        record = {'measured': found.pop('step'), 'error': rounded(error, 3), **found}
         plan = replace(plan, notes=plan.notes + notes, measured={**plan.measured, 'check': record})
-        if found['step'] <= budget.bytes:
+        if record['measured'] <= budget.bytes:
             return plan
         notes = (
             f'a real step of {plan.forecast["batch"]} × {plan.forecast["window"]} took '
-            f'{bytes_text(found["step"])}, over the budget: this is the next smaller plan',
+            f'{bytes_text(record["measured"])}, over the budget: this is the next smaller plan',
         )
         room = int(budget.bytes / (1 + error) * _MARGIN)
         plan = replace(
@@ -45,27 +48,45 @@ def checked(plan: Plan, data: Fingerprint, budget: Budget, given: dict[str, Any]
             budget=plan.budget,
         )
     raise RuntimeError(
-        f'a real step took {bytes_text(found["step"])} of {bytes_text(budget.bytes)} after {_TRIES} plans'
+        f'a real step took {bytes_text(record["measured"])} of {bytes_text(budget.bytes)} after {_TRIES} plans'
     )
 
 
-def _measured(plan: Plan, budget: Budget) -> dict[str, int]:
-    """Bytes at the worst moment of a training step and of a prediction of one window."""
+def _measured(plan: Plan, budget: Budget) -> dict[str, Any]:
+    """Bytes at the worst moment of a training step and of a prediction."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         made = rehearsal(plan, budget)
         made.step()  # the optimizer's state is made by the first
-        step = _peak(made.step, made)
-        made.net.eval()
-        return {'step': step, 'prediction': _peak(made.predict, made)}
+        there = torch.cuda.memory_allocated() if made.x.is_cuda else made.resident
+        step = there + _moment(made.step, cuda=made.x.is_cuda)
+        return {'step': step, **_prediction(plan, made, budget)}
 
 
-def _peak(run: Callable[[], None], made: Rehearsal) -> int:
-    if made.x.is_cuda:
+def _prediction(plan: Plan, made: Rehearsal, budget: Budget) -> dict[str, Any]:
+    """Bytes of a prediction laid as planned, of a sample that is a few tiles large, and its forecast's error."""
+    told, job = plan.forecast['prediction']['largest'], Job(**plan.forecast['job'])
+    laid = Laid(**{field.name: told[field.name] for field in fields(Laid)})
+    size = tuple(told['size'])
+    if laid.tile is not None:
+        laid = replace(laid, tile=tuple(laid.tile))
+        size = tuple(min(length, _FEW_TILES * tile) for length, tile in zip(size, told['tile'], strict=True))
+    made.net.eval()
+    need = prediction_need(made.net, size, laid, job, budget)
+    x = torch.randn(laid.samples, job.channels, *size, device=made.x.device, dtype=made.x.dtype)
+    run = partial(made.predict, laid.steps(job), x, slabs=laid.result == 'host')
+    found = need.parameters + need.sample + _moment(run, cuda=x.is_cuda)
+    return {'prediction': found, 'prediction_size': list(size), 'prediction_error': rounded(found / need.device - 1, 3)}
+
+
+def _moment(run: Callable[[], None], *, cuda: bool) -> int:
+    """The most bytes that are held at a time beyond what was there before."""
+    if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
+        there = torch.cuda.memory_allocated()
         run()
         torch.cuda.synchronize()
-        return int(torch.cuda.max_memory_allocated())
+        return int(torch.cuda.max_memory_allocated()) - there
     with _quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
     held = most = 0
@@ -73,7 +94,7 @@ def _peak(run: Callable[[], None], made: Rehearsal) -> int:
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
         most = max(most, held)
-    return most + made.resident
+    return most
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """What training and prediction of a candidate take: bytes at the worst moment, and multiply-adds."""
 
 import contextlib
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mdnc import analysis
+from mdnc.modules._answer import Steps
 from mdnc.planning.budget import Budget
 from mdnc.training.tasks.loss import Entropy, class_losses, dice_losses
 
@@ -35,6 +35,11 @@ class Job:
     def dense(self) -> bool:
         """Whether the output is a map of the input's size."""
         return self.task in ('Segmentation', 'DenseRegression', 'Reconstruction')
+
+    @property
+    def answer(self) -> str:
+        """What is made of the output in prediction."""
+        return {'Segmentation': 'classes', 'Classification': 'probabilities'}.get(self.task, 'values')
 
     def loss(self, output: Tensor) -> Tensor:
         """The task's own loss against targets that are made here, so that they are counted."""
@@ -72,23 +77,59 @@ def _dtype(budget: Budget) -> torch.dtype | None:
     return torch.bfloat16 if budget.precision == 'bf16-true' else None
 
 
-def prediction_bytes(
-    net: nn.Module, size: tuple[int, ...], tile: tuple[int, ...] | None, job: Job, budget: Budget
-) -> int:
-    """Bytes at the worst moment of predicting a sample on the device: whole, or in tiles that are blended there.
+_UNIT = {'mean': [0.0], 'std': [1.0]}
+
+
+@dataclass(frozen=True)
+class Laid:
+    """How samples are predicted.
 
     Args:
-        net: The network.
-        size: Spatial size of the sample.
-        tile: Size of the tiles, cut to the sample; None: it goes through the network as a whole.
-        job: What the network is trained for.
-        budget: Precision.
+        tile: Size of the tiles; None: samples go through the network as a whole.
+        samples: How many together.
+        tiles: Tiles of each as one batch.
+        overlap: Share of a tile that it has in common with the next.
+        blend: What tiles count off their centres.
+        result: Whether the answer is gathered on the ``'device'``, or goes to the ``'host'`` in slabs.
     """
-    through = size if tile is None else tuple(map(min, tile, size))
+
+    tile: tuple[int, ...] | None
+    samples: int = 1
+    tiles: int = 1
+    overlap: float = 0.25
+    blend: str = 'tent'
+    result: str = 'device'
+
+    def steps(self, job: Job) -> Steps:
+        """What a prediction goes through, around the network."""
+        return Steps(
+            {
+                'answer': {'output': job.answer, 'dense': job.dense},
+                'normalisation': _UNIT,
+                'target_normalisation': _UNIT,
+                'patch': self.tile,
+                'overlap': self.overlap,
+                'blend': self.blend,
+                'tiles': self.tiles,
+            }
+        )
+
+
+def prediction_need(
+    net: nn.Module, size: tuple[int, ...], laid: Laid, job: Job, budget: Budget
+) -> analysis.PredictionForecast:
+    """What predicting samples of a size takes, as the task does it."""
+    more: dict[str, Any] = {'overlap': laid.overlap, 'blend': laid.blend, 'result': laid.result}
+    batch = laid.samples if laid.tile is None else laid.tiles
     with autocast(budget):
-        shape = (job.channels, *through)
-        taken = analysis.memory_forecast(net, shape, 1, _dtype(budget), None, training=False).peak
-    if through == size:
-        return taken
-    # The sample, the sum of the tiles' outputs and that of their weights lie there as a whole.
-    return taken + 4 * math.prod(size) * (job.channels + job.outputs + 1)
+        return analysis.prediction_forecast(
+            net,
+            (job.channels, *size),
+            laid.tile,
+            batch,
+            _dtype(budget),
+            answer=job.answer,
+            scaled=True,
+            samples=laid.samples,
+            **more,
+        )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mdnc import analysis
 from mdnc.analysis.memory import OPTIMIZERS
 from mdnc.analysis.table import seconds_text
+from mdnc.modules._answer import Steps
 from mdnc.planning.budget import Budget
 from mdnc.planning.fingerprint import Fingerprint
 from mdnc.planning.need import Job
@@ -58,10 +59,14 @@ class Rehearsal:
         if self.x.is_cuda:
             torch.cuda.synchronize()
 
-    def predict(self) -> None:
-        """Forward alone."""
-        with torch.no_grad(), torch.autocast(self.x.device.type, self._cast, enabled=self._cast is not None):
-            self.net(self.x)
+    def predict(self, steps: Steps, x: Tensor, *, slabs: bool) -> None:
+        """Answer values as the task does, as a whole or slab by slab."""
+        with torch.no_grad(), torch.autocast(x.device.type, self._cast, enabled=self._cast is not None):
+            if not slabs:
+                steps.last(steps.whole(self.net, x))
+                return
+            for _, part in steps.slabs(self.net, x):
+                del part
 
     @property
     def resident(self) -> int:

@@ -130,9 +130,13 @@ def _forecast(plan: Plan) -> Iterator[tuple[str, str]]:
     )
     for name, figures in forecast['prediction'].items():
         how = f' in tiles of {size_text(tuple(figures["tile"]))}' if figures['tile'] else ''
+        if figures['tiles'] > 1:
+            how += f', {figures["tiles"]} as one batch'
+        if figures['result'] == 'host':
+            how += ', its answer handed on in slabs'
         yield (
             f'prediction of the {name} sample',
-            (f'{size_text(tuple(figures["size"]))}{how}: {bytes_text(figures["bytes"])}'),
+            f'{size_text(tuple(figures["size"]))}{how}: {bytes_text(figures["bytes"])}',
         )
     if 'timed' in plan.measured:
         timed = plan.measured['timed']
@@ -140,3 +144,8 @@ def _forecast(plan: Plan) -> Iterator[tuple[str, str]]:
     check = plan.measured.get('check')
     if check:
         yield 'checked', f'a real step took {bytes_text(check["measured"])}, {check["error"]:+.1%} of the forecast'
+        yield (
+            'checked',
+            f'prediction of {size_text(tuple(check["prediction_size"]))} took {bytes_text(check["prediction"])}, '
+            f'{check["prediction_error"]:+.1%} of the forecast',
+        )

@@ -2,8 +2,9 @@
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ from mdnc import analysis
 from mdnc.analysis.table import bytes_text
 from mdnc.modules import Network as MdncNetwork
 from mdnc.modules import resnet
+from mdnc.modules._tiling import tile_starts
 from mdnc.planning.budget import Budget
 from mdnc.planning.choices import GIVEN, Choices
 from mdnc.planning.design import Design, encoder_design, known_spacing, unet_design
 from mdnc.planning.fingerprint import Fingerprint
 from mdnc.planning.fitting import LEVELS, Bench, BudgetError, Fitter, Limits, Trial, positions, runner_up, text_of
-from mdnc.planning.need import Job, prediction_bytes
+from mdnc.planning.need import Job, Laid, prediction_need
 from mdnc.planning.plans import Plan
 from mdnc.training.data.reader import DataError
 from mdnc.training.tasks.network import build_network
@@ -37,6 +39,8 @@ _CAPS = {1: 256, 2: 512, 3: 320}
 _STEPS = 1000  # that a run on few samples should make at least
 _RARE = 0.5  # of the share that a class would have, were all alike: below, the loss is weighted
 _HEAVIEST = 10.0
+_TILES = (4, 2)  # of a batch in prediction
+_TIGHTER = 0.9  # a tile more takes at least this share of what the first one takes
 _STATISTICS = 8  # samples of a step from which a batch norm is good
 _PATTERNS = 60  # groups that a split names
 _PICTURE = 32  # side of an image from which it is moved, turned and mirrored too
@@ -115,8 +119,9 @@ class _Planner:
         self._name_data(job, goal, limits, trial, train)
         self._name_trainer(job, trial, train, goal)
         self._point_out(job, bench, trial)
+        prediction = self._prediction(bench.network(trial), job, trial)
         made = [self.choices.made[word] for word in _ordered(self.choices)]
-        forecast = self._forecast(job, bench, limits, trial)
+        forecast = self._forecast(job, bench, limits, trial, prediction)
         return Plan(tuple(made), self._seen, asdict(self.budget), forecast, tuple(self.notes))
 
     def _task(self) -> str:
@@ -545,7 +550,9 @@ class _Planner:
             return 'given'
         return 'memory' if trial.window != limits.goal or trial.batch < limits.most else 'data'
 
-    def _forecast(self, job: Job, bench: Bench, limits: Limits, trial: Trial) -> dict[str, Any]:
+    def _forecast(
+        self, job: Job, bench: Bench, limits: Limits, trial: Trial, prediction: dict[str, Any]
+    ) -> dict[str, Any]:
         net = bench.network(trial)
         needed = bench.bytes(trial)
         return {
@@ -560,24 +567,63 @@ class _Planner:
             'bound': self._bound(bench, limits, trial),
             'parameters': sum(parameter.numel() for parameter in net.parameters()),
             'macs': bench.macs(trial),
-            'prediction': self._prediction(net, job, trial),
+            'prediction': prediction,
         }
 
     def _prediction(self, net: nn.Module, job: Job, trial: Trial) -> dict[str, Any]:
-        """What predicting the median and the largest sample takes."""
+        """What predicting the median and the largest sample takes, and how many tiles are one batch."""
         tile = trial.window if 'data.patch' in self.choices.made else None
         most = self.data.most or self.data.size
         sizes = {'largest': trial.window} if tile is None else {'median': self.data.size, 'largest': most}
-        found = {}
+        varied = tile is not None and (self.data.least or most) != most
+        overlap, blend = self.choices.given('data.overlap', 0.25), self.choices.given('data.blend') or 'tent'
+        needs = cache(partial(prediction_need, net, job=job, budget=self.budget))
+        laid = self._laid(
+            Laid(tile, 1 if varied else trial.batch, overlap=overlap, blend=blend), sizes['largest'], needs
+        )
+        found: dict[str, Any] = {}
         for name, size in sizes.items():
-            taken = prediction_bytes(net, size, tile, job, self.budget)
-            found[name] = {'size': list(size), 'tile': None if tile is None else list(tile), 'bytes': taken}
-            if taken > self.budget.bytes:
+            need = needs(size, laid)
+            found[name] = {'size': list(size), 'bytes': need.device, 'host': need.host, **asdict(laid)}
+            found[name]['tile'] = None if tile is None else list(tile)
+            if need.device > self.budget.bytes:
                 self.notes.append(
-                    f'predicting the {name} sample, {text_of(size)}, takes {bytes_text(taken)}, more than the budget: '
-                    'its outputs are blended as a whole; predict it on the CPU (--trainer.accelerator cpu)'
+                    f'predicting the {name} sample, {text_of(size)}, takes {bytes_text(need.device)}, more than the '
+                    'budget, also in slabs; predict it on the CPU (--trainer.accelerator cpu)'
                 )
         return found
+
+    def _laid(self, laid: Laid, size: Size, needs: Callable[..., analysis.PredictionForecast]) -> Laid:
+        """Where the answer lies, on the device if it can, and the tiles of a batch that the budget holds."""
+        if laid.tile is None:
+            return laid
+        tile = laid.tile
+        laid = replace(laid, tiles=self.choices.given('data.tiles') or 1)
+        whole = needs(size, laid).device
+        if whole > self.budget.bytes:
+            laid = replace(laid, result='host')
+            self.notes.append(
+                f'predicting the largest sample, {text_of(size)}, takes {bytes_text(whole)}, more than the budget, '
+                'where its answer is blended as a whole on the device, as validation and test do; mdnc predict hands '
+                f'it on in slabs, which takes {bytes_text(needs(size, laid).device)}'
+            )
+        if self.choices.has('data.tiles'):
+            return laid
+        across = zip(self.data.size[1:], tile[1:], strict=True)
+        row = math.prod(len(tile_starts(length, each, laid.overlap)) for length, each in across)
+        return self._batched(laid, row, partial(needs, size))
+
+    def _batched(self, laid: Laid, row: int, needs: Callable[[Laid], analysis.PredictionForecast]) -> Laid:
+        """The tiles of a batch that the budget holds, of those in a row across a sample."""
+        one = needs(laid)
+        # What the network takes is nearly linear in them: few forecasts are made in vain.
+        left = 1 + (self.budget.bytes - one.device) / max(one.network, 1) / _TIGHTER
+        for tiles in (count for count in _TILES if count <= min(row, left)):
+            if needs(several := replace(laid, tiles=tiles)).device <= self.budget.bytes:
+                because = f'of {row} tiles across a sample as one batch: memory holds them'
+                self.pick('data.tiles', tiles, because, '1: takes the least memory')
+                return several
+        return laid
 
 
 def _ordered(choices: Choices) -> list[str]:

@@ -9,7 +9,6 @@ import importlib
 import math
 import warnings
 from collections.abc import Callable, Iterable
-from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +36,15 @@ def find(path: str) -> Any:
             found = getattr(owner, part, None)
         owner = found
     return owner
+
+
+def _function(path: str, purpose: str) -> Any:
+    """The function of this name, or one that says, when it is called, that there is none."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise _absent(path, purpose)
+
+    return find(path) or refuse
 
 
 def needed(path: str, purpose: str) -> Any:
@@ -84,16 +92,12 @@ else:
     DataDependentOutputException = _class('torch._subclasses.fake_tensor.DataDependentOutputException', _FAKE)
     DynamicOutputShapeException = _class('torch._subclasses.fake_tensor.DynamicOutputShapeException', _FAKE)
     TorchDispatchMode = _class('torch.utils._python_dispatch.TorchDispatchMode', _WATCH)
-    tree_leaves = find('torch.utils._pytree.tree_leaves') or partial(needed, 'torch.utils._pytree.tree_leaves', _WATCH)
+    tree_leaves = _function('torch.utils._pytree.tree_leaves', _WATCH)
 
-# Within it operators are called as if nobody watched.
-no_dispatch_modes: Any = find('torch.utils._python_dispatch._disable_current_modes') or partial(
-    needed, 'torch.utils._python_dispatch._disable_current_modes', 'build kernels during a forecast'
-)
+# Within it operators are called as if nobody watched; None where torch has none.
+no_dispatch_modes: Any = find('torch.utils._python_dispatch._disable_current_modes')
 # Which of torch's kernels computes a convolution.
-conv_backend: Any = find('torch._C._select_conv_backend') or partial(
-    needed, 'torch._C._select_conv_backend', 'forecast the memory of convolutions'
-)
+conv_backend: Any = _function('torch._C._select_conv_backend', 'forecast the memory of convolutions')
 # Asks a tensor for its device.
 ask_device: Any = find('torch.ops.prim.device.default')
 
@@ -351,7 +355,7 @@ NAMES = (
 
 
 def _operator(path: str) -> Any:
-    return find(path) or partial(needed, path, 'compute blocks on the fused path')
+    return _function(path, 'compute blocks on the fused path')
 
 
 _ATEN = 'torch.ops.aten.'

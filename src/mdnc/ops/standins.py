@@ -4,7 +4,7 @@ That way a forecast sees every buffer that a real run has. A compiler's stand-in
 others.
 """
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,4 +25,5 @@ def known(x: Tensor) -> bool:
 
 def aside() -> AbstractContextManager[Any]:
     """For a while, have tensors be tensors: kernels are built and proven on real ones."""
-    return _torch.no_dispatch_modes()  # type: ignore[no-any-return]
+    # Without it kernels can be built before a forecast, not within one.
+    return nullcontext() if _torch.no_dispatch_modes is None else _torch.no_dispatch_modes()

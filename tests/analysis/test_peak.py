@@ -11,8 +11,7 @@ import mdnc
 from benchmarks.measures import allocated
 from mdnc.analysis import memory_forecast
 from mdnc.modules.resnet import AE1d, DecoderNet2d, EncoderNet1d, EncoderNet2d, EncoderNet3d, UNet1d, UNet2d, UNet3d
-
-UNDER, OVER = 0.98, 1.05  # of what is measured
+from tests.kernels import MEASURED, OVER, UNDER
 
 # Networks of every family and order, with other norms, blocks, strides and ways up, at sizes where maps count.
 CASES = {
@@ -120,7 +119,9 @@ def test_where_the_optimizer_needs_most(word):
     }
     net, x = nn.Sequential(nn.Linear(400, 500), nn.ReLU(), nn.Linear(500, 3)), torch.randn(2, 400)
     forecast = memory_forecast(net, (400,), 2, optimizer=word)
-    assert forecast.peak == pytest.approx(step_peak(net, x, makes[word](net.parameters())), rel=0.01)
+    assert forecast.peak == pytest.approx(
+        step_peak(net, x, makes[word](net.parameters())), rel=0.01 if MEASURED else 0.25
+    )
     assert forecast.peak >= forecast.parameters + forecast.gradients + forecast.optimizer
 
 

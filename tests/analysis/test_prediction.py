@@ -8,8 +8,7 @@ from benchmarks.measures import allocated
 from mdnc.analysis import PredictionForecast, memory_forecast, prediction_forecast
 from mdnc.checkpoints import Answer
 from mdnc.modules.resnet import AE1d, EncoderNet2d, UNet1d, UNet2d, UNet3d
-
-UNDER, OVER = 0.98, 1.05  # of what is measured
+from tests.kernels import OVER, UNDER
 
 NETS = {
     'UNet1d': (lambda: UNet1d(8, [1, 1], in_planes=2), (3000,), (200,)),

@@ -7,6 +7,7 @@ from mdnc.planning import Budget, Fingerprint, Target, plan
 from mdnc.planning.planner import planned
 from mdnc.planning.reading import read_fingerprint
 from mdnc.training import ArrayData
+from tests.kernels import MEASURED, OVER, UNDER
 
 GIB = 2**30
 SIGNALS = Fingerprint(1, 200, 2, (256,), target=Target('classes', 3, counts=[70, 70, 60]))
@@ -16,8 +17,8 @@ MAPS = Fingerprint(2, 40, 1, (48, 40), target=Target('class map', 3))
 @pytest.mark.parametrize('data', [SIGNALS, MAPS])
 def test_a_real_step_takes_what_was_forecast(data):
     check = plan(data, Budget(memory=GIB, device='cpu'), check=True).measured['check']
-    assert abs(check['error']) < 0.12 and 0 < check['prediction'] < check['measured']
-    assert -0.05 < check['prediction_error'] < 0.02
+    assert abs(check['error']) < (0.12 if MEASURED else 0.3) and 0 < check['prediction'] < check['measured']
+    assert 1 - OVER < check['prediction_error'] < 1 - UNDER
 
 
 @pytest.mark.parametrize(('memory', 'result'), [(16 * 2**20, 'device'), (5 * 2**20, 'host')])
@@ -28,7 +29,7 @@ def test_a_real_prediction_in_tiles_takes_what_was_forecast(memory, result):
     assert told['result'] == result and told['bytes'] <= memory
     assert made.words.get('data.tiles', 1) == told['tiles']
     assert any('in slabs' in note for note in made.notes) == (result == 'host')
-    assert -0.05 < made.measured['check']['prediction_error'] < 0.02
+    assert 1 - OVER < made.measured['check']['prediction_error'] < 1 - UNDER
 
 
 def test_over_the_budget_the_next_smaller_plan_is_taken_and_said(monkeypatch):

@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import CASES
 from benchmarks.contenders import PLAIN, WAYS
-from benchmarks.measures import Subject, quiet
+from benchmarks.measures import Subject
+from mdnc.analysis.allocated import quiet
 from mdnc.ops.matmul import matmul
 
 WHOLE, CONVOLUTIONS = 'a step', 'its convolutions'

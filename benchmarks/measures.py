@@ -2,18 +2,16 @@
 
 import gc
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 from mdnc.analysis import cost
+from mdnc.analysis.allocated import allocated
 from mdnc.analysis.memory import saved_by_part
 from mdnc.analysis.parts import PartWatch
 
@@ -85,32 +83,7 @@ def peak_bytes(subject: Subject) -> float:
     subject.net.train()
     subject.net.zero_grad(set_to_none=True)
     gc.collect()
-    return _cuda_peak(subject) if subject.x.is_cuda else _cpu_peak(subject)
-
-
-def _cuda_peak(subject: Subject) -> float:
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    subject.step()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
-
-
-def _cpu_peak(subject: Subject) -> float:
-    return allocated(subject.step)
-
-
-def allocated(run: Callable[[], object]) -> int:
-    """The most bytes that torch's allocator on the CPU holds at a time beyond what it held before."""
-    with quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == '[memory]']
-    held = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
+    return allocated(subject.step, cuda=subject.x.is_cuda)
 
 
 def resident_bytes(subject: Subject) -> float:
@@ -123,19 +96,6 @@ def resident_bytes(subject: Subject) -> float:
     subject.step()
     line = next(line for line in status.read_text().splitlines() if line.startswith('VmHWM'))
     return int(line.split()[1]) * 1024
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Nothing on stderr: the profiler's C++ announces itself there, whatever its log level."""
-    own = os.dup(2)
-    with open(os.devnull, 'w') as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(own, 2)
-        os.close(own)
 
 
 def macs(subject: Subject) -> float:

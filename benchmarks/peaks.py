@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 import mdnc
-from benchmarks.measures import allocated
 from mdnc.analysis import memory_forecast
+from mdnc.analysis.allocated import allocated
 from mdnc.modules import resnet
 from mdnc.ops.path import MEMORY_LEVELS
 

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import mdnc
-from benchmarks.measures import allocated
 from mdnc.analysis import memory_forecast
+from mdnc.analysis.allocated import allocated
 from mdnc.modules.resnet import AE1d, DecoderNet2d, EncoderNet1d, EncoderNet2d, EncoderNet3d, UNet1d, UNet2d, UNet3d
 from tests.kernels import MEASURED, OVER, UNDER
 

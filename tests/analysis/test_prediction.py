@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import mdnc
-from benchmarks.measures import allocated
 from mdnc.analysis import PredictionForecast, memory_forecast, prediction_forecast
+from mdnc.analysis.allocated import allocated
 from mdnc.checkpoints import Answer
 from mdnc.modules.resnet import AE1d, EncoderNet2d, UNet1d, UNet2d, UNet3d
 from tests.kernels import OVER, UNDER

@@ -1,5 +1,6 @@
 """C++ of this package, built at first use for the machine that runs it, and kept on disk."""
 
+import ctypes
 import functools
 import hashlib
 import os
@@ -10,17 +11,49 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from mdnc._files import whole_file
+from mdnc.ops import standins
 
 CACHE_VARIABLE = 'MDNC_CACHE_DIR'
 SECONDS_TO_BUILD = 120
 _FLAGS = ('-O3', '-march=native', '-std=c++17', '-fPIC', '-shared', '-fno-math-errno', '-fno-trapping-math')
 
-# What a build that fails raises.
-FAILURES = (OSError, subprocess.SubprocessError)
+# What a build that fails, or gives wrong values, raises.
+FAILURES = (OSError, subprocess.SubprocessError, ArithmeticError)
+
+
+def loaded(source: Path, results: Mapping[str, Any], prove: Callable[[Any], None] | None = None) -> Any:
+    """The library of a source, loaded; None, after a warning, where it can't be built, or gives wrong values.
+
+    Args:
+        source: A C++ file of this package.
+        results: What its functions give, by their names.
+        prove: Raises ArithmeticError where the values of the library are wrong; see `compare`.
+    """
+    try:
+        found = ctypes.CDLL(str(library(source, threads())))
+        for name, kind in results.items():
+            getattr(found, name).restype = kind
+        if prove is not None:
+            with standins.aside():
+                prove(found)
+    except FAILURES as error:
+        warn(source, error, stacklevel=4)
+        return None
+    return found
+
+
+def compare(got: Tensor, want: Tensor, tolerance: float = 1e-4) -> None:
+    """Raise ArithmeticError where values of a build, of float64 or narrower, are not those wanted, of float64."""
+    if not torch.allclose(got.double(), want, rtol=tolerance, atol=tolerance * want.abs().max().item()):
+        raise ArithmeticError('the compiler made code whose values are wrong')
 
 
 def library(source: Path, options: Sequence[str] = ()) -> Path:
@@ -66,12 +99,14 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:24]
 
 
-def warn(source: Path, error: BaseException) -> None:
+def warn(source: Path, error: BaseException, stacklevel: int = 3) -> None:
     """Say that a source can't be used; once in a process, for others fail for the same reason."""
     if not _warned:
         output = getattr(error, 'stderr', None) or str(error)
         reason = f'{type(error).__name__}: {output.strip().splitlines()[0]}' if output else type(error).__name__
-        warnings.warn(f'mdnc.optimize: torch runs what {source.name} would, uncompiled: {reason}', stacklevel=3)
+        warnings.warn(
+            f'mdnc.optimize: torch runs what {source.name} would, uncompiled: {reason}', stacklevel=stacklevel
+        )
     _warned.append(source)
 
 

@@ -70,10 +70,4 @@ def _collapsed(x: Tensor) -> list[tuple[int, int]]:
 @functools.cache
 def built() -> Any:
     """The library; None, after a warning, where it can't be built."""
-    try:
-        library = ctypes.CDLL(str(building.library(SOURCE, building.threads())))
-    except building.FAILURES as error:
-        building.warn(SOURCE, error)
-        return None
-    library.copies.restype = None
-    return library
+    return building.loaded(SOURCE, {'copies': None})

@@ -224,19 +224,13 @@ def _three(values: Sequence[int], other: int = 1) -> Any:
     return _Three(*(other,) * (_AXES - len(values)), *values)
 
 
+_RESULTS = {'small_blocks_forward': None, 'small_blocks_backward': None, 'small_blocks_scratch': ctypes.c_int64}
+
+
 @functools.cache
 def built() -> Any:
     """The library; None, after a warning, where it can't be built."""
-    try:
-        library = ctypes.CDLL(str(building.library(SOURCE, building.threads())))
-        library.small_blocks_forward.restype = library.small_blocks_backward.restype = None
-        library.small_blocks_scratch.restype = ctypes.c_int64
-        with standins.aside():
-            _prove(library)
-    except (*building.FAILURES, ArithmeticError) as error:
-        building.warn(SOURCE, error)
-        return None
-    return library
+    return building.loaded(SOURCE, _RESULTS, _prove)
 
 
 def _prove(library: Any) -> None:
@@ -256,9 +250,7 @@ def _compare(got: Sequence[Tensor | None], wants: Sequence[Tensor | None]) -> No
     for mine, want in zip(got, wants, strict=True):
         if mine is None or want is None:
             continue
-        mine, tolerance = mine.double().reshape(want.shape), 1e-4 * want.abs().max().item()
-        if not torch.allclose(mine, want, rtol=1e-4, atol=tolerance):
-            raise ArithmeticError('the compiler made code whose values are wrong')
+        building.compare(mine.reshape(want.shape), want)
 
 
 def _proof(width: int) -> tuple[Block, list[Weights], Tensor, Tensor]:

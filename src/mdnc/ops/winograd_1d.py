@@ -115,16 +115,7 @@ def _call(
 @functools.cache
 def built() -> Any:
     """The library; None, after a warning, where it can't be built."""
-    try:
-        library = ctypes.CDLL(str(building.library(SOURCE, building.threads())))
-        library.winograd_1d.restype = None
-        library.winograd_1d_scratch.restype = ctypes.c_int64
-        with standins.aside():
-            _prove(library)
-    except (*building.FAILURES, ArithmeticError) as error:
-        building.warn(SOURCE, error)
-        return None
-    return library
+    return building.loaded(SOURCE, {'winograd_1d': None, 'winograd_1d_scratch': ctypes.c_int64}, _prove)
 
 
 def _prove(library: Any) -> None:
@@ -145,5 +136,4 @@ def _prove(library: Any) -> None:
             (_weights(library, g, z, kernel, how), weights),
         ]
         for got, want in pairs:
-            if not torch.allclose(got.double(), want, rtol=1e-4, atol=1e-4 * want.abs().max().item()):
-                raise ArithmeticError('the compiler made code whose values are wrong')
+            building.compare(got, want)

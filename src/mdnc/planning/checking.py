@@ -1,15 +1,12 @@
 """A real step and a real prediction of a plan, whose memory is set against the forecast."""
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
+from mdnc.analysis.allocated import allocated
 from mdnc.analysis.table import bytes_text
 from mdnc.planning.budget import Budget
 from mdnc.planning.fingerprint import Fingerprint
@@ -58,7 +55,7 @@ def _measured(plan: Plan, budget: Budget) -> dict[str, Any]:
         made = rehearsal(plan, budget)
         made.step()  # the optimizer's state is made by the first
         there = torch.cuda.memory_allocated() if made.x.is_cuda else made.resident
-        step = there + _moment(made.step, cuda=made.x.is_cuda)
+        step = there + allocated(made.step, cuda=made.x.is_cuda)
         return {'step': step, **_prediction(plan, made, budget)}
 
 
@@ -74,37 +71,5 @@ def _prediction(plan: Plan, made: Rehearsal, budget: Budget) -> dict[str, Any]:
     need = prediction_need(made.net, size, laid, job, budget)
     x = torch.randn(laid.samples, job.channels, *size, device=made.x.device, dtype=made.x.dtype)
     run = partial(made.predict, laid.steps(job), x, slabs=laid.result == 'host')
-    found = need.parameters + need.sample + _moment(run, cuda=x.is_cuda)
+    found = need.parameters + need.sample + allocated(run, cuda=x.is_cuda)
     return {'prediction': found, 'prediction_size': list(size), 'prediction_error': rounded(found / need.device - 1, 3)}
-
-
-def _moment(run: Callable[[], None], *, cuda: bool) -> int:
-    """The most bytes that are held at a time beyond what was there before."""
-    if cuda:
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        there = torch.cuda.memory_allocated()
-        run()
-        torch.cuda.synchronize()
-        return int(torch.cuda.max_memory_allocated()) - there
-    with _quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run()
-    held = most = 0
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == '[memory]']
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing on stderr: the profiler's C++ announces itself there."""
-    own = os.dup(2)
-    with open(os.devnull, 'w') as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(own, 2)
-        os.close(own)

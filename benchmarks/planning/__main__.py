@@ -16,7 +16,7 @@ import torch
 from benchmarks.planning.made import CASES, GIB, KNOWN, Case, Known
 from mdnc.planning import Budget, plan
 from mdnc.planning.design import unet_design
-from mdnc.planning.need import Job, training_bytes
+from mdnc.planning.resources import Job, training_bytes
 from mdnc.training.tasks.network import build_network
 
 ROOT = Path(__file__).parents[2]

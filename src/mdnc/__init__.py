@@ -3,9 +3,9 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mdnc._start import outlive_wishes
+from mdnc._early_signals import ignore_save_signal
 
-outlive_wishes()  # before torch is imported
+ignore_save_signal()  # before torch is imported
 
 from mdnc import checkpoints, contribs, modules, ops  # noqa: E402
 from mdnc._extras import named  # noqa: E402

@@ -20,8 +20,8 @@ from torch import Tensor
 from mdnc._archive import DamagedFileError, load_archive
 from mdnc._extras import require
 from mdnc._files import as_path, whole_file
+from mdnc._repr import short_repr
 from mdnc._version import __version__
-from mdnc._words import short_repr
 
 CONFIG = 'config.json'
 FORMAT = 1

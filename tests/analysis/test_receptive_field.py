@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from mdnc.analysis import receptive_field
-from mdnc.modules._fields import POINT, AxisField
 from mdnc.modules._layers import SqueezeExcite
+from mdnc.modules._receptive_field import POINT, AxisField
 from mdnc.modules.resnet import AE1d, AE2d, DecoderNet1d, EncoderNet1d, EncoderNet2d, UNet1d, UNet2d, UNet3d
 from mdnc.modules.resnet.stage import crop
 from tests import catalogue

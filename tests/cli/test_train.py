@@ -372,7 +372,7 @@ def neighbour():
     started = []
 
     def claims(folder):
-        code = 'import sys; from mdnc.training.claim import claim; claim(sys.argv[1]); print(1, flush=True); input()'
+        code = 'import sys; from mdnc.training.run_lock import claim; claim(sys.argv[1]); print(1, flush=True); input()'
         command = [sys.executable, '-W', 'ignore', '-c', code, str(folder)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         started.append(process)

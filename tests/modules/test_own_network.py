@@ -9,7 +9,7 @@ import torch
 from typing_extensions import Unpack
 
 import mdnc
-from mdnc.checkpoints import catalogue
+from mdnc.checkpoints import loading
 from mdnc.cli import main
 from mdnc.modules import Network, Plan, _plan, resnet
 from mdnc.modules._families import Frame, finished
@@ -129,7 +129,7 @@ every = pytest.mark.parametrize(('cls', 'size'), SIZES.items(), ids=lambda each:
 def public(monkeypatch: pytest.MonkeyPatch) -> None:
     for cls in SIZES:
         monkeypatch.setattr(resnet, cls.__name__, cls, raising=False)
-        monkeypatch.setitem(catalogue.NAMED, cls.__name__, cls)
+        monkeypatch.setitem(loading.NAMED, cls.__name__, cls)
     monkeypatch.setattr(resnet, '__all__', [*resnet.__all__, *(cls.__name__ for cls in SIZES)])
 
 

@@ -76,7 +76,7 @@ DRAWN = st.tuples(
 
 def downup(drawn: tuple, skips: bool) -> _plan.Plan:
     layers = drawn[0]
-    return _families.autoencoder(frame(*drawn, len(layers) - 1), 1, 1, _families.Ways(skips, layers[:-1]))
+    return _families.autoencoder(frame(*drawn, len(layers) - 1), 1, 1, _families.DownUpParts(skips, layers[:-1]))
 
 
 @given(DRAWN, st.booleans())

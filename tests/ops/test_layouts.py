@@ -36,7 +36,7 @@ NETWORKS = [EncoderNet1d, EncoderNet2d, EncoderNet3d, UNet1d, UNet2d, UNet3d, AE
 SIDES = {1: (18,), 2: (9, 12), 3: (8, 5, 8)}
 
 
-class Watch(TorchDispatchMode):
+class Watchdog(TorchDispatchMode):
     """Refuses the calls that torch computes wrongly."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ def test_a_single_sample_of_an_optimized_network(network: Any, way: str, given: 
     with mdnc.ops.plain():
         want, want_twice = gradients(net, x), second(net, x)
     mdnc.optimize(net)
-    with WAYS[way](net), Watch():
+    with WAYS[way](net), Watchdog():
         assert_same(gradients(net, x), want)
         assert_same(second(net, x), want_twice)
 
@@ -134,7 +134,7 @@ def test_blocks_of_inputs_with_their_channels_last(name: str, batch: int, way: s
     with mdnc.ops.plain():
         want = gradients(block, x.clone().requires_grad_())
     mine = mdnc.optimize(copy.deepcopy(block)) if optimized else block
-    with WAYS[way](mine), Watch():
+    with WAYS[way](mine), Watchdog():
         assert_same(gradients(mine, laid_out(x, 'channels last').requires_grad_()), want)
 
 
@@ -148,7 +148,7 @@ def test_strided_point_convolutions_are_strided_before_they_are_computed(order: 
     g = torch.randn_like(y)
     want = torch.autograd.grad(y, (x, conv.weight, conv.bias), g)
     geometry = convolution.Geometry(conv.stride, conv.padding)
-    with torch.no_grad(), Watch() as watch:
+    with torch.no_grad(), Watchdog() as watch:
         z = laid_out(x, given)
         got = convolution.forward(z, conv.weight, conv.bias, geometry)
         grads = convolution.backward(g, z, conv.weight, geometry, (True, True, True))
@@ -184,9 +184,9 @@ def test_what_is_smaller_is_laid_as_the_other_and_results_as_the_maps(order: int
 
 def test_the_watch_sees_what_it_is_for():
     x = laid_out(torch.randn(1, 4, 6, 6), 'channels last').requires_grad_()
-    with Watch(), pytest.raises(AssertionError, match='strided'):
+    with Watchdog(), pytest.raises(AssertionError, match='strided'):
         nn.Conv2d(4, 4, 1, 2)(x).sum().backward()
-    with Watch(), pytest.raises(AssertionError, match='instance norm'):
+    with Watchdog(), pytest.raises(AssertionError, match='instance norm'):
         nn.InstanceNorm2d(4)(x).backward(x.detach())
 
 

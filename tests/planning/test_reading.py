@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from mdnc.planning import Fingerprint, read_fingerprint
-from mdnc.planning.signs import Objects, Spectrum, empty_borders, find_groups
-from mdnc.planning.tally import Reservoir, Tally
+from mdnc.planning.running_statistics import Reservoir, RunningStatistics
+from mdnc.planning.sample_features import Objects, Spectrum, empty_borders, find_groups
 from mdnc.training import ArrayData, DataError
 
 RNG = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def test_a_reservoir_is_exact_while_all_fits_and_holds_early_and_late_values_ali
 def test_a_tally_merges_pieces_exactly_and_counts_holes():
     values = RNG.normal(1e6, 1, (2, 5000))
     values[0, 3] = np.nan
-    tally = Tally(2)
+    tally = RunningStatistics(2)
     for piece in np.array_split(values, 6, 1):
         tally.add(piece)
     figures = tally.to_list()

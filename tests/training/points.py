@@ -12,10 +12,10 @@ import torch
 from torch import distributed, nn
 from torchmetrics import MeanMetric
 
-from mdnc.training.guard import Guard
-from mdnc.training.keeper import Keeper
+from mdnc.training.nonfinite_loss import Guard
 from mdnc.training.run import best_checkpoint, make_trainer, start_point
 from mdnc.training.sampler import make_loader
+from mdnc.training.saving import Keeper
 
 
 class Points:

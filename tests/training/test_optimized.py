@@ -8,7 +8,7 @@ from torch import nn
 
 import mdnc
 from mdnc.training import ArrayData, Optimized, Regression, make_trainer
-from mdnc.training.keeper import Keeper
+from mdnc.training.saving import Keeper
 
 NETWORK = {'name': 'EncoderNet1d', 'arguments': {'channel': 4, 'layers': [1, 1], 'in_planes': 1, 'out_length': 1}}
 

@@ -90,11 +90,11 @@ def test_sigusr1_saves_and_goes_on(tmp_path):
 def test_the_clock_saves_too(tmp_path):
     saved = []
 
-    class Watch(SignalAt):
+    class Watchdog(SignalAt):
         def on_train_batch_end(self, trainer, *_):
             saved.append([path.name for path in (tmp_path / 'checkpoints').glob('step-*')])
 
-    train(tmp_path, callbacks=[Watch(0, 0)], minutes=0, max_epochs=1)
+    train(tmp_path, callbacks=[Watchdog(0, 0)], minutes=0, max_epochs=1)
     assert ['step-000000001.ckpt'] in saved
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from mdnc.analysis.fake_run import undisturbed
 from mdnc.analysis.memory import Optimizer, memory_forecast
-from mdnc.analysis.standin import undisturbed
 from mdnc.analysis.table import bytes_text
 from mdnc.modules import Network, _checks
 from mdnc.modules._sizes import Size

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
 from mdnc import ops
-from mdnc._purity import tensors
+from mdnc._side_effects import tensors
 from mdnc._torch import TorchDispatchMode, tree_leaves
+from mdnc.analysis.fake_run import stand_in, trial
 from mdnc.analysis.parts import ITSELF, BothWaysWatch, PartWatch
-from mdnc.analysis.standin import stand_in, trial
 from mdnc.analysis.table import bytes_text, count_text, seconds_text, table
 from mdnc.contribs.torchsummary.request import usable_device
 from mdnc.modules import _checks
@@ -143,7 +143,7 @@ class _Sums:
         return Cost(name, **vars(self))
 
 
-class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class CostCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sums up what each operator computes and moves, forward and backward, by the part that it belongs to.
 
     Args:
@@ -242,7 +242,7 @@ def cost(
     run = trial('cost', net, input_size, batch_size, dtype)
     training = _checks.flag('cost', 'training', training)
     watch = BothWaysWatch(net)
-    meter = Meter(watch)
+    meter = CostCounter(watch)
     with ops.plain(), stand_in(run) as stand, watch.watching(), meter:
         outputs = stand.run()
         if training:

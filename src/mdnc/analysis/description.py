@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from mdnc import ops
-from mdnc._purity import tensors
-from mdnc.analysis.cost import Meter
+from mdnc._side_effects import tensors
+from mdnc.analysis.cost import CostCounter
+from mdnc.analysis.fake_run import Trial, stand_in, trial
 from mdnc.analysis.memory import saved_by_part
 from mdnc.analysis.parts import PartWatch
-from mdnc.analysis.standin import Trial, stand_in, trial
 from mdnc.analysis.table import bytes_text, count_text, table
 from mdnc.modules import Block, _checks
 from mdnc.modules.resnet.branch import _Branch
@@ -250,11 +250,11 @@ def _own_parameters(modules: dict[str, nn.Module], order: Sequence[str]) -> dict
     return counts
 
 
-def _plain_run(run: Trial, modules: dict[str, nn.Module]) -> tuple[_Calls, Meter]:
+def _plain_run(run: Trial, modules: dict[str, nn.Module]) -> tuple[_Calls, CostCounter]:
     """Run layer by layer: whatever a fused path would skip is seen."""
     calls = _Calls(modules)
     watch = PartWatch(run.net, {path: module for path, module in modules.items() if path})
-    meter = Meter(watch)
+    meter = CostCounter(watch)
     with ops.plain(), stand_in(run) as stand, calls.watching(), watch.watching(), meter:
         stand.run()
     return calls, meter
@@ -278,7 +278,7 @@ def _kept(run: Trial, modules: dict[str, nn.Module]) -> dict[str, int | None]:
 
 
 def _module(
-    path: str, calls: _Calls, meter: Meter, parameters: Mapping[str, int], kept: Mapping[str, int | None]
+    path: str, calls: _Calls, meter: CostCounter, parameters: Mapping[str, int], kept: Mapping[str, int | None]
 ) -> ModuleFigures:
     module = calls.modules[path]
     above = [at for at in calls.modules if path and f'{path}.'.startswith(f'{at}.' if at else '') and at != path]

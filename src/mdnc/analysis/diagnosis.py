@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mdnc import ops
-from mdnc._purity import tensors
+from mdnc._side_effects import tensors
+from mdnc.analysis.fake_run import undisturbed
 from mdnc.analysis.parts import PartWatch
-from mdnc.analysis.standin import undisturbed
 from mdnc.analysis.table import table
 from mdnc.contribs.torchsummary.request import refuse_unreadable
 from mdnc.modules import _checks

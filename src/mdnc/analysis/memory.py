@@ -10,11 +10,11 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn, optim
 
-from mdnc._purity import tensors
+from mdnc._side_effects import tensors
 from mdnc._torch import DataDependentOutputException
+from mdnc.analysis.fake_run import StandIn, Trial, stand_in, trial, undisturbed
 from mdnc.analysis.parts import ITSELF, BothWaysWatch, PartWatch
-from mdnc.analysis.peak import Ledger
-from mdnc.analysis.standin import StandIn, Trial, stand_in, trial, undisturbed
+from mdnc.analysis.peak import AllocationTracker
 from mdnc.analysis.table import bytes_text, table
 from mdnc.contribs.torchsummary.request import refuse_unreadable
 from mdnc.modules import _checks
@@ -194,7 +194,7 @@ def memory_forecast(
         gradients = sum(map(_bytes, trained))
         states, moment = _optimizer_states(stand, make)
         there = sum(states.values()) + (gradients if copies else 0)
-        ledger = Ledger(watch, (*stand.parameters.values(), *stand.buffers.values(), stand.x), there)
+        ledger = AllocationTracker(watch, (*stand.parameters.values(), *stand.buffers.values(), stand.x), there)
         if earlier:
             with ledger:
                 for each in trained:
@@ -205,7 +205,7 @@ def memory_forecast(
     return _whole(net, stages, peak)
 
 
-def _step(stand: StandIn, ledger: Ledger, watch: BothWaysWatch, loss: Loss) -> dict[str, int]:
+def _step(stand: StandIn, ledger: AllocationTracker, watch: BothWaysWatch, loss: Loss) -> dict[str, int]:
     """Forward, loss and backward; gives what is saved, by part."""
     outputs: list[Any] = []
     with ledger:
@@ -231,7 +231,7 @@ def _of_prediction(run: Trial) -> MemoryForecast:
     watch = PartWatch(run.net)
     with stand_in(run) as stand:
         run.net.eval()
-        ledger = Ledger(watch, (*stand.parameters.values(), *stand.buffers.values(), stand.x))
+        ledger = AllocationTracker(watch, (*stand.parameters.values(), *stand.buffers.values(), stand.x))
         with torch.no_grad(), watch.watching(), ledger:
             stand.run()
         stages = _stages(watch, stand.parameters, {}, {}, ledger.most, training=False)
@@ -287,7 +287,7 @@ def _optimizer_states(stand: StandIn, make: Optimizer | None) -> tuple[dict[str,
         made.step()  # makes the states
         there = [each for state in made.state.values() for each in _tensors(state)]
         gradients = (kind.grad for kind in kinds.values() if kind.grad is not None)
-        ledger = Ledger(PartWatch(nn.Identity()), (*kinds.values(), *gradients, *there))
+        ledger = AllocationTracker(PartWatch(nn.Identity()), (*kinds.values(), *gradients, *there))
         held = ledger.held
         with ledger:
             made.step()

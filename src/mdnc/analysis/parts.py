@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from torch.autograd.graph import Node
 
-from mdnc._purity import tensors
+from mdnc._side_effects import tensors
 from mdnc.modules import Block, Network
 
 LISTS = (nn.ModuleList, nn.Sequential)

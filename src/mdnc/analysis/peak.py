@@ -12,7 +12,7 @@ from mdnc.analysis.parts import PartWatch
 from mdnc.analysis.workspaces import moment
 
 
-class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the storages that operators make until they are freed.
 
     Args:

@@ -10,8 +10,8 @@ from torch import nn
 
 from mdnc._extras import require
 from mdnc._files import as_path, whole_file
+from mdnc.analysis.fake_run import trial
 from mdnc.analysis.sketch import Column, Sketch, Skip, Slab, sketch
-from mdnc.analysis.standin import trial
 from mdnc.modules import Network, _checks
 
 if TYPE_CHECKING:

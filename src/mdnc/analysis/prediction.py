@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mdnc.analysis.fake_run import StandIn, Trial, stand_in, trial
 from mdnc.analysis.parts import PartWatch
-from mdnc.analysis.peak import Ledger
-from mdnc.analysis.standin import StandIn, Trial, stand_in, trial
+from mdnc.analysis.peak import AllocationTracker
 from mdnc.analysis.table import bytes_text, table
 from mdnc.modules import _checks
-from mdnc.modules._answer import OUTPUTS, Steps
+from mdnc.modules._inference import OUTPUTS, Steps
 from mdnc.modules._sizes import Size
 from mdnc.modules._tiling import BLENDS, gathered, tile_starts, tiled_slabs
 
@@ -141,7 +141,7 @@ def _forecast(run: Trial, shape: tuple[int, ...], steps: Steps, result: str) -> 
     with stand_in(run) as stand, torch.no_grad():
         run.net.eval()
         x = torch.empty(shape, dtype=stand.x.dtype, device=stand.x.device)
-        ledger = Ledger(PartWatch(nn.Identity()), (*stand.parameters.values(), *stand.buffers.values(), x))
+        ledger = AllocationTracker(PartWatch(nn.Identity()), (*stand.parameters.values(), *stand.buffers.values(), x))
         there, sample = ledger.held, _bytes(x)
         network = _Replayed(stand, ledger)
         with ledger:
@@ -185,7 +185,7 @@ class _Replayed(nn.Module):
         ledger: Follows what it takes.
     """
 
-    def __init__(self, stand: StandIn, ledger: Ledger) -> None:
+    def __init__(self, stand: StandIn, ledger: AllocationTracker) -> None:
         super().__init__()
         self.first = next((each for each in stand.parameters.values()), None)  # says the type of inputs
         self.known: dict[Size, tuple[int, Any]] = {}

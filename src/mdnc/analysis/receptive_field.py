@@ -8,7 +8,7 @@ from torch import nn
 
 from mdnc.analysis.table import table
 from mdnc.modules import Network, _checks
-from mdnc.modules._fields import AxisField, Interval, fields
+from mdnc.modules._receptive_field import AxisField, Interval, fields
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ Fate = Literal['loaded', 'adapted', 'left', 'unused']
 # Blocks and single layers are loaded whole or not at all.
 UNIT = re.compile(r'(.*\.conv_list\.\d+|.*\.conv_scale|.*)\.')
 BLOCK = re.compile(r'(\w+)(?:\.(\d+))?\.(conv_list\.\d+|conv_scale)')
-Place = tuple[str, str]  # stage, block in it
+LoaderState = tuple[str, str]  # stage, block in it
 SINGLES = {
     ('encoder', 'netbody.0'): 'first',
     ('encoder', 'fc'): 'head',
@@ -126,7 +126,7 @@ def _refuse_other_order(net: Network, weights: dict[str, Tensor]) -> None:
         raise ValueError(f'{OWNER}: the state dict is of a {rank - 2}-D network, {type(net).__name__} is not.')
 
 
-def _places(keys: Mapping[str, Tensor]) -> dict[Place, str]:
+def _places(keys: Mapping[str, Tensor]) -> dict[LoaderState, str]:
     # Name of each block and layer by its place, in the order of the keys.
     units = dict.fromkeys(match[1] for match in map(UNIT.match, keys) if match)
     blocks = [match for match in map(BLOCK.fullmatch, units) if match]
@@ -135,7 +135,7 @@ def _places(keys: Mapping[str, Tensor]) -> dict[Place, str]:
     return {_place(unit, build, counts): unit for unit in units}
 
 
-def _place(unit: str, build: str, last: dict[str, int]) -> Place:
+def _place(unit: str, build: str, last: dict[str, int]) -> LoaderState:
     block = BLOCK.fullmatch(unit)
     if block is None:
         return SINGLES.get((build, unit)) or _behind(unit, last), ''

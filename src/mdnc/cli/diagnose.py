@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mdnc import analysis
 from mdnc._archive import load_archive
 from mdnc._extras import require
-from mdnc.analysis.standin import trial
+from mdnc.analysis.fake_run import trial
 from mdnc.cli.networks import asked, refusals, value
 
 DESCRIPTION = 'Run a network on a batch and say what may be wrong with it; nothing is changed.'

@@ -16,7 +16,7 @@ from mdnc.cli.recipe import find_config
 from mdnc.planning import Budget, Plan, plan
 from mdnc.planning.budget import PRECISIONS
 from mdnc.planning.page import write_page
-from mdnc.planning.words import flat
+from mdnc.planning.recipe import flat
 from mdnc.training.run import quieten
 
 _SECTIONS = ('--data.', '--model.', '--trainer.', '--keeper.', '--guard.', '--seed_everything')

@@ -23,10 +23,10 @@ from mdnc.cli.networks import near
 from mdnc.cli.recipe import CONFIG, Request, keep_plan, read_request
 from mdnc.training import run
 from mdnc.training.checkpoint import FOLDER, numbered
-from mdnc.training.claim import TakenError, claimed, is_first_process
-from mdnc.training.guard import Guard
-from mdnc.training.keeper import Keeper
-from mdnc.training.signals import leaving_at_once
+from mdnc.training.nonfinite_loss import Guard
+from mdnc.training.process_signals import leaving_at_once
+from mdnc.training.run_lock import TakenError, claimed, is_first_process
+from mdnc.training.saving import Keeper
 from mdnc.training.tasks import Task
 
 

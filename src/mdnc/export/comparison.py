@@ -13,7 +13,7 @@ from mdnc._files import as_path
 from mdnc.export.contract import Shape, given_shape, identity, ports, refuse_others
 from mdnc.export.formats import Opened, opened
 from mdnc.export.graph import Scaled
-from mdnc.modules._answer import Answer
+from mdnc.modules._inference import Answer
 from mdnc.ops import plain
 
 # Of the largest output value.

@@ -11,7 +11,7 @@ from torch import nn
 from mdnc import _bundle
 from mdnc._version import __version__
 from mdnc.modules import Network, _checks, _sizes
-from mdnc.modules._answer import Answer
+from mdnc.modules._inference import Answer
 from mdnc.modules._plan import Plan
 
 Shape = tuple[int, ...]

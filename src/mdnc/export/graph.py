@@ -15,7 +15,7 @@ from torch.export import Dim, ExportedProgram
 from mdnc._torch import needed
 from mdnc.export.contract import Ports
 from mdnc.modules import Network, _pretrained
-from mdnc.modules._answer import Steps
+from mdnc.modules._inference import Steps
 
 
 class Scaled(nn.Module):
@@ -26,7 +26,7 @@ class Scaled(nn.Module):
         normalisation: ``{'mean': …, 'std': …}`` of the input's channels, to be taken out before; or None.
         target_normalisation: The same of the output's channels, to be put on after; or None.
         device: Where the copy goes.
-        answer: The last steps, see `mdnc.modules._answer.Steps`; None leaves it at the scales.
+        answer: The last steps, see `mdnc.modules._inference.Steps`; None leaves it at the scales.
 
     Raises:
         ValueError: A scale doesn't fit.

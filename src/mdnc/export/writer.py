@@ -16,7 +16,7 @@ from mdnc.export.contract import facts, known, last_step, ports, refuse_others
 from mdnc.export.formats import AotInductor, Format, Onnx, TorchExport
 from mdnc.export.graph import Scaled, captured
 from mdnc.modules import _checks
-from mdnc.modules._answer import Answer
+from mdnc.modules._inference import Answer
 
 
 @dataclass(frozen=True)

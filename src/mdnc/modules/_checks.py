@@ -15,8 +15,8 @@ from typing import Any, cast
 import torch
 from torch import fx, nn
 
+from mdnc._repr import short_repr
 from mdnc._torch import tracing_state
-from mdnc._words import short_repr
 
 AUTOCAST_DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # what autocast converts among
 DTYPES = (*AUTOCAST_DTYPES, torch.float64)  # what layers compute in

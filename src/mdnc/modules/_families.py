@@ -148,7 +148,7 @@ def decoder(frame: Frame, out_size: Size, in_length: int | None, out_planes: int
 
 
 @dataclass(frozen=True)
-class Ways:
+class DownUpParts:
     """What an auto-encoder or U-Net has beside its frame.
 
     Args:
@@ -164,7 +164,7 @@ class Ways:
     dropout: float = 0.0
 
 
-def autoencoder(frame: Frame, in_planes: int, out_planes: int, ways: Ways) -> Plan:
+def autoencoder(frame: Frame, in_planes: int, out_planes: int, ways: DownUpParts) -> Plan:
     """Plan an auto-encoder or a U-Net: down, a deepest stage, and up again."""
     first = frame.outer('conv_first', 0, in_planes, frame.channel, bias=False)
     down = _way_down(frame, ways)
@@ -179,7 +179,7 @@ def autoencoder(frame: Frame, in_planes: int, out_planes: int, ways: Ways) -> Pl
     return finished(frame, Plan(frame.order, in_planes, (*parts, final, *heads), modules, None, outputs))
 
 
-def _way_down(frame: Frame, ways: Ways) -> list[Stage]:
+def _way_down(frame: Frame, ways: DownUpParts) -> list[Stage]:
     stages, before = [], frame.channel
     one = (1,) * frame.order
     # Where the first block resizes, a level begins with the stride that leads to it, and the first has none.
@@ -192,7 +192,7 @@ def _way_down(frame: Frame, ways: Ways) -> list[Stage]:
     return stages
 
 
-def _ways_up_last(frame: Frame, ways: Ways, down: list[Stage]) -> list[Stage]:
+def _ways_up_last(frame: Frame, ways: DownUpParts, down: list[Stage]) -> list[Stage]:
     # Each stage ends by growing to the level above it; the last one keeps the size.
     deepest, bottom = len(down), frame.widths[-2]
     resize = Resize('up', frame.strides[-1])
@@ -223,7 +223,7 @@ def _up_blocks(
     return (frame.unit(level, planes[0], planes[2], resize),)
 
 
-def _ways_up_first(frame: Frame, ways: Ways, down: list[Stage]) -> list[Stage]:
+def _ways_up_first(frame: Frame, ways: DownUpParts, down: list[Stage]) -> list[Stage]:
     # Each stage begins by growing to its own level with a single unit.
     deepest = len(down)
     wide = frame.widths[-1]
@@ -243,7 +243,7 @@ def _ways_up_first(frame: Frame, ways: Ways, down: list[Stage]) -> list[Stage]:
     return stages
 
 
-def _heads(frame: Frame, ways: Ways, up: list[Stage], planes: dict[str, int], out_planes: int) -> list[Single]:
+def _heads(frame: Frame, ways: DownUpParts, up: list[Stage], planes: dict[str, int], out_planes: int) -> list[Single]:
     # One for each level above the last output's, finest first; a stage has its level's map before it grows.
     point, heads = (1,) * frame.order, []
     for level in range(1, ways.deep_supervision):

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from mdnc._torch import CONVOLUTIONS
 from mdnc.modules import _plan, pooling
 from mdnc.modules._dims import CONVOLVE, DIMS
-from mdnc.modules._real import Real
 from mdnc.modules._sizes import Size
+from mdnc.modules._valid_region import ValidRegion
 from mdnc.modules.pooling import AveragePool, AvgMaxPool, DeviationPool, GeneralizedMeanPool, Pool
 
 
@@ -99,7 +99,7 @@ class SqueezeExcite(nn.Module):
         self.down = nn.Linear(plan.planes, plan.hidden)
         self.up = nn.Linear(plan.hidden, plan.planes)
 
-    def forward(self, x: Tensor, real: Real | None = None) -> Tensor:
+    def forward(self, x: Tensor, real: ValidRegion | None = None) -> Tensor:
         """Scale ``(B, C, L1, …)``; of a padded batch, which is zero where it is not real, by what is real."""
         return x * self.gate(pooling.mean(x, real))[(..., *(None,) * self.order)]
 

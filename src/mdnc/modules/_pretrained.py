@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from mdnc import _bundle
 from mdnc._bundle import Bundle
 from mdnc._extras import require
-from mdnc._words import short_repr
+from mdnc._repr import short_repr
 from mdnc.modules import _checks
-from mdnc.modules._answer import Answer
+from mdnc.modules._inference import Answer
 from mdnc.modules._plan import Plan, Tensors
 from mdnc.modules._sizes import Size
 from mdnc.ops import plain

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mdnc._torch import CONVOLUTIONS
 from mdnc.modules import _checks, _plan, _sizes
-from mdnc.modules._faces import face
 from mdnc.modules._plan import Part, Stage
+from mdnc.modules._variants import face
 from mdnc.modules.resnet.network import Network, plan_of
 
 # ---- Other inputs ----

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from mdnc.modules import _checks
 from mdnc.modules._dims import AVERAGE
-from mdnc.modules._real import Real
 from mdnc.modules._sizes import Size
+from mdnc.modules._valid_region import ValidRegion
 
 
 class AveragePool(nn.Module):
@@ -42,18 +42,18 @@ class AveragePool(nn.Module):
         return f'stride={self.stride}'
 
 
-def mean(x: Tensor, real: Real | None = None) -> Tensor:
+def mean(x: Tensor, real: ValidRegion | None = None) -> Tensor:
     """The mean of each plane: ``(B, C, L1, …)`` → ``(B, C)``."""
     return x.flatten(2).mean(2) if real is None else real.mean(x)
 
 
-def first_max(x: Tensor, real: Real) -> Tensor:
+def first_max(x: Tensor, real: ValidRegion) -> Tensor:
     """The maximum of each plane, ``(B, C)``; where there are several, the gradient goes to the first."""
     place = x.detach().masked_fill(~real.inside, -torch.inf).flatten(2).argmax(2, keepdim=True)
     return x.flatten(2).gather(2, place).squeeze(2)
 
 
-def log_scale(x: Tensor, real: Real | None = None, eps: float = 1e-12) -> Tensor:
+def log_scale(x: Tensor, real: ValidRegion | None = None, eps: float = 1e-12) -> Tensor:
     """Logarithm of the root mean square of each plane: ``(B, C, L1, …)`` → ``(B, C)``; squares below ε count as ε."""
     return mean(x.square(), real).clamp(min=eps).log() / 2
 
@@ -69,11 +69,11 @@ class Pool(nn.Module):
         super().__init__()
         self.order = order
 
-    def forward(self, x: Tensor, real: Real | None = None) -> Tensor:
+    def forward(self, x: Tensor, real: ValidRegion | None = None) -> Tensor:
         """Pool ``(B, C, L1, …)`` → ``(B, C, 1, …)``."""
         return self.pooled(x, real)[(..., *(None,) * self.order)]
 
-    def pooled(self, x: Tensor, real: Real | None) -> Tensor:
+    def pooled(self, x: Tensor, real: ValidRegion | None) -> Tensor:
         """Pool ``(B, C, L1, …)`` → ``(B, C)``."""
         raise NotImplementedError
 
@@ -81,7 +81,7 @@ class Pool(nn.Module):
 class AvgMaxPool(Pool):
     """The mean of a plane's mean and its maximum."""
 
-    def pooled(self, x: Tensor, real: Real | None) -> Tensor:
+    def pooled(self, x: Tensor, real: ValidRegion | None) -> Tensor:
         """Pool ``(B, C, L1, …)`` → ``(B, C)``."""
         among = x if real is None else x.masked_fill(~real.inside, -torch.inf)
         return (mean(x, real) + among.flatten(2).amax(2)) / 2
@@ -100,7 +100,7 @@ class GeneralizedMeanPool(Pool):
         self.eps = eps
         self.power = nn.Parameter(torch.full((1,), 3.0))
 
-    def pooled(self, x: Tensor, real: Real | None) -> Tensor:
+    def pooled(self, x: Tensor, real: ValidRegion | None) -> Tensor:
         """Pool ``(B, C, L1, …)`` → ``(B, C)``."""
         powers = x.clamp(min=self.eps).pow(self.power)
         return mean(powers if real is None else powers * real.inside, real).pow(1 / self.power)
@@ -122,7 +122,7 @@ class DeviationPool(Pool):
         super().__init__(order)
         self.eps = eps
 
-    def pooled(self, x: Tensor, real: Real | None) -> Tensor:
+    def pooled(self, x: Tensor, real: ValidRegion | None) -> Tensor:
         """Pool ``(B, C, L1, …)`` → ``(B, C)``."""
         if real is None:
             return (x.flatten(2).var(2, correction=0) + self.eps).sqrt()

@@ -13,9 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from mdnc._torch import CONVOLUTIONS, NORMS
 from mdnc.modules import _checks, _layers, _plan, pooling
 from mdnc.modules._dims import CONVOLVE
-from mdnc.modules._normalization import normalize
-from mdnc.modules._real import Real
+from mdnc.modules._masked_norm import normalize
 from mdnc.modules._sizes import Size
+from mdnc.modules._valid_region import ValidRegion
 from mdnc.ops import path
 
 # Makes places along an axis, and the share that each has.
@@ -33,14 +33,14 @@ class Ragged(NamedTuple):
     """
 
     values: Tensor
-    real: Real
+    real: ValidRegion
     clean: bool = True
 
     def cleaned(self) -> 'Ragged':
         """Zero where it is not real; in place, for nobody has seen values that are not clean."""
         return self if self.clean else Ragged(self.values.mul_(self.real.inside), self.real)
 
-    def cropped(self, to: Real) -> 'Ragged':
+    def cropped(self, to: ValidRegion) -> 'Ragged':
         """Each sample cropped around its own centre."""
         if to is self.real:
             return self
@@ -182,7 +182,7 @@ def boxed(x: Tensor, sizes: Sequence[Size]) -> Tensor | Ragged:
 
 def padded(x: Tensor, sizes: Tensor) -> Ragged:
     """A padded input, cleaned of what is not real, be it not even finite."""
-    real = Real(sizes.view(x.shape[0], -1), x.shape[2:], x.device)
+    real = ValidRegion(sizes.view(x.shape[0], -1), x.shape[2:], x.device)
     return Ragged(x.masked_fill(~real.inside, 0), real)
 
 

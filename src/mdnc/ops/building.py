@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mdnc._files import whole_file
-from mdnc.ops import standins
+from mdnc.ops import fake_tensors
 
 CACHE_VARIABLE = 'MDNC_CACHE_DIR'
 SECONDS_TO_BUILD = 120
@@ -42,7 +42,7 @@ def loaded(source: Path, results: Mapping[str, Any], prove: Callable[[Any], None
         for name, kind in results.items():
             getattr(found, name).restype = kind
         if prove is not None:
-            with standins.aside():
+            with fake_tensors.aside():
                 prove(found)
     except FAILURES as error:
         warn(source, error, stacklevel=4)

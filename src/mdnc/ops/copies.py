@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdnc.ops import building, standins
+from mdnc.ops import building, fake_tensors
 from mdnc.ops.profiling import named
 
 SOURCE = Path(__file__).with_name('copies.cpp')
@@ -34,14 +34,14 @@ class _Call(ctypes.Structure):
 
 def contiguous(x: Tensor) -> Tensor:
     """See ``channels_last.contiguous``."""
-    if x.is_contiguous() or x.numel() < _LEAST or not standins.known(x) or x.device.type != 'cpu':
+    if x.is_contiguous() or x.numel() < _LEAST or not fake_tensors.known(x) or x.device.type != 'cpu':
         return x.contiguous()
     axes, width = _collapsed(x), x.element_size()
     library = built() if len(axes) <= 3 and width in _WIDTHS and not (x.is_conj() or x.is_neg()) else None
     if library is None:
         return x.contiguous()
     copy = torch.empty(x.shape, dtype=x.dtype)
-    if standins.stands_in(x):
+    if fake_tensors.stands_in(x):
         return copy
     sizes, strides = zip(*[(1, 0)] * (3 - len(axes)), *axes, strict=True)
     with named('mdnc::copy'):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdnc.ops import building, norm_act, standins
+from mdnc.ops import building, fake_tensors, norm_act
 from mdnc.ops.norm_act import Affine, Gradients, Moments, Running, Step
 from mdnc.ops.profiling import named
 
@@ -88,7 +88,7 @@ def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine
 
 def _function(x: Tensor, step: Step) -> Callable[..., Any] | None:
     # A type that no network mixes is not worth a build.
-    known = (x.dtype, step.dtype) in _TYPES and standins.known(x)
+    known = (x.dtype, step.dtype) in _TYPES and fake_tensors.known(x)
     return built(x.dtype, step.dtype, step.activator in _SMOOTH) if known else None
 
 
@@ -107,7 +107,7 @@ def _call(
     wide = norm_act.accumulator(x.dtype)
     slope = None if affine.slope is None else affine.slope.to(step.dtype).expand(1, c, 1)
     parameters = [None if each is None else each.to(wide).contiguous() for each in (affine.scale, affine.shift, slope)]
-    if standins.stands_in(x):
+    if fake_tensors.stands_in(x):
         return
     outputs = (None,) * 3 if sums is None else sums.unbind()
     mean, variance, momentum = running or (None, None, 0.0)
@@ -143,7 +143,7 @@ def built(dtype: torch.dtype, activation: torch.dtype, smooth: bool = False) -> 
         options = _options(_TYPES[dtype, activation], smooth)
         function = ctypes.CDLL(str(building.library(SOURCE, options))).norm_act
         function.restype = None
-        with standins.aside():
+        with fake_tensors.aside():
             for case in _SMOOTH_CASES if smooth else _CASES:
                 _prove(function, case, dtype, activation)
     except building.FAILURES as error:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mdnc.ops import building, standins
+from mdnc.ops import building, fake_tensors
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.convolution import Geometry
 from mdnc.ops.copies import contiguous
@@ -95,7 +95,7 @@ class Plan:
             if shape is not None:
                 kept[index] = Kept(kept[index].x, Moments(*x.new_empty(shape).unbind()))
         y, scratch = x.new_empty(self._out), x.new_empty(self._scratch)
-        if standins.stands_in(x):
+        if fake_tensors.stands_in(x):
             return y.movedim(-1, 1), kept
         pointers = self._pointers(*_addresses(weights, [_NO_GRADIENTS] * len(weights), kept))
         maps = ctypes.c_void_p(y.data_ptr()), ctypes.c_void_p(scratch.data_ptr())
@@ -116,7 +116,7 @@ class Plan:
                 found.append(torch.empty_like(each) if need and each is not None else None)
             grads.append(found)
         scratch = x.new_empty(self._scratch)
-        if standins.stands_in(x):
+        if fake_tensors.stands_in(x):
             return gx, grads
         pointers = self._pointers(*_addresses(weights, grads, kept))
         maps = (ctypes.c_void_p(each.data_ptr()) for each in (g, gx, scratch))
@@ -145,7 +145,7 @@ _MANY = 1024
 
 def plan(x: Tensor, weights: Sequence[Weights], how: Block) -> Plan | None:
     """How this block is computed here, or None where it is not small, or nothing that C++ knows."""
-    if not standins.known(x) or not is_channels_last(x):
+    if not fake_tensors.known(x) or not is_channels_last(x):
         return None
     for own in weights:
         for each in own:

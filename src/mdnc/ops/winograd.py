@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdnc.ops import building, convolution, standins, winograd_1d
+from mdnc.ops import building, convolution, fake_tensors, winograd_1d
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.convolution import TORCH, Geometry, Tools
 from mdnc.ops.copies import contiguous
@@ -39,7 +39,7 @@ class _Call(ctypes.Structure):
 
 def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
     """Whether this convolution, of ``z (N, C, [L1,] L2, L3)``, is computed here rather than by ``convolution``."""
-    plain = standins.known(z) and z.device.type == 'cpu' and z.dtype == torch.float32
+    plain = fake_tensors.known(z) and z.device.type == 'cpu' and z.dtype == torch.float32
     if not plain or z.dim() not in (4, 5) or tuple(kernel.shape[2:]) != (3,) * (z.dim() - 2):
         return False
     if geometry.groups > 1 or geometry.transposed or not is_channels_last(z):
@@ -102,7 +102,7 @@ def _call(library: Any, job: int, tensors: tuple[Tensor, Tensor, Tensor], kernel
     z = tensors[0]
     depth, slices = (z.shape[2], 3) if z.dim() == 5 else (1, 1)
     sizes = (len(z), depth, *z.shape[-2:], z.shape[1], len(kernel), slices)
-    computes = not standins.stands_in(z)
+    computes = not fake_tensors.stands_in(z)
     pointers = [each.data_ptr() if computes else None for each in tensors]
     call = _Call(*pointers, None, *sizes, job, torch.get_num_threads())
     scratch = z.new_empty(library.winograd_scratch(ctypes.byref(call)))

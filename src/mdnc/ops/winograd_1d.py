@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdnc.ops import building, convolution, standins
+from mdnc.ops import building, convolution, fake_tensors
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.convolution import TORCH, Geometry, Tools
 from mdnc.ops.copies import contiguous
@@ -37,7 +37,7 @@ class _Call(ctypes.Structure):
 
 def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
     """Whether this convolution, of ``z (N, C, L)``, is computed here rather than by ``convolution``."""
-    if not standins.known(z) or z.device.type != 'cpu' or z.dtype != torch.float32 or z.dim() != 3:
+    if not fake_tensors.known(z) or z.device.type != 'cpu' or z.dtype != torch.float32 or z.dim() != 3:
         return False
     still = geometry.groups == 1 and not geometry.transposed and geometry.padding == (1,)
     if not still or geometry.stride not in ((1,), (2,)) or kernel.shape[2] != 3 or not is_channels_last(z):
@@ -100,7 +100,7 @@ def _call(
     library: Any, job: int, tensors: tuple[Tensor, Tensor, Tensor], kernel: Tensor, sizes: tuple[int, int, int]
 ) -> None:
     *lengths, stride = sizes
-    computes = not standins.stands_in(tensors[0])
+    computes = not fake_tensors.stands_in(tensors[0])
     pointers = [each.data_ptr() if computes else None for each in tensors]
     widths = (kernel.shape[1], kernel.shape[0], *kernel.stride())
     call = _Call(*pointers, None, len(tensors[0]), *lengths, *widths, job, stride, torch.get_num_threads())

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdnc._extras import require
-from mdnc.training.data.location import Pair
 from mdnc.training.data.reader import Array, class_name
+from mdnc.training.data.sources import Pair
 
 _SHOWN = 3
 _POINTS = 600  # of a curve

@@ -16,12 +16,22 @@ from mdnc.modules import Network as MdncNetwork
 from mdnc.modules import resnet
 from mdnc.modules._tiling import tile_starts
 from mdnc.planning.budget import Budget
+from mdnc.planning.budget_search import (
+    LEVELS,
+    BudgetError,
+    Fitter,
+    Limits,
+    Trial,
+    TrialCosts,
+    positions,
+    runner_up,
+    text_of,
+)
 from mdnc.planning.choices import GIVEN, Choices
 from mdnc.planning.design import Design, encoder_design, known_spacing, unet_design
 from mdnc.planning.fingerprint import Fingerprint
-from mdnc.planning.fitting import LEVELS, Bench, BudgetError, Fitter, Limits, Trial, positions, runner_up, text_of
-from mdnc.planning.need import Job, Laid, prediction_need
 from mdnc.planning.plans import Plan
+from mdnc.planning.resources import Job, TileLayout, prediction_need
 from mdnc.training.data.reader import DataError
 from mdnc.training.tasks.network import build_network
 
@@ -285,13 +295,13 @@ class _Planner:
         own['memory'] = level
         return _agreeing({**own, **given}, own, given)
 
-    def _bench(self, job: Job, norm: str) -> Bench:
+    def _bench(self, job: Job, norm: str) -> TrialCosts:
         name = str(self.choices.given('model.network.name', self._family(job)))
 
         def make(window: Size, width: int, level: str) -> nn.Module:
             return build_network({'name': name, 'arguments': self._arguments(job, window, width, level, norm)})
 
-        return Bench(make, job, self.budget)
+        return TrialCosts(make, job, self.budget)
 
     def _limits(self, job: Job, goal: _Goal, train: int, macs: float | None) -> Limits:
         per_device = self.budget.devices
@@ -341,7 +351,7 @@ class _Planner:
 
     # Fit.
 
-    def _fit(self, job: Job, goal: _Goal, train: int, macs: float | None) -> tuple[Bench, Limits, Trial]:
+    def _fit(self, job: Job, goal: _Goal, train: int, macs: float | None) -> tuple[TrialCosts, Limits, Trial]:
         limits = self._limits(job, goal, train, macs)
         given = self.choices.given('model.network.arguments.normalizer')
         self._norm = given or ('pinst' if job.dense else 'batch')
@@ -364,7 +374,7 @@ class _Planner:
         limits = replace(limits, window=None)
         return bench, limits, Fitter(bench, limits).best()
 
-    def _name_network(self, job: Job, bench: Bench, limits: Limits, trial: Trial) -> Trial:
+    def _name_network(self, job: Job, bench: TrialCosts, limits: Limits, trial: Trial) -> Trial:
         """Write the network down, with reasons."""
         family = self._family(job)
         name = self.pick('model.network.name', family, self._why_family(job))
@@ -387,7 +397,7 @@ class _Planner:
             return 'as many as go in'
         return f'{job.outputs} {"classes" if job.task in ("Classification", "Segmentation") else "quantities"}'
 
-    def _why_arguments(self, job: Job, bench: Bench, limits: Limits, trial: Trial) -> dict[str, tuple[str, str]]:
+    def _why_arguments(self, job: Job, bench: TrialCosts, limits: Limits, trial: Trial) -> dict[str, tuple[str, str]]:
         design, share = self._design(job, trial.window), bench.bytes(trial) / self.budget.bytes
         field = self._field(bench.network(trial))
         widths = f'{trial.width} channels: ' + (
@@ -537,12 +547,12 @@ class _Planner:
 
     # What is said of it.
 
-    def _point_out(self, job: Job, bench: Bench, trial: Trial) -> None:
+    def _point_out(self, job: Job, bench: TrialCosts, trial: Trial) -> None:
         for fault in self.data.faults:
             more = f' (and {fault["count"] - 1} more)' if fault['count'] > 1 else ''
             self.notes.append(f'{fault["kind"]}: {fault["text"]}{more}')
 
-    def _bound(self, bench: Bench, limits: Limits, trial: Trial) -> str:
+    def _bound(self, bench: TrialCosts, limits: Limits, trial: Trial) -> str:
         """What kept the plan from taking more: ``'memory'``, ``'hours'``, ``'data'`` or ``'given'`` words."""
         if limits.macs is not None and bench.macs(trial) > 0.5 * limits.macs:
             return 'hours'
@@ -551,7 +561,7 @@ class _Planner:
         return 'memory' if trial.window != limits.goal or trial.batch < limits.most else 'data'
 
     def _forecast(
-        self, job: Job, bench: Bench, limits: Limits, trial: Trial, prediction: dict[str, Any]
+        self, job: Job, bench: TrialCosts, limits: Limits, trial: Trial, prediction: dict[str, Any]
     ) -> dict[str, Any]:
         net = bench.network(trial)
         needed = bench.bytes(trial)
@@ -579,7 +589,7 @@ class _Planner:
         overlap, blend = self.choices.given('data.overlap', 0.25), self.choices.given('data.blend') or 'tent'
         needs = cache(partial(prediction_need, net, job=job, budget=self.budget))
         laid = self._laid(
-            Laid(tile, 1 if varied else trial.batch, overlap=overlap, blend=blend), sizes['largest'], needs
+            TileLayout(tile, 1 if varied else trial.batch, overlap=overlap, blend=blend), sizes['largest'], needs
         )
         found: dict[str, Any] = {}
         for name, size in sizes.items():
@@ -593,7 +603,7 @@ class _Planner:
                 )
         return found
 
-    def _laid(self, laid: Laid, size: Size, needs: Callable[..., analysis.PredictionForecast]) -> Laid:
+    def _laid(self, laid: TileLayout, size: Size, needs: Callable[..., analysis.PredictionForecast]) -> TileLayout:
         """Where the answer lies, on the device if it can, and the tiles of a batch that the budget holds."""
         if laid.tile is None:
             return laid
@@ -613,7 +623,9 @@ class _Planner:
         row = math.prod(len(tile_starts(length, each, laid.overlap)) for length, each in across)
         return self._batched(laid, row, partial(needs, size))
 
-    def _batched(self, laid: Laid, row: int, needs: Callable[[Laid], analysis.PredictionForecast]) -> Laid:
+    def _batched(
+        self, laid: TileLayout, row: int, needs: Callable[[TileLayout], analysis.PredictionForecast]
+    ) -> TileLayout:
         """The tiles of a batch that the budget holds, of those in a row across a sample."""
         one = needs(laid)
         # What the network takes is nearly linear in them: few forecasts are made in vain.
@@ -663,9 +675,9 @@ def _agreeing(arguments: dict[str, Any], own: Mapping[str, Any], given: Mapping[
 
 def _asked_for(name: str, job: Job, window: Size, width: int, design: Design) -> dict[str, Any]:
     """Of patch, strides and widths what a class of the user's own takes."""
-    from mdnc.modules._foreign import found_class
+    from mdnc.modules._external import import_network_class
 
-    known = inspect.signature(found_class(name)).parameters
+    known = inspect.signature(import_network_class(name)).parameters
     depth = len(design.kernels)
     values = {
         'patch': list(window),

@@ -14,7 +14,7 @@ from mdnc._files import whole_file
 from mdnc.planning.choices import GIVEN, Choice
 from mdnc.planning.examples import Example
 from mdnc.planning.fingerprint import Fingerprint
-from mdnc.planning.words import nested
+from mdnc.planning.recipe import nested
 
 _WIDTH = 110
 

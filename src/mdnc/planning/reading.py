@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from mdnc.planning.fingerprint import Fingerprint, Target
-from mdnc.planning.signs import Objects, Spectrum, empty_borders, find_groups
-from mdnc.planning.tally import Tally, rounded
+from mdnc.planning.running_statistics import RunningStatistics, rounded
+from mdnc.planning.sample_features import Objects, Spectrum, empty_borders, find_groups
 from mdnc.training.data.grid import grid_of
-from mdnc.training.data.location import Pair
 from mdnc.training.data.normalisation import windows
 from mdnc.training.data.reader import Array, DataError, class_name
+from mdnc.training.data.sources import Pair
 
 _BLOCK = 2**20  # values that are counted at once
 _CLOSELY = 200  # samples that are looked at closely: borders, objects, periods
@@ -85,7 +85,7 @@ class _Targets:
         self.first, self.shape = '', ()
         self.names: Counter[str] = Counter()
         self.codes: Counter[int] = Counter()
-        self.tally: Tally | None = None
+        self.statistics: RunningStatistics | None = None
         self.objects = Objects()
         self.outputs = 0
         self.whole = True  # of a map of fractions: whether all that was met is whole
@@ -140,8 +140,8 @@ class _Targets:
 
     def measure(self, values: Array) -> None:
         """Count quantities ``(K, n)``."""
-        self.tally = self.tally or Tally(len(values))
-        self.tally.add(values)
+        self.statistics = self.statistics or RunningStatistics(len(values))
+        self.statistics.add(values)
 
     def found(self, samples: int) -> Target:
         """What they are, when all were seen."""
@@ -158,7 +158,7 @@ class _Targets:
             return Target('names', len(classes), classes, [self.names[name] for name in classes])
         if self.kind in ('classes', 'class map'):
             return self._coded(samples)
-        return Target(self.kind, self.outputs, values=self.tally.to_list() if self.tally else [])
+        return Target(self.kind, self.outputs, values=self.statistics.to_list() if self.statistics else [])
 
     def _coded(self, samples: int) -> Target:
         kind = str(self.kind)
@@ -170,7 +170,7 @@ class _Targets:
             codes.pop(255)
             top = max(codes)
         if kind == 'classes' and self.given is None and not _may_be_classes(self.codes, samples):
-            return Target('numbers', 1, values=self.tally.to_list() if self.tally else [])
+            return Target('numbers', 1, values=self.statistics.to_list() if self.statistics else [])
         if self.given is None and self.values is None and _has_gaps(codes):
             return Target(kind, len(codes), None, [*codes.values()], [*codes], ignore, self._objects([*codes]))
         known = self.values or [*range(len(self.given) if self.given else max(top + 1, 2))]
@@ -219,8 +219,8 @@ class _Scan:
         self._marks = array('q')
         self._owners: list[str] = []
         self._bytes = 0
-        self._values: Tally | None = None
-        self._inside: tuple[Tally, Tally] | None = None  # outside and inside of the foreground
+        self._values: RunningStatistics | None = None
+        self._inside: tuple[RunningStatistics, RunningStatistics] | None = None  # outside and inside of the foreground
         self._spectrum: Spectrum | None = None
         self._seen = 0
         self.labels: dict[str, list[Any]] = {'train': [], 'val': [], 'test': []}
@@ -263,7 +263,7 @@ class _Scan:
         if self._form not in (None, (shape[0], len(shape) - 1)):
             raise DataError(f'its shape is {shape}, but others have {self._form[0]} channels and {self._form[1]} axes')
         self._form = (shape[0], len(shape) - 1)
-        self._values = self._values or Tally(shape[0])
+        self._values = self._values or RunningStatistics(shape[0])
         if len(shape) == 2:
             self._spectrum = self._spectrum or Spectrum(shape[1])
         return shape
@@ -345,10 +345,10 @@ class _Scan:
         # The positions of the foreground, and as many others: percentiles need no more.
         mask = target.reshape(-1) > 0
         values = piece.reshape(len(piece), -1)
-        self._inside = self._inside or (Tally(len(piece)), Tally(len(piece)))
+        self._inside = self._inside or (RunningStatistics(len(piece)), RunningStatistics(len(piece)))
         step = max(1, mask.size // _BLOCK)
-        for tally, chosen in zip(self._inside, (~mask[::step], mask[::step]), strict=True):
-            tally.add(values[:, ::step][:, chosen])
+        for statistics, chosen in zip(self._inside, (~mask[::step], mask[::step]), strict=True):
+            statistics.add(values[:, ::step][:, chosen])
 
     def _look(self, values: Array, pair: Pair, number: int) -> None:
         if values.ndim == 2 and self._spectrum is not None:

@@ -12,15 +12,15 @@ import yaml
 
 from mdnc import training
 from mdnc.planning.budget import Budget
-from mdnc.planning.checking import checked
 from mdnc.planning.examples import make_examples
 from mdnc.planning.fingerprint import Fingerprint
-from mdnc.planning.layout import seen_targets
-from mdnc.planning.pacing import in_time
+from mdnc.planning.folder_layout import seen_targets
 from mdnc.planning.planner import planned
 from mdnc.planning.plans import Plan
 from mdnc.planning.reading import read_fingerprint
-from mdnc.planning.words import data_words, flat
+from mdnc.planning.recipe import data_words, flat
+from mdnc.planning.timing import in_time
+from mdnc.planning.trial_run import checked
 from mdnc.training import SampleData
 
 _PLANES = ('in_planes', 'out_planes', 'out_length')

@@ -23,12 +23,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
 from torch import Tensor, nn
 
-from mdnc._purity import random_state_kept
-from mdnc.modules._answer import Answer
+from mdnc._side_effects import random_state_kept
 from mdnc.modules._checks import integer, spatial_order
+from mdnc.modules._inference import Answer
 from mdnc.modules.ragged import pad_batch
-from mdnc.training.guard import Guard
-from mdnc.training.onecall import named_network, trainer_devices
+from mdnc.training.fitting import named_network, trainer_devices
+from mdnc.training.nonfinite_loss import Guard
 from mdnc.training.predictor import Predictor
 from mdnc.training.run import quieten
 from mdnc.training.tasks import Classification, Regression, Task

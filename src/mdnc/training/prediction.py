@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mdnc._files import PART_SUFFIX
-from mdnc.training.formats import FORMATS, Meaning, Row, check_place, named_format, usual_format
+from mdnc.training.prediction_formats import FORMATS, PredictionKind, Row, check_place, named_format, usual_format
 
 _NAMES = 'names.json'
 
@@ -38,7 +38,7 @@ def on_own_grid(grid: Any, values: NDArray[Any], output: str) -> NDArray[Any]:
 class _Merged:
     """The samples in the parts of all processes, ascending by number."""
 
-    def __init__(self, parts: Sequence[Path], meaning: Meaning, samples: Any) -> None:
+    def __init__(self, parts: Sequence[Path], meaning: PredictionKind, samples: Any) -> None:
         self.meaning = meaning
         self._samples = samples
         self._rows: dict[int, Row] = {}
@@ -129,7 +129,7 @@ class Parts:
         self._archive: zipfile.ZipFile | None = None
         self._slabs: dict[int, _Slabs] = {}
 
-    def begin(self, rank: int, meaning: Meaning, samples: Any) -> None:
+    def begin(self, rank: int, meaning: PredictionKind, samples: Any) -> None:
         """Open the parts, when it is known what the answers are.
 
         Raises:
@@ -365,11 +365,11 @@ class PredictionWriter(L.Callback):
             self._parts.drop()
 
 
-def _meaning(task: Any) -> Meaning:
+def _meaning(task: Any) -> PredictionKind:
     facts = getattr(task, 'facts', {})
     answer = getattr(task, 'answer', {})
     names = getattr(task, 'names', None)
-    return Meaning(
+    return PredictionKind(
         dense=bool(answer.get('dense')),
         output=answer.get('output', 'values'),
         classes=facts.get('classes'),

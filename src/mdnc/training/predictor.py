@@ -14,12 +14,12 @@ from mdnc import _bundle
 from mdnc._archive import load_archive, save_archive
 from mdnc._files import as_path
 from mdnc._plain import plain
-from mdnc.checkpoints.catalogue import revived
-from mdnc.modules._answer import Answer
+from mdnc.checkpoints.loading import revived
 from mdnc.modules._checks import integer
+from mdnc.modules._inference import Answer
 from mdnc.training.data import ArrayData
-from mdnc.training.formats import Meaning, Row
 from mdnc.training.prediction import Parts, as_array, grid_of_sample, on_own_grid
+from mdnc.training.prediction_formats import PredictionKind, Row
 from mdnc.training.tasks.batch import cropped
 from mdnc.training.tasks.network import describe_network
 
@@ -205,7 +205,7 @@ class Predictor:
         facts, steps = self.facts, self._answer.steps
         data = self.new_data(x if names_files(x) or isinstance(x, list | tuple) else self._channelled(x, batch=1))
         columns = facts.get('columns') or []
-        meaning = Meaning(steps.dense, steps.output, self.classes, list(columns), facts.get('values'))
+        meaning = PredictionKind(steps.dense, steps.output, self.classes, list(columns), facts.get('values'))
         parts = Parts(None if output is None else as_path('Predictor.write', 'output', output), format, Path('.'))
         try:
             parts.begin(0, meaning, data.predict)

@@ -1,4 +1,4 @@
-"""Signs of life, and the time that is left: bars on a terminal, plain lines elsewhere."""
+"""Progress of a run, and the time that is left: bars on a terminal, plain lines elsewhere."""
 
 import math
 import sys

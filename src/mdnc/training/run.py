@@ -12,22 +12,22 @@ import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 
 from mdnc._files import whole_file
-from mdnc.training.account import Account
-from mdnc.training.averages import Averages
 from mdnc.training.checkpoint import BEST, FOLDER, WholeFileIO, newest
+from mdnc.training.evaluation import known, write_samples
 from mdnc.training.finders import Finders, tame
-from mdnc.training.guard import Guard
 from mdnc.training.history import FILE, Row, read_history, shown
-from mdnc.training.judgement import known, write_samples
-from mdnc.training.keeper import Keeper
-from mdnc.training.options import check_options
+from mdnc.training.nonfinite_loss import Guard
 from mdnc.training.progress import Lines, make_progress
 from mdnc.training.report import task_report, write_report
-from mdnc.training.sampler import Place
-from mdnc.training.sanity import Sanity
+from mdnc.training.resume_settings import Settings
+from mdnc.training.run_record import RunRecord
+from mdnc.training.sampler import LoaderState
+from mdnc.training.sanity_check import Sanity
+from mdnc.training.saving import Keeper
 from mdnc.training.seed import Repeatable
-from mdnc.training.settings import Settings
 from mdnc.training.tasks import Task
+from mdnc.training.trainer_options import check_options
+from mdnc.training.weight_averaging import Averages
 
 # What a run of ours has otherwise than a plain Trainer: metrics.csv comes with the checkpoints, so no logger is needed.
 DEFAULTS: dict[str, Any] = {
@@ -38,8 +38,8 @@ DEFAULTS: dict[str, Any] = {
     'use_distributed_sampler': False,
 }
 _CALLBACKS: tuple[tuple[type | tuple[type, ...], Callable[[], L.Callback]], ...] = (
-    (Place, Place),
-    (Account, Account),
+    (LoaderState, LoaderState),
+    (RunRecord, RunRecord),
     (Averages, Averages),
     (Finders, Finders),
     (Settings, Settings),
@@ -149,7 +149,7 @@ def test(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModul
 
 def _write(run_dir: Path, task: L.LightningModule, checkpoint: str, figures: dict[str, float]) -> list[Path]:
     """Write what a test found: figures, samples, pictures and the report."""
-    found, written = getattr(task, 'judgement', lambda: None)(), [run_dir / 'test.json']
+    found, written = getattr(task, 'evaluation', lambda: None)(), [run_dir / 'test.json']
     plain = {name: known(value) for name, value in figures.items()} | (found[1].plain() if found else {})
     with whole_file(written[0]) as file:
         file.write(json.dumps({'checkpoint': checkpoint, **plain}, indent=2, allow_nan=False).encode())

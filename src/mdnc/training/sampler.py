@@ -15,9 +15,9 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
 from mdnc.modules._checks import flag, integer, number, word
+from mdnc.training.process_signals import outlive_signals
 from mdnc.training.sample import Checked, Key, Nonfinite, SampleError, Samples, collate
 from mdnc.training.seed import seed_from
-from mdnc.training.signals import outlive_signals
 
 
 def _process() -> tuple[int, int]:
@@ -251,8 +251,10 @@ def make_loader(
     return Loader(loader, batches)
 
 
-class Place(L.Callback):
+class LoaderState(L.Callback):
     """Keeps the training loader's place in checkpoints, and tells it what the trainer knows of steps and epochs."""
+
+    state_key = 'Place'  # in checkpoints, since the first version
 
     def __init__(self) -> None:
         self._loader: Loader | None = None

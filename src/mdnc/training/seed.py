@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 
-from mdnc.training.options import is_count
+from mdnc.training.trainer_options import is_count
 
 
 def seed_from(*numbers: int) -> int:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mdnc.training import ArrayData, Augmentation, Classification, DataError, Keeper, Segmentation, make_trainer
-from mdnc.training.augmentation.draws import Chance
 from mdnc.training.augmentation.mixing import mixed_losses
+from mdnc.training.augmentation.random_numbers import RandomNumbers
 from mdnc.training.run import start_point
 
 RNG = np.random.default_rng(0)
@@ -140,7 +140,7 @@ def test_noise_is_in_units_of_the_data_or_of_the_sample():
 
 
 def test_numbers_drawn_are_even_and_normal():
-    chance = Chance([*range(2000)])
+    chance = RandomNumbers([*range(2000)])
     even, normal = chance.even(5), chance.normal(5)
     assert even.min() >= 0 and even.max() < 1 and even.mean() == pytest.approx(0.5, abs=0.01)
     assert normal.mean() == pytest.approx(0, abs=0.03) and normal.std() == pytest.approx(1, abs=0.03)

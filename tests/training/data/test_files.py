@@ -13,7 +13,7 @@ from tests.training.data.folders import array, link, names, opened, picture, tex
 from mdnc.training import Split
 from mdnc.training.data import DataError
 from mdnc.training.data.files import natural_key
-from mdnc.training.data.location import open_pair, open_reader
+from mdnc.training.data.sources import open_pair, open_reader
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.training.data.folders import array, names, opened, picture
 
 from mdnc.training.data import DataError, Grid
 from mdnc.training.data.grid import grid_of
-from mdnc.training.data.location import open_reader
+from mdnc.training.data.sources import open_reader
 
 SIZE = (4, 5, 6)
 

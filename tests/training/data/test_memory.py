@@ -7,7 +7,7 @@ import torch
 from tests.training.data.folders import opened
 
 from mdnc.training.data import DataError
-from mdnc.training.data.location import open_reader
+from mdnc.training.data.sources import open_reader
 
 X = np.arange(4.0, dtype=np.float32)[:, None, None] * np.ones((1, 1, 8), np.float32)
 

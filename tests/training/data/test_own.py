@@ -11,8 +11,8 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from mdnc.training import ArrayData, Split
 from mdnc.training.data import DataError
-from mdnc.training.data.location import open_pair, open_reader
 from mdnc.training.data.plugins import own_formats
+from mdnc.training.data.sources import open_pair, open_reader
 
 
 @pytest.fixture

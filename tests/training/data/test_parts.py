@@ -8,10 +8,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mdnc.training.data import ArrayData, Augmentation, DataError, Split
-from mdnc.training.data.location import open_pair, open_reader
 from mdnc.training.data.memory import memory_rows
 from mdnc.training.data.normalisation import channel_statistics, windows
 from mdnc.training.data.samples import Samples, View
+from mdnc.training.data.sources import open_pair, open_reader
 from mdnc.training.data.split import split_samples
 from mdnc.training.sample import SampleError, collate
 

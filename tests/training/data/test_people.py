@@ -8,7 +8,7 @@ from tests.training.data.folders import array, names, opened, picture, values
 
 from mdnc.training import ArrayData
 from mdnc.training.data import DataError
-from mdnc.training.data.location import open_pair, open_reader
+from mdnc.training.data.sources import open_pair, open_reader
 
 
 @pytest.fixture

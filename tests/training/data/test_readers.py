@@ -18,9 +18,9 @@ from numpy.lib import format as npy_format
 from PIL import Image
 
 from mdnc.training import ArrayData, Split
-from mdnc.training.data.location import open_pair, open_reader
 from mdnc.training.data.memory import memory_rows
 from mdnc.training.data.reader import DataError
+from mdnc.training.data.sources import open_pair, open_reader
 from mdnc.training.sample import Checked, Key
 
 SHAPES = [(5, 2, 11), (5, 2, 6, 7), (5, 1, 4, 5, 6)]

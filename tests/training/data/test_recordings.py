@@ -12,8 +12,8 @@ from scipy.io import wavfile
 from tests.training.data.folders import names, opened, picture, text
 
 from mdnc.training.data import DataError
-from mdnc.training.data.location import open_pair, open_reader
 from mdnc.training.data.recordings import open_recording
+from mdnc.training.data.sources import open_pair, open_reader
 
 LENGTHS = (5, 9, 7)
 RNG = np.random.default_rng(0)

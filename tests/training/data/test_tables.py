@@ -6,7 +6,7 @@ from tests.training.data.folders import names, opened, text
 
 from mdnc.training import ArrayData, Regression, Split
 from mdnc.training.data import DataError
-from mdnc.training.data.location import open_pair, open_reader
+from mdnc.training.data.sources import open_pair, open_reader
 from mdnc.training.data.table import Table
 
 X = np.arange(4.0)[:, None, None] * np.ones((1, 1, 8))

@@ -38,7 +38,7 @@ def main(folder, devices):
     Path(folder, f'facts-{trainer.global_rank}.json').write_text(json.dumps(task.facts))
     if trainer.is_global_zero:
         [(predicted, truth)] = task._kept
-        table, found = task.judgement()
+        table, found = task.evaluation()
         judged = {'numbers': table.numbers, 'losses': table.losses, 'names': table.names}
         judged['worst'] = [each.place for each in table.worst]
         judged['interval'] = list(vars(found.each['spread']['rmse']).values())

@@ -191,12 +191,12 @@ def test_a_file_is_compared_in_the_units_that_it_takes():
     shift = {'mean': [1e4], 'std': [3.0]}
     seen = []
 
-    class Seen(torch.nn.Module):
+    class FirstSample(torch.nn.Module):
         def forward(self, x):
             seen.append(x)
             return x
 
     graph = export.graph.Scaled(resnet.EncoderNet1d(2, [1, 1], out_length=None), shift, None)
-    export.comparison.compare(export.formats.Opened(lambda x: graph(Seen()(x)), {}), graph, [(1, 1, 64)])
+    export.comparison.compare(export.formats.Opened(lambda x: graph(FirstSample()(x)), {}), graph, [(1, 1, 64)])
     assert abs(float(seen[0].mean()) - 1e4) < 3
     assert 1 < float(seen[0].std()) < 6

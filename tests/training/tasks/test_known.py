@@ -18,7 +18,7 @@ from mdnc.training import (
     Split,
     make_trainer,
 )
-from mdnc.training.keeper import Keeper
+from mdnc.training.saving import Keeper
 from mdnc.training.tasks.loss import Entropy, class_losses, dice_losses, sample_means
 from mdnc.training.tasks.metrics import KnownError, Points
 

@@ -14,7 +14,7 @@ from torchmetrics.classification import (
 )
 
 from mdnc.training import ArrayData, Classification, DataError, DenseRegression, Segmentation, make_trainer
-from mdnc.training.tasks.levels import level_losses
+from mdnc.training.tasks.deep_supervision import level_losses
 from mdnc.training.tasks.loss import balanced_weights
 
 RNG = np.random.default_rng(0)

@@ -92,12 +92,12 @@ def test_tasks_learn(kind, tmp_path):
     task, (x, y) = make(kind, 1, lr=0.01)
     losses = []
 
-    class Watch(L.Callback):
+    class Watchdog(L.Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             losses.append(float(outputs['loss']))
 
     data = ArrayData(x, y, batch_size=12, split=Split(0, 0))
-    trainer(tmp_path, max_epochs=20, callbacks=[Watch()], enable_checkpointing=False).fit(task, data)
+    trainer(tmp_path, max_epochs=20, callbacks=[Watchdog()], enable_checkpointing=False).fit(task, data)
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
 
 

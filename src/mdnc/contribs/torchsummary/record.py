@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mdnc._purity import leaves, random_state_kept, silent, unchanged
+from mdnc._side_effects import leaves, random_state_kept, silent, unchanged
 from mdnc._torch import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from mdnc.contribs.torchsummary.request import OWNER, Request, Size
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from typing_extensions import Self, Unpack
 
 from mdnc.modules import _checks, _layers, _options, _plan, _sizes
-from mdnc.modules._doc import describe
+from mdnc.modules._docstrings import describe
 from mdnc.modules._options import BlockOptions, PerAxis
 from mdnc.modules._plan import Resize, Style
-from mdnc.modules._real import Real
 from mdnc.modules._sizes import Size
+from mdnc.modules._valid_region import ValidRegion
 from mdnc.modules.ragged import Ragged, through
 from mdnc.modules.resnet.branch import _Branch, resized
 from mdnc.ops import path
@@ -146,7 +146,7 @@ class Block(nn.Module):
     def _drops(self) -> bool:
         return self.training and self._plan.drop_path > 0
 
-    def _gated(self, y: Tensor, real: Real | None = None) -> Tensor:
+    def _gated(self, y: Tensor, real: ValidRegion | None = None) -> Tensor:
         # What is added to the shortcut: scaled by the gate, and left out of some samples.
         if self.se is not None:
             y = self.se(y, real)

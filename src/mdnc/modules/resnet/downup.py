@@ -7,7 +7,7 @@ from torch import nn
 from typing_extensions import Self, Unpack
 
 from mdnc.modules import _checks, _families
-from mdnc.modules._families import Ways
+from mdnc.modules._families import DownUpParts
 from mdnc.modules._options import DownUpOptions, PerStage
 from mdnc.modules.resnet.arguments import Arguments
 from mdnc.modules.resnet.encoder import _EncoderNetNd
@@ -131,7 +131,7 @@ def _length(value: Any) -> int:
     return len(value) if isinstance(value, Sequence) else 1
 
 
-def _ways(given: Arguments, steps: int, skips: bool) -> Ways:
+def _ways(given: Arguments, steps: int, skips: bool) -> DownUpParts:
     owner, options = given.owner, given.options
     up = options['up_layers']
     if up is None:
@@ -149,4 +149,4 @@ def _ways(given: Arguments, steps: int, skips: bool) -> Ways:
             f'{owner}: deep_supervision={options["deep_supervision"]} must be at most {steps}, the number of levels '
             'on the way up.'
         )
-    return Ways(skips, depths, options['deep_supervision'], options['dropout'])
+    return DownUpParts(skips, depths, options['deep_supervision'], options['dropout'])

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from mdnc.modules import _checks, ragged
-from mdnc.modules._fields import fields
 from mdnc.modules._plan import Linear, Plan, Schedule, Single, Stage
 from mdnc.modules._pretrained import _Pretrained
+from mdnc.modules._receptive_field import fields
 from mdnc.modules.ragged import Ragged, values
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from typing_extensions import Self
 
 from mdnc.modules import _checks, _layers, _options, _plan, _sizes, pooling, ragged
-from mdnc.modules._doc import describe
+from mdnc.modules._docstrings import describe
 from mdnc.modules._plan import Plan, Schedule, Single, Stage
 from mdnc.modules._sizes import Size
 from mdnc.modules.ragged import Ragged, extent, through

@@ -4,9 +4,9 @@ import itertools
 from typing import Any
 
 from mdnc.modules import _checks, _options, _sizes
-from mdnc.modules._faces import order_of
 from mdnc.modules._options import EncoderOptions, Options
 from mdnc.modules._plan import Block, Plan, Stage
+from mdnc.modules._variants import order_of
 from mdnc.modules.resnet.encoder import ENCODERS, HEAD_OPTIONS, _EncoderNetNd
 from mdnc.modules.resnet.network import Network
 

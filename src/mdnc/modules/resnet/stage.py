@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mdnc.modules import _checks, _plan, _sizes
-from mdnc.modules._real import Real
 from mdnc.modules._sizes import Size
+from mdnc.modules._valid_region import ValidRegion
 from mdnc.modules.ragged import Ragged, through
 from mdnc.modules.resnet.block import Block, _BlockBottleneckNd, _BlockPlainNd
 from mdnc.modules.resnet.branch import _Branch, resized
@@ -17,7 +17,7 @@ from mdnc.ops import path
 from mdnc.ops.backend import DEFAULT
 
 Map = Tensor | Ragged
-Extent = Sequence[int] | Real
+Extent = Sequence[int] | ValidRegion
 
 BLOCKS: dict[str, type[Block]] = {'plain': _BlockPlainNd, 'bottleneck': _BlockBottleneckNd}
 

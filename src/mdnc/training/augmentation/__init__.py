@@ -1,6 +1,6 @@
 """Training samples changed at random, on the batch and its device, each from its own seed."""
 
+from mdnc.training.augmentation.augmentation import Augmentation
 from mdnc.training.augmentation.mixing import mixed_losses
-from mdnc.training.augmentation.words import Augmentation
 
 __all__ = ['Augmentation', 'mixed_losses']

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from mdnc.training.augmentation import intensity, spatial
-from mdnc.training.augmentation.draws import Chance
 from mdnc.training.augmentation.mixing import Batch, cut_mixed, mixed_up, partners
+from mdnc.training.augmentation.random_numbers import RandomNumbers
 
 if TYPE_CHECKING:
-    from mdnc.training.augmentation.words import Augmentation
+    from mdnc.training.augmentation.augmentation import Augmentation
 
 MOVES = ('rotation', 'scaling', 'shift', 'elastic', 'time_warp')
 # In the order of nnU-Net's list.
@@ -42,10 +42,10 @@ def augmented(batch: Batch, words: 'Augmentation', mapped: bool | None = None) -
         maps = maps_of(batch, mapped)
         if 'lengths' in batch:
             return _ragged(batch, words, maps, seeds)
-        return _whole(batch, words, maps, Chance(seeds))
+        return _whole(batch, words, maps, RandomNumbers(seeds))
 
 
-def _whole(batch: Batch, words: 'Augmentation', maps: list[str], chance: Chance) -> Batch:
+def _whole(batch: Batch, words: 'Augmentation', maps: list[str], chance: RandomNumbers) -> Batch:
     batch = {**batch, 'input': batch['input'].float()}
     batch = _warp(_flip(batch, words, chance, maps), words, chance, maps)
     values = batch['input']
@@ -76,7 +76,7 @@ def _ragged(batch: Batch, words: 'Augmentation', maps: list[str], seeds: list[in
     for row, lengths in enumerate(batch['lengths'].view(len(batch['input']), -1).tolist()):
         place: Any = (slice(row, row + 1), ..., *(slice(0, length) for length in lengths))
         mine = {name: batch[name][place] for name in ('input', *maps)}
-        part = _whole({**others, **mine}, words, maps, Chance([seeds[row]]))
+        part = _whole({**others, **mine}, words, maps, RandomNumbers([seeds[row]]))
         if 'target' in part and 'target' not in batch:
             found.setdefault('target', batch['input'].clone())
         for name, value in found.items():
@@ -84,14 +84,14 @@ def _ragged(batch: Batch, words: 'Augmentation', maps: list[str], seeds: list[in
     return {**batch, **found}
 
 
-def _uses(name: str, words: 'Augmentation', chance: Chance) -> Tensor:
+def _uses(name: str, words: 'Augmentation', chance: RandomNumbers) -> Tensor:
     return chance.even() < words.probability(name)
 
 
 # ---- Positions ----
 
 
-def _flip(batch: Batch, words: 'Augmentation', chance: Chance, maps: list[str]) -> Batch:
+def _flip(batch: Batch, words: 'Augmentation', chance: RandomNumbers, maps: list[str]) -> Batch:
     order = batch['input'].ndim - 2
     named = [axis for axis in words.strength('flip') or () if axis < order]
     if not named:
@@ -101,7 +101,7 @@ def _flip(batch: Batch, words: 'Augmentation', chance: Chance, maps: list[str]) 
     return {**batch, **{name: spatial.flipped(batch[name], drawn) for name in ('input', *maps)}}
 
 
-def _warp(batch: Batch, words: 'Augmentation', chance: Chance, maps: list[str]) -> Batch:
+def _warp(batch: Batch, words: 'Augmentation', chance: RandomNumbers, maps: list[str]) -> Batch:
     size = batch['input'].shape[2:]
     used = {name: _uses(name, words, chance) for name in MOVES if words.strength(name)}
     if len(size) == 1:
@@ -122,7 +122,7 @@ def _warp(batch: Batch, words: 'Augmentation', chance: Chance, maps: list[str]) 
     return {**batch, **{name: _resampled(batch[name], places, rows) for name in ('input', *maps)}}
 
 
-def _linear(order: int, used: dict[str, Tensor], words: 'Augmentation', chance: Chance) -> Tensor:
+def _linear(order: int, used: dict[str, Tensor], words: 'Augmentation', chance: RandomNumbers) -> Tensor:
     found = torch.eye(order).expand(len(chance), order, order)
     if 'rotation' in used:
         most = torch.tensor(words.strength('rotation')) * (math.pi / 180)
@@ -135,7 +135,7 @@ def _linear(order: int, used: dict[str, Tensor], words: 'Augmentation', chance: 
     return found
 
 
-def _knots(order: int, used: dict[str, Tensor], words: 'Augmentation', chance: Chance) -> dict[str, Tensor]:
+def _knots(order: int, used: dict[str, Tensor], words: 'Augmentation', chance: RandomNumbers) -> dict[str, Tensor]:
     shapes = {'elastic': (order, *(spatial.KNOTS,) * order), 'time_warp': (order, spatial.KNOTS)}
     found = {}
     for name, shape in shapes.items():
@@ -174,7 +174,7 @@ def _resampled(values: Tensor, places: Tensor, rows: Tensor) -> Tensor:
 # ---- Values ----
 
 
-def _changed(name: str, values: Tensor, words: 'Augmentation', chance: Chance) -> Tensor:
+def _changed(name: str, values: Tensor, words: 'Augmentation', chance: RandomNumbers) -> Tensor:
     """Values after one word, on the samples and channels that are drawn."""
     channels = values.shape[1]
     used = _uses(name, words, chance)[:, None].expand(-1, channels)
@@ -193,7 +193,7 @@ def _changed(name: str, values: Tensor, words: 'Augmentation', chance: Chance) -
     return changed
 
 
-def _strengths(name: str, words: 'Augmentation', chance: Chance, values: Tensor) -> Tensor:
+def _strengths(name: str, words: 'Augmentation', chance: RandomNumbers, values: Tensor) -> Tensor:
     """What is drawn for a word, samples first, on the CPU."""
     channels, order, strength = values.shape[1], values.ndim - 2, words.strength(name)
     if name == 'mask':
@@ -212,7 +212,7 @@ def _strengths(name: str, words: 'Augmentation', chance: Chance, values: Tensor)
     return chance.factor(channels, low=low, high=high)
 
 
-def _apply(name: str, values: Tensor, drawn: Tensor, rest: tuple['Augmentation', Chance, list[int]]) -> Tensor:
+def _apply(name: str, values: Tensor, drawn: Tensor, rest: tuple['Augmentation', RandomNumbers, list[int]]) -> Tensor:
     words, chance, rows = rest
     if name == 'noise':
         deviation = intensity.deviations(values) if words.relative else 1.0
@@ -243,7 +243,7 @@ _FUNCTIONS: dict[str, Any] = {
 # ---- Others ----
 
 
-def _mix(batch: Batch, words: 'Augmentation', chance: Chance, maps: list[str]) -> Batch:
+def _mix(batch: Batch, words: 'Augmentation', chance: RandomNumbers, maps: list[str]) -> Batch:
     up, cut = words.strength('mixup'), words.strength('cutmix')
     if not up and not cut:
         return batch
@@ -263,6 +263,6 @@ def _mix(batch: Batch, words: 'Augmentation', chance: Chance, maps: list[str]) -
     return batch
 
 
-def _boxes(size: torch.Size, part: Tensor, chance: Chance) -> Tensor:
+def _boxes(size: torch.Size, part: Tensor, chance: RandomNumbers) -> Tensor:
     sides = part[:, None].expand(-1, len(size)) ** (1 / len(size))
     return intensity.box(size, sides, chance.even(len(size)))

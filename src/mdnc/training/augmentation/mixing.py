@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdnc.training.augmentation.draws import Chance
+from mdnc.training.augmentation.random_numbers import RandomNumbers
 
 Batch = dict[str, Any]
 _OTHER = 'mixed_'  # before the names of what is the other sample's
 _SHARE = 'mixed_share'
 
 
-def partners(batch: Batch, chance: Chance) -> Tensor | None:
+def partners(batch: Batch, chance: RandomNumbers) -> Tensor | None:
     """Another sample of the batch for each, none of them a filler; None where there is no other."""
     count = len(batch['input'])
     weight = batch.get('weight', torch.ones(count)).cpu()

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from mdnc.training.data.files import suffix_of
 from mdnc.training.data.folder import TABLES, Folder
-from mdnc.training.data.location import Pair, Role, open_reader
 from mdnc.training.data.pairing import in_one_order
-from mdnc.training.data.paths import is_path_part, path_part
+from mdnc.training.data.path_parts import is_path_part, path_part
 from mdnc.training.data.reader import DataError, Joined, Reader
+from mdnc.training.data.sources import Pair, Role, open_reader
 from mdnc.training.data.table import Table
 
 
@@ -52,7 +52,7 @@ def attribute(pair: Pair, text: str, argument: str) -> list[str]:
     Args:
         pair: The samples and their targets.
         text: ``'TABLE::COLUMN'``, a column of the tables that hold targets or inputs, or a part of paths as
-            `mdnc.training.data.paths.path_part` takes it.
+            `mdnc.training.data.path_parts.path_part` takes it.
         argument: Name of the argument of `Split`, for errors.
 
     Raises:

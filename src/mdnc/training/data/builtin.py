@@ -11,9 +11,9 @@ import numpy as np
 from mdnc._extras import require
 from mdnc.modules._checks import integer, word
 from mdnc.training.data.datamodule import SampleData
-from mdnc.training.data.location import Pair
 from mdnc.training.data.memory import memory_rows
 from mdnc.training.data.reader import Array, Listed
+from mdnc.training.data.sources import Pair
 
 
 class Digits(SampleData):

@@ -12,14 +12,20 @@ from lightning.pytorch.utilities import CombinedLoader
 
 from mdnc.modules._checks import flag, integer, integers, number, spatial_order, word
 from mdnc.modules._tiling import BLENDS
-from mdnc.training.augmentation.words import Augmentation, share
-from mdnc.training.data.division import divide, divide_recordings
+from mdnc.training.augmentation.augmentation import Augmentation, share
+from mdnc.training.data.class_positions import count_classes
 from mdnc.training.data.grid import grid_of
-from mdnc.training.data.images import Colours, Look
+from mdnc.training.data.images import Colours, PixelOptions
+from mdnc.training.data.label_values import ClassNumbers, check_values
 from mdnc.training.data.labels import check_names, find_classes, read_names, refuse_holes, with_target
-from mdnc.training.data.location import (
-    Manner,
+from mdnc.training.data.normalisation import channel_statistics, read_pieces, whole_samples
+from mdnc.training.data.path_parts import is_path_part
+from mdnc.training.data.reader import DataError
+from mdnc.training.data.resampling import Resampled, Sampling
+from mdnc.training.data.samples import Samples, View
+from mdnc.training.data.sources import (
     Pair,
+    ReadOptions,
     Role,
     input_columns,
     open_pair,
@@ -27,14 +33,8 @@ from mdnc.training.data.location import (
     table_columns,
     written_columns,
 )
-from mdnc.training.data.normalisation import channel_statistics, read_pieces, whole_samples
-from mdnc.training.data.numbering import Numbered, check_values
-from mdnc.training.data.paths import is_path_part
-from mdnc.training.data.places import count_classes
-from mdnc.training.data.reader import DataError
-from mdnc.training.data.resampling import Resampled, Sampling
-from mdnc.training.data.samples import Samples, View
 from mdnc.training.data.split import PARTS, Split
+from mdnc.training.data.splitting import divide, divide_recordings
 from mdnc.training.data.windowing import Stretch, Windowing, cut, recording_length
 from mdnc.training.sample import Nonfinite
 from mdnc.training.sampler import Loader, make_loader
@@ -283,7 +283,7 @@ class SampleData(L.LightningDataModule):
 
     def _prepared(self, pair: Pair) -> Pair:
         if pair.targets is not None and (self.values or self.classes) and not self._named:
-            pair = replace(pair, targets=Numbered(pair.targets, self.values, self.missing))
+            pair = replace(pair, targets=ClassNumbers(pair.targets, self.values, self.missing))
         if not self.sampling.count:
             return pair
         targets = pair.targets and Resampled(pair.targets, self.sampling, pair.inputs)
@@ -508,7 +508,7 @@ class ArrayData(SampleData):
             raise ValueError(f'ArrayData: values={values!r} and classes={classes!r} must be as many: one each a class.')
         if self.values and self.classes is None:
             self.classes = list(map(str, self.values))
-        self._look = Look(colours=None if colours is None else _colours(colours))
+        self._look = PixelOptions(colours=None if colours is None else _colours(colours))
         self._columns = [] if columns is None else check_names('ArrayData', columns, 'columns', 'a column')
         apart = (True if self.windowing else None) if recordings is None else recordings
         self._recordings = None if apart is None else flag('ArrayData', 'recordings', apart)
@@ -535,10 +535,10 @@ class ArrayData(SampleData):
         return pairs
 
     @property
-    def _manner(self) -> Manner:
+    def _manner(self) -> ReadOptions:
         flat = self.values is not None or self.classes is not None
         ahead = self.windowing is not None and self.windowing.horizon > 0
-        return Manner(self._look, Look(palette=False, flat=flat), self._columns, self._recordings, ahead)
+        return ReadOptions(self._look, PixelOptions(palette=False, flat=flat), self._columns, self._recordings, ahead)
 
     def _open_part(self, part: str, like: Pair | None) -> Pair:
         try:

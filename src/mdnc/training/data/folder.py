@@ -12,7 +12,7 @@ import numpy as np
 from mdnc.training.data.files import File
 from mdnc.training.data.grid import Grid
 from mdnc.training.data.hdf5 import open_hdf5
-from mdnc.training.data.images import SHOWN, Look, Tiff, open_image
+from mdnc.training.data.images import SHOWN, PixelOptions, Tiff, open_image
 from mdnc.training.data.mat import open_mat_sample
 from mdnc.training.data.nifti import Volume
 from mdnc.training.data.npy import open_npy, open_npz
@@ -21,7 +21,7 @@ from mdnc.training.data.reader import Array, DataError, Window
 from mdnc.training.data.recordings import open_recording
 from mdnc.training.data.wav import Wave
 
-IMAGES: dict[str, Callable[[str, Look], Any]] = {
+IMAGES: dict[str, Callable[[str, PixelOptions], Any]] = {
     **dict.fromkeys(('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.webp'), open_image),
     **dict.fromkeys(('.tif', '.tiff'), Tiff),
 }
@@ -68,7 +68,7 @@ class Folder:
         columns: The columns of tables; empty means those of the first file that hold numbers.
     """
 
-    def __init__(self, files: Sequence[File], look: Look = SHOWN, columns: Sequence[str] = ()) -> None:
+    def __init__(self, files: Sequence[File], look: PixelOptions = SHOWN, columns: Sequence[str] = ()) -> None:
         self.files, self._look, self._columns = tuple(files), look, list(columns)
         self._forget()
 

@@ -16,7 +16,7 @@ Colours = Literal['rgb', 'grey']
 
 
 @dataclass(frozen=True)
-class Look:
+class PixelOptions:
     """How the pixels of images are taken.
 
     Args:
@@ -51,11 +51,11 @@ class Look:
         return pixels
 
 
-SHOWN = Look()
-NUMBERS = Look(palette=False)
+SHOWN = PixelOptions()
+NUMBERS = PixelOptions(palette=False)
 
 
-def open_image(path: str, look: Look = SHOWN) -> Array:
+def open_image(path: str, look: PixelOptions = SHOWN) -> Array:
     """A PNG, JPEG, … as ``(1, H, W)`` or, with colours, ``(3 or 4, H, W)``, turned as its camera says (EXIF)."""
     image, operations = require('PIL.Image', 'data'), require('PIL.ImageOps', 'data')
     with image.open(path, formats=_FORMATS) as file:
@@ -130,7 +130,7 @@ class Tiff:
         look: How its pixels are taken.
     """
 
-    def __init__(self, path: str, look: Look = SHOWN) -> None:
+    def __init__(self, path: str, look: PixelOptions = SHOWN) -> None:
         tifffile = require('tifffile', 'data')
         with tifffile.TiffFile(path) as file:
             series = file.series[0]

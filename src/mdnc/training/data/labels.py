@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mdnc.training.data.location import Pair
 from mdnc.training.data.reader import DataError, Joined, Reader, class_name
+from mdnc.training.data.sources import Pair
 from mdnc.training.data.table import Table
 
 Names = list[str] | None

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mdnc.training.augmentation import Augmentation
+from mdnc.training.data.class_positions import ClassPositions, find_class_positions
+from mdnc.training.data.cropping import add_noise, crop_window
 from mdnc.training.data.grid import Grid, grid_of
-from mdnc.training.data.location import Pair
-from mdnc.training.data.places import Places, find_places
 from mdnc.training.data.reader import Array, DataError, Window, class_name, uniform
-from mdnc.training.data.window import add_noise, crop_window
+from mdnc.training.data.sources import Pair
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Samples:
         self.varied = view.patch is not None and not training
         self.form = view.form
         self._kind: tuple[bool, tuple[int, ...]] | None = None
-        self._places: Places | None = None
+        self._places: ClassPositions | None = None
         self.first = self._first() if len(self) else None
         free = self.varied or not (self._window_size or uniform(pair.inputs))
         self.shape = None if free else self.first
@@ -136,7 +136,7 @@ class Samples:
             return
         if self._window_size is None:
             raise DataError(f'balance={share:g} draws windows that hold a rarer class: give crop or patch')
-        self._places = find_places(self._maps(), share, ignore)
+        self._places = find_class_positions(self._maps(), share, ignore)
 
     def labels(self) -> list[int]:
         """The class of each sample; all targets are read.

@@ -12,7 +12,7 @@ import numpy as np
 
 from mdnc._extras import require
 from mdnc.modules._checks import integer
-from mdnc.training.augmentation.words import share
+from mdnc.training.augmentation.augmentation import share
 from mdnc.training.data.reader import DataError, Reader
 
 PARTS = ('train', 'val', 'test')
@@ -112,7 +112,7 @@ _TEXTS = {
 
 
 @dataclass(frozen=True)
-class Told:
+class SampleAttributes:
     """What is said of each sample, as the texts of a `Split` name it; None where they name nothing.
 
     Args:
@@ -126,10 +126,10 @@ class Told:
     stratum: Sequence[str] | None = None
 
 
-NOTHING = Told()
+NOTHING = SampleAttributes()
 
 
-def split_samples(reader: Reader, split: Split, told: Told = NOTHING) -> dict[str, np.ndarray]:
+def split_samples(reader: Reader, split: Split, told: SampleAttributes = NOTHING) -> dict[str, np.ndarray]:
     """Sample numbers of each part, each in ascending order.
 
     Raises:
@@ -191,7 +191,7 @@ class Draw:
         seed: Start of chance, where it is scikit-learn's.
     """
 
-    told: Told
+    told: SampleAttributes
     seed: int
 
     def some(self, drawn: np.ndarray, count: int) -> np.ndarray:
@@ -257,7 +257,9 @@ def _fits(file: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern + '*' if pattern.endswith('/') else pattern)
 
 
-def _take(reader: Reader, drawn: np.ndarray, share: float | list[str], told: Told, split: Split) -> np.ndarray:
+def _take(
+    reader: Reader, drawn: np.ndarray, share: float | list[str], told: SampleAttributes, split: Split
+) -> np.ndarray:
     total = len(reader)
     if not isinstance(share, list):
         # At least one: a fraction that rounds to nothing would leave a part empty that the user asked for.

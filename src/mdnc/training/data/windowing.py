@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mdnc.training.data.grid import Grid, grid_of
-from mdnc.training.data.location import Pair
 from mdnc.training.data.reader import Array, DataError, Reader, Window, uniform
+from mdnc.training.data.sources import Pair
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,6 @@
 
 from mdnc.training.report.content import Report
 from mdnc.training.report.page import write_report
-from mdnc.training.report.testing import task_report
+from mdnc.training.report.task_report import task_report
 
 __all__ = ['Report', 'task_report', 'write_report']

@@ -11,11 +11,11 @@ from torch import nn
 
 from mdnc.analysis import picture
 from mdnc.modules import Network
-from mdnc.training import account
+from mdnc.training import run_record
+from mdnc.training.evaluation import Evaluation, Figure, Worst
 from mdnc.training.history import duration
-from mdnc.training.judgement import Figure, Judgement, Worst
 from mdnc.training.pictures import Panel, Style, curves_panel, maps_panel
-from mdnc.training.report import words
+from mdnc.training.report import formatting
 from mdnc.training.report.drawing import Drawing, as_drawing, draw, page_colours
 
 CONFIG = 'config.yaml'
@@ -49,7 +49,7 @@ class Report:
         history: One row an epoch.
         labels: Metrics to draw, with what to write over them.
         figures: What the test logged, ``test/accuracy``, ….
-        judgement: What the test found; None for a task that keeps nothing of its samples.
+        evaluation: What the test found; None for a task that keeps nothing of its samples.
         panels: What the picture of the run shows beside the curves.
         worst: The worst samples.
         style: How their maps are drawn.
@@ -62,7 +62,7 @@ class Report:
     history: History
     labels: dict[str, str]
     figures: dict[str, float]
-    judgement: Judgement | None
+    evaluation: Evaluation | None
     panels: Sequence[Panel] = ()
     worst: Sequence[Worst] = ()
     style: Style = field(default_factory=Style)
@@ -70,19 +70,22 @@ class Report:
 
 def tiles(report: Report) -> list[Tile]:
     """The figures of all samples together, but for those that the table of each class or quantity has."""
-    found = dict(report.judgement.overall) if report.judgement else {}
-    each = report.judgement.each if report.judgement else {}
+    found = dict(report.evaluation.overall) if report.evaluation else {}
+    each = report.evaluation.each if report.evaluation else {}
     several = len(each) > 1 and not found  # of quantities whose units may differ there is no mean
     for name, value in report.figures.items():
         word = name.removeprefix('test/')
         if not (any(word.endswith(f'_{key}') for key in each) or (several and word in ('rmse', 'mae'))):
             found.setdefault(word, Figure(value))
-    return [Tile(words.label(name), words.text(name, f.value), words.interval(name, f)) for name, f in found.items()]
+    return [
+        Tile(formatting.label(name), formatting.text(name, f.value), formatting.interval(name, f))
+        for name, f in found.items()
+    ]
 
 
 def table(report: Report) -> tuple[list[str], list[Row]]:
     """The figures of each class or quantity: heads and rows; no rows where there is but one."""
-    each = report.judgement.each if report.judgement else {}
+    each = report.evaluation.each if report.evaluation else {}
     if len(each) < 2:
         return [], []
     names = list(dict.fromkeys(name for figures in each.values() for name in figures))
@@ -90,13 +93,13 @@ def table(report: Report) -> tuple[list[str], list[Row]]:
         Row(
             key,
             [
-                (words.text(name, figure.value), words.interval(name, figure))
+                (formatting.text(name, figure.value), formatting.interval(name, figure))
                 for name, figure in ((name, figures.get(name, Figure(math.nan))) for name in names)
             ],
         )
         for key, figures in each.items()
     ]
-    return [words.label(name) for name in names], rows
+    return [formatting.label(name) for name in names], rows
 
 
 def curves(report: Report) -> list[Drawing]:
@@ -110,7 +113,7 @@ def curves(report: Report) -> list[Drawing]:
 
 def charts(report: Report) -> list[Drawing]:
     """What the task shows of the test, then what its figures do."""
-    found = report.judgement.charts if report.judgement else {}
+    found = report.evaluation.charts if report.evaluation else {}
     maps = [] if report.worst and report.worst[0].examples and report.worst[0].examples[0].maps else report.panels
     own = [] if found else [draw(panel, 'What the test found') for panel in maps]
     return own + [draw(panel, name) for name, panel in found.items()]
@@ -156,7 +159,7 @@ def facts(report: Report, run: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if run.get('data'):
         yield 'data', str(run['data'])
     parts = run.get('samples') or {}
-    tested = {'test': report.judgement.samples} if report.judgement else {}
+    tested = {'test': report.evaluation.samples} if report.evaluation else {}
     said = [f'{number:,} for {words_}' for words_, number in {**parts, **tested}.items() if number is not None]
     if said:
         yield 'samples', ', '.join(said)
@@ -184,8 +187,8 @@ def _memory(run: dict[str, Any]) -> Iterator[tuple[str, str]]:
     forecast, used = run.get('forecast_bytes'), run.get('used_bytes')
     if forecast is None and used is None:
         return
-    said = 'no forecast' if forecast is None else f'{words.mebibytes(forecast)} forecast'
-    spent = 'not measured' if used is None else f'{words.mebibytes(used)} used at most'
+    said = 'no forecast' if forecast is None else f'{formatting.mebibytes(forecast)} forecast'
+    spent = 'not measured' if used is None else f'{formatting.mebibytes(used)} used at most'
     measured = '' if used is None else f' ({run.get("measured")})'
     yield 'memory', f'{said}, {spent}{measured}'
 
@@ -193,7 +196,7 @@ def _memory(run: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def run_facts(folder: Path) -> dict[str, Any]:
     """What the run's folder says of its training; nothing where it was trained elsewhere."""
     try:
-        found = json.loads((folder / account.FILE).read_text())
+        found = json.loads((folder / run_record.FILE).read_text())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

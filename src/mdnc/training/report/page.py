@@ -6,7 +6,7 @@ from pathlib import Path
 import jinja2
 
 from mdnc._files import whole_file
-from mdnc.training.judgement import Judgement
+from mdnc.training.evaluation import Evaluation
 from mdnc.training.report import content
 from mdnc.training.report.content import Report
 
@@ -14,12 +14,12 @@ _TEMPLATE = 'page.html.jinja'
 _KINDS = {'classes': 'Each class', 'quantities': 'Each quantity'}
 
 
-def _methods(judgement: Judgement | None) -> str:
-    if judgement is None:
+def _methods(evaluation: Evaluation | None) -> str:
+    if evaluation is None:
         return ''
-    if judgement.samples < 2:
+    if evaluation.samples < 2:
         return 'One sample alone says nothing of others, so there are no confidence intervals.'
-    made = '; '.join(words if name == 'all' else f'{name}: {words}' for name, words in judgement.methods.items())
+    made = '; '.join(words if name == 'all' else f'{name}: {words}' for name, words in evaluation.methods.items())
     return f'Ranges are 95 % confidence intervals, for samples that are independent of each other ({made}).'
 
 
@@ -38,8 +38,8 @@ def write_report(path: Path, report: Report) -> Path:
         title=report.title,
         facts=list(content.facts(report, run)),
         tiles=content.tiles(report),
-        methods=_methods(report.judgement),
-        each=_KINDS.get(report.judgement.kind, '') if report.judgement else '',
+        methods=_methods(report.evaluation),
+        each=_KINDS.get(report.evaluation.kind, '') if report.evaluation else '',
         heads=heads,
         rows=rows,
         charts=content.charts(report),

@@ -15,7 +15,7 @@ from torchmetrics.classification import (
 )
 
 from mdnc._plain import plain
-from mdnc.modules._scale import Constants
+from mdnc.modules._standardization import Constants
 from mdnc.training.tasks.arguments import number, weights
 from mdnc.training.tasks.batch import Batch
 from mdnc.training.tasks.loss import Entropy, balanced_weights, class_losses

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
 
-from mdnc.training.judgement import Judgement, Table, judge_classes
+from mdnc.training.evaluation import Evaluation, Table, evaluate_classes
 from mdnc.training.pictures import Example, Panel, confusion_panel
 from mdnc.training.tasks.batch import Batch
 from mdnc.training.tasks.classes import ClassTask, plain_weights
@@ -85,8 +85,8 @@ class Classification(ClassTask):
         kept = {'target': self.target(batch), 'answer': answer, 'confidence': confidence}
         return {**kept, 'scores': scores} if self.outputs <= _SCORES else kept
 
-    def judged(self, table: Table) -> Judgement:
-        return judge_classes(table, self.names())
+    def judged(self, table: Table) -> Evaluation:
+        return evaluate_classes(table, self.names())
 
     def shown(self, output: Tensor, batch: Batch) -> list[Example]:
         names, (share, answer) = self.names(), (part.item() for part in output.float().softmax(1)[0].max(0))

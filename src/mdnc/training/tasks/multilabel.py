@@ -8,8 +8,8 @@ from torchmetrics import Metric
 from torchmetrics.classification import MultilabelAccuracy, MultilabelExactMatch, MultilabelF1Score
 
 from mdnc._plain import plain
-from mdnc.modules._scale import Constants
-from mdnc.training.judgement import Judgement, Table, judge_labels
+from mdnc.modules._standardization import Constants
+from mdnc.training.evaluation import Evaluation, Table, evaluate_labels
 from mdnc.training.tasks.arguments import names as name_list
 from mdnc.training.tasks.arguments import weights
 from mdnc.training.tasks.batch import Batch
@@ -116,5 +116,5 @@ class MultiLabel(Task):
     def evidence(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         return {'target': batch['target'].long(), 'scores': output.float().sigmoid()}
 
-    def judged(self, table: Table) -> Judgement:
-        return judge_labels(table, self.names())
+    def judged(self, table: Table) -> Evaluation:
+        return evaluate_labels(table, self.names())

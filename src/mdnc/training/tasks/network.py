@@ -7,7 +7,7 @@ from torch import nn
 
 from mdnc._plain import plain
 from mdnc.modules import resnet
-from mdnc.modules._foreign import found_class
+from mdnc.modules._external import import_network_class
 
 # What a configuration file can say; None stands first, so that a null is not taken for a word.
 Value = None | int | float | bool | str | list[Any]
@@ -70,7 +70,7 @@ def _find(name: str) -> Any:
     if '.' not in name:
         known = ', '.join(word for word in resnet.__all__ if not word.startswith('Block'))
         raise ValueError(f'there is no network called {name!r}; there are {known}, and any nn.Module as package.Class')
-    return found_class(name)
+    return import_network_class(name)
 
 
 def describe_network(network: nn.Module, given: Network | None = None) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
 from mdnc._plain import plain
-from mdnc.modules._scale import Scale
+from mdnc.modules._standardization import Scale
 from mdnc.modules._tiling import single
-from mdnc.training.judgement import Judgement, Table, error_sums, judge_errors
+from mdnc.training.evaluation import Evaluation, Table, error_sums, evaluate_errors
 from mdnc.training.pictures import Example, Panel, Style, agreement_panel, maps_panel
 from mdnc.training.tasks.arguments import flag
 from mdnc.training.tasks.arguments import names as name_list
@@ -167,8 +167,8 @@ class Regression(QuantityTask):
         truth = target if known is None else target.masked_fill(~known, torch.nan)
         return {'truth': truth, 'predicted': self.predicted(output)}
 
-    def judged(self, table: Table) -> Judgement:
-        return judge_errors(table, self.names())
+    def judged(self, table: Table) -> Evaluation:
+        return evaluate_errors(table, self.names())
 
     def shown(self, output: Tensor, batch: Batch) -> list[Example]:
         kept = [part[0].detach().tolist() for part in self.evidence(output, batch).values()]
@@ -237,9 +237,9 @@ class DenseRegression(QuantityTask):
         there = torch.ones_like(truth, dtype=torch.bool) if known is None else known
         return {'sums': error_sums(truth, predicted, there)}
 
-    def judged(self, table: Table) -> Judgement:
+    def judged(self, table: Table) -> Evaluation:
         names = ['value'] if self.outputs == 1 else [f'channel {number + 1}' for number in range(self.outputs)]
-        return judge_errors(table, names)
+        return evaluate_errors(table, names)
 
     def panels(self) -> list[Panel]:
         return [maps_panel(self._kept, self.style)] if self._kept else []

@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from mdnc._plain import plain
 from mdnc.modules._checks import integer
-from mdnc.training.judgement import Judgement, Table, judge_overlaps
+from mdnc.training.evaluation import Evaluation, Table, evaluate_overlaps
 from mdnc.training.pictures import Example, Panel, Style, maps_panel
 from mdnc.training.tasks.arguments import flag, weights
 from mdnc.training.tasks.batch import Batch, inside
@@ -168,8 +168,8 @@ class Segmentation(ClassTask):
             'confusion': torch.bincount(places[self.known(batch)], minlength=len(target) * cells).view(-1, count, count)
         }
 
-    def judged(self, table: Table) -> Judgement:
-        return judge_overlaps(table, self.names())
+    def judged(self, table: Table) -> Evaluation:
+        return evaluate_overlaps(table, self.names())
 
     def panels(self) -> list[Panel]:
         return [maps_panel(self._kept, self.style)] if self._kept else []

@@ -19,21 +19,21 @@ from torchmetrics import MeanMetric, Metric
 from mdnc._archive import load_archive
 from mdnc._bundle import BEST, of_training, unwrapped
 from mdnc._plain import plain
-from mdnc.checkpoints.catalogue import revived
+from mdnc.checkpoints.loading import revived
 from mdnc.modules import decaying_names
-from mdnc.modules._answer import Answer, Steps
+from mdnc.modules._inference import Answer, Steps
 from mdnc.training.augmentation import mixed_losses
-from mdnc.training.averages import averaging
 from mdnc.training.checkpoint import check_fits
-from mdnc.training.judgement import Evidence, Judgement, Table
+from mdnc.training.evaluation import Evaluation, SampleResults, Table
 from mdnc.training.pictures import Example, Panel, Style, curves_panel, is_share, save_page
 from mdnc.training.tasks.arguments import number, own_parts, path
 from mdnc.training.tasks.batch import Batch, as_batch, chosen, cropped, real_rows
-from mdnc.training.tasks.levels import level_losses
+from mdnc.training.tasks.deep_supervision import level_losses
 from mdnc.training.tasks.loss import OwnLoss
 from mdnc.training.tasks.network import Network, as_network, build_network, describe_network, output_channels
 from mdnc.training.tasks.precision import NetworkHalf
-from mdnc.training.tasks.start import hold, layered_groups, scale_rates, take_weights, words
+from mdnc.training.tasks.warm_start import hold, layered_groups, scale_rates, take_weights, words
+from mdnc.training.weight_averaging import averaging
 
 Made = TypeVar('Made', bound='Task')
 _LOSS = 'mdnc_loss'  # under which a checkpoint says which loss of his own a user gave
@@ -132,7 +132,7 @@ class Task(L.LightningModule):
         self._source: object = None
         self.slabs: Callable[[Batch, int, Tensor], None] | None = None
         self._begun: str | ValueError | None = None  # what became of the weights that a training starts from
-        self._evidence = Evidence()
+        self._evidence = SampleResults()
         self._table: Table | None = None
         self._steps = Steps({'answer': self.answer})
         self._make_metrics(metrics)
@@ -154,7 +154,7 @@ class Task(L.LightningModule):
 
     @property
     def answer(self) -> dict[str, Any]:
-        """How the network's output becomes what a user gets; see `mdnc.modules._answer.Steps`."""
+        """How the network's output becomes what a user gets; see `mdnc.modules._inference.Steps`."""
         return {'output': 'values', 'residual': False, 'dense': self.dense}
 
     def own_metrics(self) -> dict[str, Metric]:
@@ -191,7 +191,7 @@ class Task(L.LightningModule):
         """What a test keeps of each sample for `judged`, ``(B, …)`` each; ``batch`` holds no fillers."""
         return {}
 
-    def judged(self, table: Table) -> Judgement | None:
+    def judged(self, table: Table) -> Evaluation | None:
         """What a test found: figures with intervals, and what is said of each sample."""
         return None
 
@@ -543,7 +543,7 @@ class Task(L.LightningModule):
 
         self._evidence.add(batch, losses, self.evidence(output, batch), show)
 
-    def judgement(self) -> tuple[Table, Judgement] | None:
+    def evaluation(self) -> tuple[Table, Evaluation] | None:
         """The samples of the last test of this process's group, and what it found; None where it kept nothing."""
         found = None if self._table is None or not len(self._table) else self.judged(self._table)
         return None if found is None or self._table is None else (self._table, found)
@@ -564,7 +564,7 @@ class Task(L.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         self._restart('test')
-        self._evidence, self._table = Evidence(), None
+        self._evidence, self._table = SampleResults(), None
 
     def on_train_epoch_end(self) -> None:
         self._log('train')
@@ -574,7 +574,7 @@ class Task(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._log('test')
-        self._evidence, self._table = Evidence(), self._evidence.gather()
+        self._evidence, self._table = SampleResults(), self._evidence.gather()
 
     def _restart(self, stage: str) -> None:
         # An evaluation that was broken off has left its half behind.

@@ -1,0 +1,276 @@
+"""What a trained network says: from inputs in the data's own units to probabilities, class numbers or quantities.
+
+The one record of it is what a checkpoint keeps of the data, a dictionary of plain values; tasks, `mdnc predict`, loaded
+networks and exported files all go these steps.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mdnc.modules._standardization import Scale
+from mdnc.modules._tiling import Tiles, run_tiled, single, tiled_slabs
+from mdnc.modules.ragged import pad_batch
+
+OUTPUTS = ('values', 'probabilities', 'classes', 'shares', 'scores')
+_WAY_OUT = "say it by data={'answer': {'output': 'values' | 'probabilities' | 'classes' | 'shares'}, …}"
+_BYTE = 256  # classes whose numbers a byte holds
+
+
+class Steps:
+    """The steps around a network, read off what is known of its data.
+
+    Args:
+        data: ``answer`` says the last step, ``{'output': …, 'residual': …, 'dense': …}``: whether the output is given
+            as ``'values'`` in the targets' units, ``'probabilities'``, the most probable ``'classes'``, ``'shares'``
+            (the probability of each class by itself) or, for who goes on from there, ``'scores'`` (logits, standard
+            units); whether the network says what to add to its input; whether it answers at each position.
+            ``normalisation`` and ``target_normalisation`` are the scales,
+            ``input`` is the shape of a sample in training, and where ``patch`` says on which windows a dense network
+            was trained, it answers in tiles of this size that have ``overlap`` in common, weighted as ``blend`` says,
+            ``tiles`` of them as one batch. ``mirror`` names spatial axes: scores are averaged over a sample or tile and
+            all its mirror images along them.
+
+    Raises:
+        ValueError: ``answer`` is none of these.
+    """
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        answer = data.get('answer') or {'output': 'scores'}
+        if not isinstance(answer, Mapping) or answer.get('output') not in OUTPUTS:
+            raise ValueError(f'answer={answer!r:.80} must say its output, one of {OUTPUTS}')
+        self.output: str = answer['output']
+        self.residual = bool(answer.get('residual', False))
+        self.before = Scale(data.get('normalisation'), 'the input')
+        self.after = Scale(data.get('target_normalisation'), 'the output')
+        self.dense = bool(answer.get('dense', False))
+        self.patch = data.get('patch') if self.dense else None
+        self.tiles = Tiles(data.get('overlap', 0.25), data.get('blend') or 'tent', data.get('tiles') or 1)
+        self.mirror = tuple(data.get('mirror') or ())
+        self.input = tuple(data.get('input') or ())
+
+    def ready(self, device: torch.device | str) -> None:
+        """Bring the numbers to a device, before a trace that must find them there."""
+        for scale in (self.before, self.after):
+            scale.ready(device)
+
+    def scores(self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None) -> Tensor:
+        """What the network gives for inputs in the data's own units: logits, or values in standard units.
+
+        Args:
+            network: The network.
+            x: Inputs ``(B, C, L1, ...)``.
+            lengths: Size of each sample of a padded batch. A network that does not take it gets one sample at a time.
+        """
+        given = self.levels(network, x, lengths)
+        if isinstance(given, tuple):
+            raise ValueError(
+                f'the network gives a tuple of {len(given)} (of heads, or for deep_supervision in training), '
+                'and an answer is made of one tensor'
+            )
+        return given
+
+    def levels(self, network: Callable[..., Any], x: Tensor, lengths: Any = None) -> Tensor | tuple[Tensor, ...]:
+        """`scores`, or those of each level of a network that gives a tuple of them in training."""
+        self._admit(x)
+        if lengths is not None and not _takes_lengths(network):
+            return _one_by_one(lambda part: self.scores(network, part), x, lengths)
+        more = {} if lengths is None else {'lengths': lengths}
+        given = network(_suited(network, self.before.standard(x)), **more)
+        if isinstance(given, tuple):
+            if self.residual:
+                raise ValueError('residual: the network gives a tuple, and one output alone can be added to its input')
+            return tuple(single(y) for y in given)
+        y = single(given)
+        return y + self._added(x, y) if self.residual else y
+
+    def _admit(self, x: Tensor) -> None:
+        # Where scales or a network would make do with another number of channels, the answer would be another's.
+        if self.input and (x.ndim != len(self.input) + 1 or x.shape[1] != self.input[0]):
+            lengths = ', '.join(f'L{axis}' for axis in range(1, len(self.input)))
+            raise ValueError(
+                f'the input has the shape {tuple(x.shape)}, but samples like those of the training are (B, '
+                f'{self.input[0]}, {lengths}): {self.input[0]} channel{"s" * (self.input[0] > 1)}'
+            )
+
+    def whole(self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None) -> Tensor:
+        """`scores`, in overlapping tiles where the network was trained on patches of such samples."""
+        if lengths is not None and (self.patch is not None or self.mirror):
+            return _one_by_one(lambda part: self.whole(network, part), x, lengths)
+        if self.patch is None:
+            return self.mirrored(network, x, lengths)
+        tiles = self.tiles
+        run = functools.partial(self.mirrored, network)
+        return run_tiled(run, x, self.patch, tiles.overlap, tiles.blend, tiles.at_once)
+
+    def mirrored(self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None) -> Tensor:
+        """`scores`, averaged over all mirror images along the axes of ``mirror``.
+
+        Raises:
+            ValueError: A sample does not have one of the axes.
+        """
+        if not self.mirror:
+            return self.scores(network, x, lengths)
+        if max(self.mirror) > x.ndim - 3:
+            raise ValueError(f'mirror={list(self.mirror)} names an axis that samples of {x.ndim - 2} axes do not have')
+        images = [axes for count in range(len(self.mirror) + 1) for axes in combinations(self.mirror, count)]
+        total: Tensor | None = None
+        for axes in images:
+            turned = [axis + 2 for axis in axes]
+            scores = self.scores(network, x.flip(turned))
+            scores = scores.flip(turned) if self.dense else scores
+            total = scores if total is None else total + scores
+        assert total is not None
+        return total / len(images)
+
+    def slabs(self, network: Callable[..., Tensor], x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The answer of a network trained on patches, in slabs along the first spatial axis as they are done."""
+        assert self.patch is not None
+        run = functools.partial(self.mirrored, network)
+        for start, scores in tiled_slabs(run, x, self.patch, self.tiles):
+            yield start, self.last(scores)
+
+    def last(self, scores: Tensor) -> Tensor:
+        """From scores to what a user gets."""
+        if self.output == 'probabilities':
+            return scores.softmax(1)
+        if self.output == 'shares':
+            return scores.sigmoid()
+        if self.output == 'classes':
+            classes = scores.argmax(1)
+            return classes.byte() if scores.shape[1] <= _BYTE else classes  # an eighth of the file
+        return self.after.own(scores) if self.output == 'values' else scores
+
+    def _added(self, x: Tensor, y: Tensor) -> Tensor:
+        added = self.after.standard(x)
+        if added.shape != y.shape:
+            raise ValueError(
+                f'residual: the network gives {tuple(y.shape[1:])} a sample and must give the shape of its input, '
+                f'{tuple(x.shape[1:])}, to be added to it'
+            )
+        return added
+
+
+def _suited(network: object, x: Tensor) -> Tensor:
+    # A network may have been moved to half precision as a whole.
+    weight = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    return x if weight is None or not weight.is_floating_point() else x.to(weight.dtype)
+
+
+def _takes_lengths(network: Any) -> bool:
+    known = getattr(network, '_orig_mod', network)  # of torch.compile
+    return 'lengths' in inspect.signature(getattr(known, 'forward', known)).parameters
+
+
+def sizes_of(lengths: Any) -> list[tuple[int, ...]]:
+    """Spatial size of each sample, of the ``lengths`` of a padded batch."""
+    rows = lengths.tolist() if hasattr(lengths, 'tolist') else lengths
+    return [tuple(row) if isinstance(row, list | tuple) else (row,) for row in rows]
+
+
+def _cropped(x: Tensor, lengths: Any) -> list[Tensor]:
+    places: list[Any] = [(..., *map(slice, size)) for size in sizes_of(lengths)]
+    return [row[place] for row, place in zip(x, places, strict=True)]
+
+
+def _one_by_one(run: Callable[[Tensor], Tensor], x: Tensor, lengths: Any) -> Tensor:
+    """Run each sample of a padded batch at its own size; what comes out as maps is padded again."""
+    rows = [run(part[None])[0] for part in _cropped(x, lengths)]
+    if len({row.shape for row in rows}) == 1:
+        return torch.stack(rows)
+    whole = rows[0].new_zeros(len(rows), *(max(axis) for axis in zip(*(row.shape for row in rows), strict=True)))
+    for place, row in enumerate(rows):
+        whole[place][tuple(map(slice, row.shape))] = row
+    return whole
+
+
+class Answer(nn.Module):
+    """A trained network that answers as ``mdnc predict`` does: in the data's own units, in tiles if it was trained so.
+
+    Args:
+        network: A network.
+        data: What is known of the data that it was trained on, as a checkpoint keeps it; by default what the network
+            was loaded with.
+
+    Raises:
+        ValueError: It is not known how the network's output is meant.
+
+    Example:
+        >>> import mdnc, torch
+        >>> net = mdnc.modules.resnet.EncoderNet1d(8, [1, 1], out_length=2)
+        >>> data = {'normalisation': {'mean': [20.0], 'std': [3.0]}, 'answer': {'output': 'probabilities'}}
+        >>> answer = mdnc.checkpoints.Answer(net, data)
+        >>> answer.predict(20 + 3 * torch.randn(5, 1, 32)).sum(1)
+        tensor([1., 1., 1., 1., 1.])
+    """
+
+    def __init__(self, network: nn.Module, data: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        if data is None:
+            data = getattr(getattr(network, 'origin', None), 'data', None)
+        if not data or not data.get('answer'):
+            known = 'nothing' if not data else f'only {", ".join(data)}'
+            raise ValueError(
+                f'{type(network).__name__}: {known} is known of the data that it was trained on, so what it gives '
+                f'cannot be told in their terms; {_WAY_OUT}'
+            )
+        self.network = network
+        self.data = dict(data)
+        self.steps = Steps(self.data)
+
+    def forward(self, x: Tensor, lengths: Any = None) -> Tensor:
+        """Answer inputs ``(B, C, L1, ...)`` in the data's own units."""
+        return self.steps.last(self.steps.whole(self.network, x, lengths))
+
+    def predict(self, x: Any) -> Any:
+        """Answer without gradients and in eval mode, whatever mode the network is in.
+
+        Args:
+            x: Samples ``(B, C, L1, ...)`` in the data's own units, a tensor or an array; or a list of one such
+                ``(C, L1, ...)`` a sample, whose sizes may differ.
+
+        Returns:
+            A tensor on the device of ``x``, or an array where ``x`` holds no tensors; of a list, where the network
+            answers at each position, a list of these, each as large as its sample.
+
+        Raises:
+            ValueError: The samples have another number of channels than those of the training, or see the network.
+        """
+        if isinstance(x, list | tuple):
+            return self._predict_each([torch.as_tensor(each) for each in x], isinstance(x[0] if x else 0, Tensor))
+        given = torch.as_tensor(x)
+        y = self.predict_padded(given)
+        return y if isinstance(x, Tensor) else y.numpy()
+
+    def predict_padded(self, x: Tensor, lengths: Any = None) -> Tensor:
+        """The same for a batch that was padded to one size; what is made of the padding means nothing."""
+        weight = next(self.network.parameters(), None)
+        with torch.no_grad(), _evaluating(self.network):
+            y: Tensor = self(x if weight is None else x.to(weight.device), lengths).to(x.device)
+        return y
+
+    def _predict_each(self, samples: list[Tensor], tensors: bool) -> Any:
+        x, lengths = pad_batch(samples)
+        differ = any(size != tuple(x.shape[2:]) for size in sizes_of(lengths))
+        y = self.predict_padded(x, lengths if differ else None)
+        if not self.steps.dense:
+            return y if tensors else y.numpy()
+        rows = _cropped(y, lengths)
+        return rows if tensors else [row.numpy() for row in rows]
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,245 @@
+"""When a run is saved, and how it ends when it is told to."""
+
+import difflib
+import math
+import re
+import sys
+import time
+from numbers import Real
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.callbacks import Checkpoint
+
+from mdnc.training.checkpoint import BEST, FOLDER, check_saves, keep_as, numbered, sweep, sweep_run
+from mdnc.training.history import History
+from mdnc.training.process_group import end_group_at_exit
+from mdnc.training.process_signals import WATCHDOG, SignalAction, SignalHandler
+from mdnc.training.run_lock import claim, release
+from mdnc.training.seed import metric_sums, take_up_metrics
+from mdnc.training.trainer_options import is_count
+
+_LOST = re.compile('peer|gloo|NCCL', re.IGNORECASE)
+_METRICS = 'mdnc_train_metrics'
+
+
+class Keeper(Checkpoint):
+    """Saves the run at each epoch's end, every so many minutes and on signals, and keeps the best checkpoint.
+
+    SIGTERM and SIGINT save and end the process with 143 and 130, SIGUSR1 saves and goes on.
+
+    Args:
+        every_minutes: Longest time between two checkpoints within an epoch; 0 saves after every step.
+        keep: How many of the newest checkpoints stay; at least 2, so that a damaged one has a predecessor.
+        monitor: The figure that makes a checkpoint the best, ``'val/f1'`` or ``'train/loss'``, one of those that the
+            task logs; without ``/`` it is of the validation. None: the task's own.
+        mode: Whether the best is the ``'max'`` or ``'min'`` of it; None: as the metric says.
+    """
+
+    def __init__(
+        self,
+        every_minutes: float = 10.0,
+        keep: int = 2,
+        monitor: str | None = None,
+        mode: Literal['min', 'max'] | None = None,
+    ) -> None:
+        timed = isinstance(every_minutes, Real) and not isinstance(every_minutes, bool)
+        if not timed or not every_minutes >= 0 or not is_count(keep, 2):
+            raise ValueError(
+                'Keeper: every_minutes must be a number of at least 0 and keep a whole number of at least 2, '
+                f'not {every_minutes!r} and {keep!r}'
+            )
+        if not isinstance(monitor, str | None) or monitor == '':
+            raise TypeError(f"Keeper: monitor={monitor!r} must be the name of a figure, such as 'val/loss'")
+        if mode not in (None, 'min', 'max') or (mode and not monitor):
+            raise ValueError(f"Keeper: mode={mode!r} must be 'min' or 'max', beside a monitor")
+        self.monitor = monitor if monitor is None or '/' in monitor else f'val/{monitor}'
+        self.mode = mode
+        self._monitor = ('val/loss', 'min')
+        self.every_minutes = float(every_minutes)
+        self.keep = int(keep)
+        self.best_score: float | None = None
+        self._before: str | None = None  # the figure that it is of, in the checkpoint that a run goes on from
+        self.best_model_path = ''  # the name under which Lightning looks for ckpt_path='best'
+        self.history = History()
+        self._signal_actions = SignalHandler()
+        self._saved = time.monotonic()
+        self._leaving = SignalAction.NOTHING
+        self._validated = self._epoch_over = self._validating = False
+        self._folder = Path()
+        self._claimed = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {'best_score': self.best_score, 'monitor': self._monitor[0], 'history': self.history.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best_score, self._before = state['best_score'], state.get('monitor')
+        self.history.rows = list(state['history'])
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # The first process chooses the folder of a run that was given none.
+        place = trainer.strategy.broadcast(trainer.default_root_dir)
+        trainer._default_root_dir = place  # type: ignore[attr-defined]
+        self._folder = Path(trainer.default_root_dir) / FOLDER
+        self.best_model_path = str(self._folder / BEST)
+        end_group_at_exit()
+        if stage == 'fit' and trainer.is_global_zero:
+            claim(trainer.default_root_dir)
+            self._claimed = True
+            self._folder.mkdir(parents=True, exist_ok=True)
+            sweep(self._folder)
+            sweep_run(Path(trainer.default_root_dir))
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._release(trainer)
+
+    def _release(self, trainer: L.Trainer) -> None:
+        if self._claimed:
+            self._claimed = False
+            release(trainer.default_root_dir)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._monitor = self._chosen(pl_module)
+        if self._before not in (None, self._monitor[0]):
+            self.best_score = None  # of another figure, and so nothing to compare by
+        check_saves(trainer)
+        self._signal_actions.start(getattr(trainer.strategy.launcher, 'procs', ()))
+        self.history.start()
+        self._saved = time.monotonic()
+
+    def _chosen(self, task: Any) -> tuple[str, str]:
+        """The figure that makes a checkpoint the best, and whether it is the largest or the smallest."""
+        own: tuple[str, str] = getattr(task, 'monitor', ('val/loss', 'min'))
+        if self.monitor is None:
+            return own
+        known: dict[str, str | None] = getattr(task, 'figures', dict)()
+        if known and self.monitor not in known:
+            near = ''.join(f' is it {word}?' for word in difflib.get_close_matches(self.monitor, known, 1))
+            raise ValueError(f'Keeper: monitor={self.monitor!r} is none of {", ".join(known)};{near}')
+        mode = self.mode or known.get(self.monitor)
+        if mode is None:
+            raise ValueError(f"Keeper: monitor={self.monitor!r} does not say what is better; give mode='min' or 'max'")
+        return self.monitor, mode
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done = batch_idx + 1
+        # Between two optimizer steps the gradients are not in a checkpoint; before a validation Lightning would
+        # take up the run behind it. The epoch's last batch is saved with the epoch.
+        validates = isinstance(trainer.val_check_batch, int) and done % trainer.val_check_batch == 0
+        if done % trainer.accumulate_grad_batches or validates or done == trainer.num_training_batches:
+            return
+        if time.monotonic() - self._saved >= 60 * self.every_minutes:
+            self._signal_actions.add(SignalAction.SAVE)
+        wish = self._signal_actions.agreed()
+        if wish is not SignalAction.NOTHING:
+            self._save(trainer)
+        if wish > SignalAction.SAVE:
+            self._leave(trainer, wish)
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
+    ) -> None:
+        if trainer.state.fn == 'fit' and not trainer.sanity_checking:
+            wish = self._signal_actions.agreed()
+            if wish > SignalAction.SAVE:
+                self._validating = True
+                self._save(trainer)
+                self._leave(trainer, wish)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._validated = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        figures = self._figures(trainer)
+        self._record(trainer, figures, self._monitor[0])
+        best = self._is_best(figures, self._monitor)
+        self._epoch_over = True
+        path = self._save(trainer)
+        self._epoch_over = self._validated = False
+        if best and trainer.is_global_zero:
+            keep_as(path, BEST)
+        self._leaving = max(self._leaving, self._signal_actions.agreed(now=True))
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # An epoch's end is left here, when loggers have written it.
+        if self._leaving > SignalAction.SAVE:
+            self._leave(trainer, self._leaving)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._signal_actions.stop()
+        if self._leaving > SignalAction.SAVE:
+            self._leave(trainer, self._leaving)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._signal_actions.stop()
+        self._release(trainer)
+        end_group_at_exit(isinstance(exception, SystemExit))  # on which all processes have agreed
+        # The collective's own text tells of sockets; a killed neighbour is what nearly always stands behind it.
+        if trainer.world_size > 1 and isinstance(exception, RuntimeError) and _LOST.search(str(exception)):
+            kept = [path.name for path in numbered(self._folder)]
+            print(
+                f'process {trainer.global_rank} of {trainer.world_size}: another process of this run has died; '
+                f'checkpoints: {", ".join(kept) or "none"}',
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # At its end an epoch's metrics have been reported, and wait to be reset.
+        unfinished = {} if self._epoch_over else getattr(pl_module, 'train_metrics', {})
+        checkpoint[_METRICS] = metric_sums(unfinished)
+        if self._validating:
+            # Tell Lightning that this validation has not begun, so that it runs whole when the run goes on.
+            progress = checkpoint['loops']['fit_loop']['epoch_loop.val_loop.batch_progress']
+            progress['total'] = {'ready': 1, 'started': 1, 'processed': 0, 'completed': 0}
+            progress['current'] = dict.fromkeys(progress['current'], 0)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        take_up_metrics(getattr(pl_module, 'train_metrics', {}), checkpoint.get(_METRICS, {}), trainer.global_rank)
+
+    def _figures(self, trainer: L.Trainer) -> dict[str, float]:
+        # An epoch without validation would show the figures of an older one.
+        fresh = {name for name in trainer.callback_metrics if self._validated or not name.startswith('val/')}
+        figures = {name: float(trainer.callback_metrics[name]) for name in sorted(fresh)}
+        return {**figures, 'lr': trainer.optimizers[0].param_groups[0]['lr']}
+
+    def _record(self, trainer: L.Trainer, figures: dict[str, float], first: str) -> None:
+        to_come = (trainer.max_epochs or 0) - trainer.current_epoch - 1
+        line = self.history.add(trainer.current_epoch, trainer.global_step, figures, first, to_come)
+        if trainer.is_global_zero:
+            self.history.write(Path(trainer.default_root_dir))
+            print(line, flush=True)
+
+    def _is_best(self, figures: dict[str, float], monitor: tuple[str, str]) -> bool:
+        name, mode = monitor
+        score = figures.get(name, math.nan)
+        if math.isnan(score):  # as of targets of which none is known
+            return self.best_score is None  # as long as there is nothing to compare by, the newest is the best
+        sign = 1 if mode == 'min' else -1
+        if self.best_score is not None and not sign * score <= sign * self.best_score:
+            return False
+        self.best_score = score
+        return True
+
+    def _save(self, trainer: L.Trainer) -> Path:
+        path = self._folder / f'step-{trainer.global_step:09d}.ckpt'
+        WATCHDOG.begin('saving')
+        trainer.save_checkpoint(path)
+        WATCHDOG.begin('stepping')
+        self._saved = time.monotonic()
+        if trainer.is_global_zero:
+            for old in numbered(self._folder)[self.keep :]:
+                old.unlink(missing_ok=True)
+        return path
+
+    def _leave(self, trainer: L.Trainer, wish: SignalAction) -> None:
+        self._signal_actions.stop()
+        if trainer.is_global_zero:
+            print(f'stopped and saved; go on with: mdnc fit --continue {trainer.default_root_dir}', flush=True)
+        # Lightning kills the first process when one that it has started ends with another code than 0.
+        own = isinstance(trainer._accelerator_connector.cluster_environment, LightningEnvironment)
+        raise SystemExit(0 if own and not trainer.is_global_zero else wish.exit_code)

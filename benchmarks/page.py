@@ -1,7 +1,7 @@
 """Tables of the rows, in Markdown; ``python -m benchmarks.page`` puts those of the CSVs into the documentation."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import measures
@@ -9,9 +9,8 @@ from benchmarks.contenders import WAYS
 from benchmarks.peers import PEERS
 from benchmarks.results import RESULTS, Row, read
 
-PAGE = Path(__file__).parents[1] / 'docs' / 'performance.md'
-BEGIN, END = '<!-- figures of benchmarks/results -->', '<!-- end of the figures -->'
-PICTURE = '![Memory kept for backward and speed of a training step, by contender](performance.png)'
+ROOT = Path(__file__).parents[1]
+PICTURE = ROOT / 'docs' / 'performance.png'
 TITLES = {
     'networks': ('The same weights, run in different ways', 'python -m benchmarks --parts networks'),
     'norms': ('Other norms', 'python -m benchmarks --parts norms'),
@@ -62,17 +61,22 @@ def count(row: Row) -> str:
     return f'{row.median:.4g}'
 
 
-COLUMNS: tuple[tuple[str, str, Cell], ...] = (
+Columns = tuple[tuple[str, str, Cell], ...]
+TIME: Columns = (
     ('step, ms', measures.STEP, milliseconds),
     ('speed', measures.STEP, speed),
     ('inference, ms', measures.INFERENCE, milliseconds),
     ('speed', measures.INFERENCE, speed),
+    ('first step, s', measures.FIRST, seconds),
+)
+MEMORY: Columns = (
     ('kept, MiB', measures.KEPT, mebibytes),
     ('share', measures.KEPT, share),
     ('peak, MiB', measures.PEAK, mebibytes),
     ('share', measures.PEAK, share),
     ('resident, MiB', measures.RESIDENT, mebibytes),
-    ('first step, s', measures.FIRST, seconds),
+)
+COST: Columns = (
     ('MACs', measures.MACS, count),
     ('elements/MAC', measures.ELEMENTS_PER_MAC, count),
 )
@@ -87,7 +91,7 @@ def tables(rows: Sequence[Row]) -> str:
     elif part in ('kernels', 'floor'):
         blocks += [_listed(rows)]
     elif part == 'growth':
-        blocks += [_growth(rows, title, measure, cell) for title, measure, cell in (COLUMNS[0], COLUMNS[2], COLUMNS[4])]
+        blocks += [_growth(rows, title, measure, cell) for title, measure, cell in (TIME[0], TIME[2], MEMORY[0])]
     else:
         cases = unique(row.case for row in rows)
         blocks += [_case(case, [row for row in rows if row.case == case]) for case in cases]
@@ -102,14 +106,17 @@ def _setting(row: Row) -> str:
 
 
 def _case(case: str, rows: Sequence[Row]) -> str:
-    found = {(row.contender, row.measure): row for row in rows}
-    columns = [column for column in COLUMNS if any(row.measure == column[1] for row in rows)]
-    lines = [
-        [name, *(cell(found[name, measure]) for _, measure, cell in columns)]
-        for name in unique(row.contender for row in rows)
-    ]
     rounds = max(row.n for row in rows)
-    return f'**{case}**, {rounds} rounds\n\n' + _table(['', *(title for title, _, _ in columns)], lines)
+    found = (_columns(rows, columns) for columns in (TIME, MEMORY, COST))  # one table would not fit its page
+    return '\n\n'.join([f'**`{case}`**, {rounds} rounds', *(table for table in found if table)])
+
+
+def _columns(rows: Sequence[Row], columns: Columns) -> str:
+    found = {(row.contender, row.measure): row for row in rows}
+    columns = tuple(column for column in columns if any(row.measure == column[1] for row in rows))
+    names = unique(row.contender for row in rows)
+    lines = [[name, *(cell(found[name, measure]) for _, measure, cell in columns)] for name in names]
+    return _table(['', *(title for title, _, _ in columns)], lines) if columns else ''
 
 
 def _means(rows: Sequence[Row]) -> str:
@@ -118,8 +125,8 @@ def _means(rows: Sequence[Row]) -> str:
     for name in ordered(rows):
         line = [name]
         for measure in (measures.STEP, measures.INFERENCE):
-            own = [row.ratio for row in rows if (row.contender, row.measure) == (name, measure)]
-            line.append(f'{1 / math.prod(own) ** (1 / len(own)):.2f}×' if len(own) == len(cases) else '')
+            everywhere = len(_of(rows, name, measure)) == len(cases)
+            line.append(f'{_mean_speed(rows, name, measure):.2f}×' if everywhere else '')
         lines.append(line)
     return f'**Geometric mean of the {len(cases)}**\n\n' + _table(['', 'step, speed', 'inference, speed'], lines)
 
@@ -127,18 +134,18 @@ def _means(rows: Sequence[Row]) -> str:
 def _growth(rows: Sequence[Row], title: str, measure: str, cell: Cell) -> str:
     found = {(row.case, row.contender): row for row in rows if row.measure == measure}
     names = ordered(rows)
-    lines = [[case, *(cell(found[case, name]) for name in names)] for case in unique(row.case for row in rows)]
+    lines = [[f'`{case}`', *(cell(found[case, name]) for name in names)] for case in unique(row.case for row in rows)]
     return _table([title, *names], lines)
 
 
 def _start(rows: Sequence[Row]) -> str:
-    lines = [[f'{row.case}: {row.contender}', row.measure, seconds(row), f'{row.ratio:.2f}'] for row in rows]
-    return _table(['', '', 's', 'relative'], lines)
+    lines = [[f'`{row.case}`', row.contender, row.measure, seconds(row), f'{row.ratio:.2f}'] for row in rows]
+    return _table(['', '', '', 's', 'relative'], lines)
 
 
 def _listed(rows: Sequence[Row]) -> str:
-    lines = [[f'{row.case}: {row.contender}', row.measure, milliseconds(row), speed(row)] for row in rows]
-    return _table(['', '', 'ms', 'speed'], lines)
+    lines = [[f'`{row.case}`', row.contender, row.measure, milliseconds(row), speed(row)] for row in rows]
+    return _table(['', '', '', 'ms', 'speed'], lines)
 
 
 def ordered(rows: Iterable[Row]) -> list[str]:
@@ -157,25 +164,119 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in (head, rule, *lines))
 
 
-def figures(folder: Path = RESULTS) -> str:
+def measurements(folder: Path = RESULTS) -> str:
     """All parts that the folder holds, each with the command that gives it."""
     blocks = []
     for part, (title, command) in TITLES.items():
         files = [path for path in (folder / f'{part}-{device}.csv' for device in ('cpu', 'cuda')) if path.exists()]
         if files:
-            blocks += [f'### {title}', f'```sh\n{command}\n```', *([PICTURE] if part == 'networks' else [])]
-            blocks += [tables(read(path)).rstrip() for path in files]
+            blocks += [f'## {title}', f'```sh\n{command}\n```', *(tables(read(path)).rstrip() for path in files)]
     return '\n\n'.join(blocks)
 
 
+LEVELS = {
+    'fast': "`memory='fast'`",
+    'lean (default)': "`memory='lean'`, the default",
+    'leaner': "`memory='leaner'`",
+    'least': "`memory='least'`",
+    'optimized': '`mdnc.optimize(net)`',
+}
+
+
+def levels(folder: Path = RESULTS, device: str = 'cpu') -> str:
+    """What each memory level, and the optimized default, keeps and how fast it is, over the networks of a device."""
+    rows = read(folder / f'networks-{device}.csv')
+    cases = unique(row.case for row in rows)
+    lines = [
+        [
+            words,
+            spanned([row.ratio for row in _of(rows, name, measures.KEPT)]),
+            spanned([row.ratio for row in _of(rows, name, measures.PEAK)]),
+            f'{_mean_speed(rows, name, measures.STEP):.2f}×',
+            f'{_mean_speed(rows, name, measures.INFERENCE):.2f}×',
+        ]
+        for name, words in LEVELS.items()
+    ]
+    head = ['', 'kept for backward', 'peak of a step', 'training step', 'inference']
+    command = f'python -m benchmarks --parts networks{" --device cuda" * (device == "cuda")}'
+    return '\n\n'.join(
+        [
+            _table(head, [["torch's own layers", '1', '1', '1×', '1×'], *lines]),
+            f"Relative to torch's own layers, `{command}`: bytes of {len(cases)} networks, speed as their geometric mean. "
+            f'{_setting(rows[0])}',
+        ]
+    )
+
+
+def headlines(folder: Path = RESULTS) -> str:
+    """Five figures that say most, each with the command that gives it."""
+    networks, compiled = read(folder / 'networks-cpu.csv'), read(folder / 'compiled-cpu.csv')
+    step, inference = (
+        [f'{_mean_speed(networks, name, measure):.2f}' for name in ('lean (default)', 'optimized')]
+        for measure in (measures.STEP, measures.INFERENCE)
+    )
+    kept, least, peak = (
+        spanned([row.ratio for row in _of(networks, name, measure)])
+        for name, measure in (
+            ('lean (default)', measures.KEPT),
+            ('least', measures.KEPT),
+            ('lean (default)', measures.PEAK),
+        )
+    )
+    first, waits = (
+        spanned([row.median for row in _of(rows, name, measures.FIRST)], '.0f')
+        for rows, name in ((networks, 'optimized'), (compiled, 'plain, compiled'))
+    )
+    own, part = '`python -m benchmarks --parts networks`', '`python -m benchmarks --parts compiled`'
+    lines = [
+        f"- **Memory kept for backward**: {kept} of what torch's layers keep by default, {least} with `memory='least'` "
+        f'({own}).',
+        f'- **Memory at the peak of a step**: {peak} by default ({own}).',
+        f'- **Training step**: {step[0]} times as fast by default, {step[1]} times after `mdnc.optimize(net)` ({own}).',
+        f'- **Inference**: {inference[0]} and {inference[1]} times as fast ({own}).',
+        f'- **First step, with all that is compiled for it**: {first} s after `mdnc.optimize`, {waits} s with '
+        f'`torch.compile` of the same layers ({part}).',
+    ]
+    return '\n'.join([*lines, '', _setting(networks[0])])
+
+
+def spanned(values: Sequence[float], form: str = '.2f') -> str:
+    """The least and the largest of some values."""
+    texts = unique(f'{value:{form}}' for value in (min(values), max(values)))
+    return ' to '.join(texts)
+
+
+def _of(rows: Iterable[Row], name: str, measure: str) -> list[Row]:
+    return [row for row in rows if (row.contender, row.measure) == (name, measure)]
+
+
+def _mean_speed(rows: Sequence[Row], name: str, measure: str) -> float:
+    ratios = [row.ratio for row in _of(rows, name, measure)]
+    return 1 / math.prod(ratios) ** (1 / len(ratios))
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    'headlines': headlines,
+    'levels': levels,
+    'levels on CUDA': lambda: levels(device='cuda'),
+    'measurements': measurements,
+}
+PAGES = [ROOT / name for name in ('README.md', 'docs/choosing.md', 'docs/performance.md', 'docs/measurements.md')]
+
+
 def filled(page: str) -> str:
-    """The page with the figures of the CSVs in their place."""
-    before, rest = page.split(BEGIN)
-    return f'{before}{BEGIN}\n\n{figures()}\n\n{END}{rest.split(END)[1]}'
+    """The page with the figures of the CSVs in their places, ``<!-- NAME -->`` to ``<!-- end of NAME -->``."""
+    for name, make in BLOCKS.items():
+        begin, end = f'<!-- {name} -->', f'<!-- end of {name} -->'
+        if begin in page:
+            before, rest = page.split(begin)
+            page = f'{before}{begin}\n\n{make()}\n\n{end}{rest.split(end)[1]}'
+    return page
 
 
 if __name__ == '__main__':
     from benchmarks.chart import draw
 
-    PAGE.write_text(filled(PAGE.read_text(encoding='utf-8')), encoding='utf-8')
-    draw(read(RESULTS / 'networks-cpu.csv'), PAGE.parent / 'performance.png')
+    for path in PAGES:
+        path.write_text(filled(path.read_text(encoding='utf-8')), encoding='utf-8')
+    draw(read(RESULTS / 'networks-cpu.csv'), PICTURE)

@@ -3,41 +3,21 @@
 import re
 import shlex
 from itertools import pairwise
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 import mdnc
 from mdnc.cli import VERBS, main
 from mdnc.cli.recipe import recipe_names
+from tools.guides import ROOT, blocks
 
-ROOT = Path(__file__).parents[1]
 MADE = {'reference', 'source'}  # by tools/reference, which runs what it writes
 PAGES = sorted(
     page
     for page in [*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md')]
     if page.relative_to(ROOT / 'docs' if ROOT / 'docs' in page.parents else ROOT).parts[0] not in MADE
 )
-# A block that needs what a test has not, say two machines, is preceded by a comment with the reason.
-BLOCK = re.compile(
-    r'^(?:<!-- not run: (?P<reason>[^\n]+) -->\n+)?```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$',
-    re.MULTILINE | re.DOTALL,
-)
 COMPUTES_NOTHING = {'summary', 'forecast'}  # verbs that are cheap enough to be run as they stand
-
-
-class Block(NamedTuple):
-    language: str
-    code: str
-    line: int
-    reason: str | None
-
-
-def blocks(page):
-    text = page.read_text(encoding='utf-8')
-    for match in BLOCK.finditer(text):
-        yield Block(match['language'], match['code'], text.count('\n', 0, match.start('code')), match['reason'])
 
 
 def shows(text, output):

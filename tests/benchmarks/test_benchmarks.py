@@ -9,7 +9,7 @@ from benchmarks import chart, floor, kernels, measures, page
 from benchmarks.cases import CASES, TINY
 from benchmarks.contenders import BFLOAT16, WAYS, fits
 from benchmarks.parts import Race, check_alike, in_turns
-from benchmarks.results import RESULTS, Setting, read, rows, spread, write
+from benchmarks.results import Setting, read, rows, spread, write
 from benchmarks.worker import Failed, Job, Worker
 from mdnc.ops.backend import TABLE
 
@@ -124,10 +124,21 @@ def test_signals_have_no_channels_last():
     assert not fits('plain, channels last', (2, 1, 8))
 
 
-@pytest.mark.skipif(not any(RESULTS.glob('*.csv')), reason='nothing has been measured yet')
-def test_page_shows_the_figures_of_the_csvs():
-    text = page.PAGE.read_text(encoding='utf-8')
+@pytest.mark.parametrize('path', page.PAGES, ids=lambda path: path.name)
+def test_pages_show_the_figures_of_the_csvs(path):
+    text = path.read_text(encoding='utf-8')
+    assert any(f'<!-- {name} -->' in text for name in page.BLOCKS)
     assert page.filled(text) == text
+
+
+def test_every_block_of_figures_is_on_a_page():
+    texts = ''.join(path.read_text(encoding='utf-8') for path in page.PAGES)
+    assert [name for name in page.BLOCKS if f'<!-- {name} -->' not in texts] == []
+
+
+def test_no_table_is_wider_than_the_column(race):
+    widths = {line.count('|') for line in page.tables(race).splitlines() if line.startswith('|')}
+    assert max(widths) <= 7  # a name and five figures
 
 
 def test_kernels_are_timed_for_every_contender_and_listed():
@@ -137,7 +148,7 @@ def test_kernels_are_timed_for_every_contender_and_listed():
     taken = {name: [job()] for name, job in jobs['norm and activation, backward'].items() if name != 'Inductor'}
     assert all(seconds > 0 for (seconds,) in taken.values())
     text = page.tables(rows(Setting('kernels'), case, 'backward', taken, ['torch']))
-    assert f'| {case}: optimized | backward |' in text
+    assert f'| `{case}` | optimized | backward |' in text
 
 
 def test_floor_counts_the_arithmetic_of_a_step():

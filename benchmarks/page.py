@@ -202,8 +202,8 @@ def levels(folder: Path = RESULTS, device: str = 'cpu') -> str:
     return '\n\n'.join(
         [
             _table(head, [["torch's own layers", '1', '1', '1×', '1×'], *lines]),
-            f"Relative to torch's own layers, `{command}`: bytes of {len(cases)} networks, speed as their geometric mean. "
-            f'{_setting(rows[0])}',
+            f"Relative to torch's own layers, `{command}`: bytes of {len(cases)} networks, speed as their geometric "
+            f'mean. {_setting(rows[0])}',
         ]
     )
 

@@ -70,7 +70,10 @@ def test_who_follows_a_page_gets_there(followed):
     name, folder = followed
     {'signals': signals, 'images': images, 'volumes': volumes}[name](folder)
     assert all((folder / written).is_file() for guide, written in PICTURES.values() if guide == name)
-    assert all(
-        f'(pictures/{picture}.png)' in (ROOT / f'docs/{guide}.md').read_text()
-        for picture, (guide, _) in PICTURES.items()
-    )
+
+
+def test_pages_show_the_pictures_of_their_runs():
+    pages = {guide: (ROOT / f'docs/{guide}.md').read_text(encoding='utf-8') for guide in GUIDES}
+    assert all(f'](pictures/{picture}.png)' in pages[guide] for picture, (guide, _) in PICTURES.items())
+    sizes = [(ROOT / f'docs/pictures/{picture}.png').stat().st_size for picture in PICTURES]
+    assert max(sizes) < 100_000

@@ -227,17 +227,16 @@ def headlines(folder: Path = RESULTS) -> str:
         spanned([row.median for row in _of(rows, name, measures.FIRST)], '.0f')
         for rows, name in ((networks, 'optimized'), (compiled, 'plain, compiled'))
     )
-    own, part = '`python -m benchmarks --parts networks`', '`python -m benchmarks --parts compiled`'
     lines = [
-        f"- **Memory kept for backward**: {kept} of what torch's layers keep by default, {least} with `memory='least'` "
-        f'({own}).',
-        f'- **Memory at the peak of a step**: {peak} by default ({own}).',
-        f'- **Training step**: {step[0]} times as fast by default, {step[1]} times after `mdnc.optimize(net)` ({own}).',
-        f'- **Inference**: {inference[0]} and {inference[1]} times as fast ({own}).',
+        f"- **Memory kept for backward**: {kept} of what torch's layers keep by default, {least} with `memory='least'`.",
+        f'- **Memory at the peak of a step**: {peak} by default.',
+        f'- **Training step**: {step[0]} times as fast by default, {step[1]} times after `mdnc.optimize(net)`.',
+        f'- **Inference**: {inference[0]} and {inference[1]} times as fast.',
         f'- **First step, with all that is compiled for it**: {first} s after `mdnc.optimize`, {waits} s with '
-        f'`torch.compile` of the same layers ({part}).',
+        f'`torch.compile` of the same layers.',
     ]
-    return '\n'.join([*lines, '', _setting(networks[0])])
+    command = '`python -m benchmarks --parts networks compiled`'
+    return '\n'.join([*lines, '', f'{_setting(networks[0])} Made by {command}.'])
 
 
 def spanned(values: Sequence[float], form: str = '.2f') -> str:

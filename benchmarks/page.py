@@ -228,7 +228,8 @@ def headlines(folder: Path = RESULTS) -> str:
         for rows, name in ((networks, 'optimized'), (compiled, 'plain, compiled'))
     )
     lines = [
-        f"- **Memory kept for backward**: {kept} of what torch's layers keep by default, {least} with `memory='least'`.",
+        f"- **Memory kept for backward**: {kept} of what torch's layers keep by default, {least} with "
+        "`memory='least'`.",
         f'- **Memory at the peak of a step**: {peak} by default.',
         f'- **Training step**: {step[0]} times as fast by default, {step[1]} times after `mdnc.optimize(net)`.',
         f'- **Inference**: {inference[0]} and {inference[1]} times as fast.',

@@ -142,8 +142,6 @@ _COLUMNS = {
         'task': 'task',
         'window': 'window',
         'batch': 'batch',
-        'channels': 'channels',
-        'level': 'memory',
         'share': 'share used',
         'bound': 'bound by',
     },

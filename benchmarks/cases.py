@@ -75,6 +75,9 @@ SMALL_CASES = {
     ),
 }
 
+# Together they take every route there is: folded norms are a batch norm's.
+SAVING_CASES = CPU_CASES | SMALL_CASES | dict([list(NORM_CASES.items())[1]])
+
 # Of an even size, since not every peer takes odd ones.
 PEER_CASES = {
     'EncoderNet2d(64, [2]*5) 8×3×64×64': _encoder(2, 64, 5, (8, 3, 64, 64), in_planes=3, out_length=32),

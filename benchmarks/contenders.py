@@ -5,6 +5,7 @@ A way is some steps, each from a network and its input to a network and its inpu
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -80,9 +81,17 @@ def exchanged(name: str, **parts: Any) -> Callable[[Any, Tensor], Setup]:
     return step
 
 
+def without(name: str, *routes: str) -> Callable[[Any, Tensor], Setup]:
+    """Take routes of convolutions from the backends of a name; see ``convolution.ROUTES``."""
+    tools = TABLE[name, 'cpu'].tools
+    return exchanged(name, tools=tools._replace(routes=tools.routes - {*routes}))
+
+
 UNITS_ALONE = {'whole_blocks': False}
 ENLARGED_FIRST = {'small_shortcuts': False}
+NORM_ACT = TABLE[OPTIMIZED, 'cpu'].norm_act
 BY_BLAS = {'tools': TABLE[OPTIMIZED, 'cpu'].tools._replace(matmul=matmul.by_blas, onednn=matmul.never)}
+GRADIENTS_APART = {'norm_act': NORM_ACT._replace(backward=partial(NORM_ACT.backward, in_place=False))}
 PLAIN = memory('plain')
 SMALL = ' but for small shortcuts'
 WAYS: dict[str, Way] = {
@@ -99,11 +108,20 @@ WAYS: dict[str, Way] = {
     'lean, compiled': (compiled,),
     'optimized, compiled': (optimized, compiled),
     'optimized but for Winograd': (optimized, exchanged(OPTIMIZED, convolution=BY_SHAPE)),
+    'optimized but for Winograd of stride 2': (optimized, without(OPTIMIZED, 'strided winograd_1d')),
+    'optimized but for im2col': (optimized, without(OPTIMIZED, 'im2col')),
+    'optimized but for 1 × 1 as products': (optimized, without(OPTIMIZED, 'matmul', 'matmul by sample')),
+    'optimized but for channels last': (optimized, exchanged(OPTIMIZED, channels_last=False)),
+    'optimized but for gradients in place': (optimized, exchanged(OPTIMIZED, **GRADIENTS_APART)),
     'optimized but for the pool': (optimized, exchanged(OPTIMIZED, memory=nullcontext)),
     'optimized but for the kernels': (optimized, exchanged(OPTIMIZED, norm_act=NormAct())),
     "optimized but for oneDNN's products": (optimized, exchanged(OPTIMIZED, **BY_BLAS)),
     'optimized but for small blocks in one call': (optimized, exchanged(OPTIMIZED, small=None)),
     'optimized but for blocks as a whole': (optimized, exchanged(OPTIMIZED, **UNITS_ALONE)),
+    'lean but for im2col': (without(DEFAULT, 'im2col'),),
+    'lean but for 1 × 1 as products': (without(DEFAULT, 'matmul', 'matmul by sample'),),
+    'lean but for products by sample': (without(DEFAULT, 'matmul by sample'),),
+    'lean but for folded norms': (exchanged(DEFAULT, folds=False),),
     f'lean{SMALL}': (exchanged(DEFAULT, **ENLARGED_FIRST),),
     f'optimized{SMALL}': (optimized, exchanged(OPTIMIZED, **ENLARGED_FIRST)),
 }
@@ -125,12 +143,22 @@ COMPILED = (
 SAVINGS = (
     *BASELINES,
     'optimized',
-    *(name for name in WAYS if name.startswith('optimized but for') and SMALL not in name),
+    *(name for name in WAYS if name.startswith('optimized but for')),
+    'lean (default)',
+    'lean, units alone',
+    *(name for name in WAYS if name.startswith('lean but for')),
 )
+# Of the savings, those that some networks alone have: what a case's name says of them.
+ONLY = {'stride 2': 'Net1d', 'one call': "'plain'", 'folded norms': 'batch'}
 SHORTCUTS = ('plain', 'lean (default)', f'lean{SMALL}', 'optimized', f'optimized{SMALL}')
 EAGER = tuple(name for name in WAYS if not any(word in name for word in ('compiled', 'but for', BFLOAT16)))
 QUICK = (*BASELINES, 'lean (default)', 'optimized')
 LOW_PRECISION = (*QUICK, *(name for name in WAYS if name.endswith(BFLOAT16)))
+
+
+def saves(name: str, case: str) -> bool:
+    """Whether a contender of the savings has something to leave out of a case's network."""
+    return all(word in case for saving, word in ONLY.items() if name.endswith(saving))
 
 
 def fits(name: str, shape: tuple[int, ...]) -> bool:

@@ -23,6 +23,7 @@ from benchmarks.cases import (
     GROWTH_CASES,
     NORM_CASES,
     PEER_CASES,
+    SAVING_CASES,
     SMALL_CASES,
 )
 from benchmarks.contenders import (
@@ -36,6 +37,7 @@ from benchmarks.contenders import (
     SHORTCUTS,
     WAYS,
     fits,
+    saves,
 )
 from benchmarks.floor import floor_seconds
 from benchmarks.kernels import KERNEL_CASES, kernel_jobs
@@ -196,10 +198,11 @@ def compiled(setting: Setting, quick: bool) -> Iterator[Row]:
 
 
 def savings(setting: Setting, quick: bool) -> Iterator[Row]:
-    """What each saving brings: the optimized network with one undone at a time."""
-    for case in CUDA_CASES if setting.device == 'cuda' else CPU_CASES | SMALL_CASES:
+    """What each saving brings: the network, optimized and by default, with one undone at a time."""
+    for case in CUDA_CASES if setting.device == 'cuda' else SAVING_CASES:
         say(case)
-        yield from Race(setting, case, SAVINGS, 5 if quick else 11, (measures.KEPT, measures.PEAK)).rows()
+        names = [name for name in SAVINGS if saves(name, case)]
+        yield from Race(setting, case, names, 5 if quick else 11, (measures.KEPT, measures.PEAK)).rows()
 
 
 def shortcuts(setting: Setting, quick: bool) -> Iterator[Row]:

@@ -7,11 +7,13 @@ import torch
 
 from benchmarks import chart, floor, kernels, measures, page
 from benchmarks.cases import CASES, TINY
-from benchmarks.contenders import BFLOAT16, WAYS, fits
+from benchmarks.contenders import BFLOAT16, PLAIN, SAVINGS, WAYS, channels_last, fits
 from benchmarks.parts import Race, check_alike, in_turns
 from benchmarks.results import Setting, read, rows, spread, write
 from benchmarks.worker import Failed, Job, Worker
-from mdnc.ops.backend import TABLE
+from mdnc.modules.resnet import EncoderNet1d
+from mdnc.ops.backend import TABLE, Backend
+from mdnc.ops.convolution import ROUTES
 
 SETTING = Setting('networks')
 
@@ -77,6 +79,21 @@ def test_ways_give_the_same(name, monkeypatch):
     scale = max(each.norm() for each in want)
     for mine, theirs in zip(torch.autograd.grad(y_found.square().mean(), list(net.parameters())), want, strict=True):
         assert (mine - theirs).norm() < 5e-2 * theirs.norm() + 1e-5 * scale
+
+
+def test_every_route_of_convolutions_and_part_of_a_backend_has_a_row(monkeypatch):
+    before, routes, parts = dict(TABLE), set(ROUTES), {*Backend._fields}
+    for name in SAVINGS:
+        for key in before:
+            monkeypatch.setitem(TABLE, key, before[key])
+        for step in WAYS[name]:
+            if step not in (PLAIN, channels_last):
+                step(EncoderNet1d(4, [1, 1]), torch.zeros(1, 1, 8))
+        for key, was in before.items():
+            routes &= TABLE[key].tools.routes if key[1] == 'cpu' else routes
+            parts -= {part for part in parts if getattr(TABLE[key], part) != getattr(was, part)}
+    assert not routes - {'winograd', 'winograd_1d'}  # which go with the convolution of a backend
+    assert not parts
 
 
 def test_worker_hands_errors_on():

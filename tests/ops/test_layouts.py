@@ -28,7 +28,7 @@ from mdnc.modules.resnet import (
     UNet2d,
     UNet3d,
 )
-from mdnc.ops import channels_last, convolution, copies
+from mdnc.ops import channels_last, convolution
 from mdnc.ops.channels_last import is_channels_last
 from tests.ops.cases import laid_out
 
@@ -168,14 +168,13 @@ def test_what_is_smaller_is_laid_as_the_other_and_results_as_the_maps(order: int
     geometry = convolution.Geometry(conv.stride, conv.padding)
     z = laid_out(x.detach(), 'channels last')
     with torch.no_grad():
-        got = convolution.forward(z, conv.weight, conv.bias, geometry, convolution.Tools(copies.contiguous))
+        got = convolution.forward(z, conv.weight, conv.bias, geometry)
         grads = convolution.backward(
             laid_out(g, 'channels last'),
             z,
             conv.weight,
             geometry,
             (True, True, True),
-            convolution.Tools(copies.contiguous),
         )
     torch.testing.assert_close((got, *grads), (y, *want), rtol=1e-4, atol=1e-4)
     assert [is_channels_last(got), is_channels_last(grads[0])] == [True, True]
@@ -210,48 +209,6 @@ def test_gradients_of_inputs_lie_as_the_inputs_where_weights_do_not():
     (gx,) = torch.autograd.grad(y, x, torch.ones_like(y))
     assert is_channels_last(y)
     assert gx.is_contiguous()
-
-
-# ---- Copies ----
-
-VIEWS: dict[str, Callable[[], Tensor]] = {
-    'rows of signals': lambda: torch.randn(3, 40, 70).transpose(1, 2),
-    'planes of signals': lambda: torch.randn(3, 70, 40).movedim(-1, 1),
-    'kernels': lambda: torch.randn(20, 17, 3, 3).movedim(1, -1),
-    'kernels of volumes': lambda: torch.randn(12, 17, 3, 3, 3).movedim((0, 1), (-1, -2)),
-    'kernels turned': lambda: torch.randn(12, 17, 3, 3).transpose(0, 1).movedim((0, 1), (-1, -2)),
-    'parts': lambda: torch.randn(4, 60, 50)[:, 3:57:2, 5:],
-    'expanded': lambda: torch.randn(4, 1, 200).expand(4, 30, 200),
-    'four axes': lambda: torch.randn(5, 6, 7, 8).permute(3, 1, 2, 0),
-    'conjugate': lambda: torch.randn(40, 40, dtype=torch.complex64).t().conj(),
-    'few values': lambda: torch.randn(3, 4).t(),
-    'large': lambda: torch.randn(3, 130, 257).transpose(1, 2),
-}
-
-
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int8])
-@pytest.mark.parametrize('name', VIEWS)
-def test_copies_equal_torchs(name: str, dtype: torch.dtype):
-    view = VIEWS[name]()
-    view = view if view.is_complex() else (view * 50).to(dtype)
-    got = copies.contiguous(view)
-    assert torch.equal(got, view.contiguous())
-    assert (got.is_contiguous(), got.dtype) == (True, view.dtype)
-
-
-def test_copies_on_several_threads():
-    view, before = torch.randn(4, 300, 500).transpose(1, 2), torch.get_num_threads()
-    try:
-        torch.set_num_threads(4)
-        assert torch.equal(copies.contiguous(view), view.contiguous())
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_without_a_compiler_torch_copies(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(copies, 'built', lambda: None)
-    view = torch.randn(40, 50).t()
-    assert torch.equal(copies.contiguous(view), view)
 
 
 @pytest.mark.parametrize('last', [False, True])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from mdnc.ops import allocator, copies, norm_act, norm_act_cpp, norm_act_inductor, small_blocks, winograd
+from mdnc.ops import allocator, norm_act, norm_act_cpp, norm_act_inductor, small_blocks, winograd
 from mdnc.ops.convolution import BY_SHAPE, TORCH, Convolution, Tools
 from mdnc.ops.norm_act import Gradients, Moments
 
@@ -42,7 +42,7 @@ class Backend(NamedTuple):
     Args:
         norm_act: Norm and activation.
         convolution: Convolutions.
-        tools: What the convolutions are made of: copies and products of matrices.
+        tools: What the convolutions are made of: products of matrices, and the routes that may be taken.
         memory: For a tensor like a block's input, in which context the block is to run.
         channels_last: Whether a block's tensors are to lie with their channels innermost, whatever its input does.
         whole_blocks: Whether blocks are fused as a whole, or their units one by one.
@@ -70,7 +70,6 @@ class _Table(dict[tuple[str, str], Backend]):
         return self[name, 'cuda']  # what any other device gets too
 
 
-_COPYING = Tools(copies.contiguous)
 _INDUCTOR = NormAct(norm_act_inductor.forward, norm_act_inductor.rebuild, norm_act_inductor.backward)
 _CPP = NormAct(norm_act_cpp.forward, norm_act_cpp.rebuild, norm_act_cpp.backward)
 # By a backend's name and the type of the device. Whoever measures what a part brings puts a backend without it here.
@@ -82,13 +81,12 @@ TABLE = _Table(
         (OPTIMIZED, 'cpu'): Backend(
             _CPP,
             winograd.CONVOLUTION,
-            _COPYING,
-            allocator.pooled,
+            memory=allocator.pooled,
             channels_last=True,
             small=small_blocks.plan,
             folds=False,
         ),
-        (OPTIMIZED, 'cuda'): Backend(_INDUCTOR, tools=_COPYING, channels_last=True),
+        (OPTIMIZED, 'cuda'): Backend(_INDUCTOR, channels_last=True),
     }
 )
 NAMES = (DEFAULT, OPTIMIZED)

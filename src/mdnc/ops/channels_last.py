@@ -1,6 +1,5 @@
 """Layouts of tensors ``(N, C, L1, …)``: contiguous, or channels last, of signals too, for which torch has no word."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,40 +13,33 @@ def is_channels_last(x: Tensor) -> bool:
     return not x.is_contiguous() or (x.shape[1] == 1 and x.stride(1) == 1 and x.numel() > len(x))
 
 
-Copy = Callable[[Tensor], Tensor]  # gives a tensor with its values in order
-
-
-def contiguous(x: Tensor) -> Tensor:
-    """``x`` with its values in order, by torch."""
-    return x.contiguous()
-
-
 def as_given(y: Tensor, x: Tensor) -> Tensor:
     """An output as torch's layers would leave it, contiguous where the input is, whatever the layout inside."""
     return y.contiguous() if x.is_contiguous() and not y.is_contiguous() else y
 
 
-def to_layout(x: Tensor, channels_last: bool, copy: Copy = contiguous) -> Tensor:
+def to_layout(x: Tensor, channels_last: bool) -> Tensor:
     """``x`` itself, or its copy in that layout."""
     # By views made anew, whose strides are those of the layout, of axes of length one too.
     if not channels_last:
-        return copy(x).view(-1).view(x.shape) if x.dim() > 2 and x.shape[1] == 1 else copy(x)
+        y = x.contiguous()
+        return y.view(-1).view(x.shape) if x.dim() > 2 and x.shape[1] == 1 else y
     inner = x.movedim(1, -1)
-    return copy(inner).view(-1).view(inner.shape).movedim(-1, 1)
+    return inner.contiguous().view(-1).view(inner.shape).movedim(-1, 1)
 
 
-def to_layout_both_ways(x: Tensor, channels_last: bool, back: bool, copy: Copy = contiguous) -> Tensor:
+def to_layout_both_ways(x: Tensor, channels_last: bool, back: bool) -> Tensor:
     """``x`` in that layout; its gradient comes in the layout ``back``, also where torch would give another."""
-    return _ToLayout.apply(x, channels_last, back, copy)  # type: ignore[no-any-return, no-untyped-call]
+    return _ToLayout.apply(x, channels_last, back)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _ToLayout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, channels_last: bool, back: bool, copy: Copy) -> Tensor:
-        ctx.layouts, ctx.copy = (back, channels_last), copy
-        return to_layout(x, channels_last, copy)
+    def forward(ctx: Any, x: Tensor, channels_last: bool, back: bool) -> Tensor:
+        ctx.layouts = back, channels_last
+        return to_layout(x, channels_last)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
         channels_last, back = ctx.layouts
-        return to_layout_both_ways(g, channels_last, back, ctx.copy), None, None, None
+        return to_layout_both_ways(g, channels_last, back), None, None

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mdnc._torch import aten
-from mdnc.ops.channels_last import Copy, contiguous, is_channels_last, to_layout
+from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.matmul import matmul, suits
 
 # From this number of weights on (8 MB in float32) they do not stay in the caches while they are laid anew, and up to
@@ -45,18 +45,21 @@ class Geometry(NamedTuple):
     output_padding: tuple[int, ...] = ()
 
 
+ROUTES = frozenset(('matmul', 'matmul by sample', 'im2col', 'winograd', 'winograd_1d', 'strided winograd_1d'))
+
+
 class Tools(NamedTuple):
     """What convolutions are made of.
 
     Args:
-        copy: See ``channels_last.contiguous``.
         matmul: See ``matmul.matmul``.
         onednn: See ``matmul.suits``.
+        routes: Those that may be taken, where they suit; a convolution without one is torch's.
     """
 
-    copy: Copy = contiguous
     matmul: Callable[[Tensor, Tensor], Tensor] = matmul
     onednn: Callable[[Tensor], bool] = suits
+    routes: frozenset[str] = ROUTES
 
 
 TORCH = Tools()
@@ -71,6 +74,11 @@ class Convolution(NamedTuple):
 
 def route(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools = TORCH) -> str:
     """How it is computed: ``'torch'``, ``'matmul'`` or ``'matmul by sample'`` (1 × … × 1), or ``'im2col'``."""
+    found = _by_shape(z, kernel, geometry, tools)
+    return found if found in tools.routes else 'torch'
+
+
+def _by_shape(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> str:
     special = geometry.groups > 1 or geometry.transposed
     if special or z.device.type != 'cpu' or z.dtype not in (torch.float32, torch.float64):
         return 'torch'
@@ -100,7 +108,7 @@ def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, 
     if way == 'torch':
         maps, weights = _fitted(z, kernel, tools)
         y = _torch_forward(maps, weights, bias, geometry)
-        return y if maps is z else to_layout(y, True, tools.copy)
+        return y if maps is z else to_layout(y, True)
     return biased(_FORWARD[way](z, kernel, geometry, tools), bias)
 
 
@@ -145,7 +153,7 @@ def _direct(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> tupl
 
 def read(z: Tensor, stride: tuple[int, ...], tools: Tools = TORCH) -> Tensor:
     """The positions of ``z`` that a stride leaves, in the layout of z."""
-    return to_layout(z[_left(stride)], is_channels_last(z), tools.copy)
+    return to_layout(z[_left(stride)], is_channels_last(z))
 
 
 # A 1 × … × 1 convolution reads no more than the positions that its stride leaves. Told of the stride, oneDNN of torch
@@ -200,18 +208,18 @@ def _fitted(z: Tensor, kernel: Tensor, tools: Tools) -> tuple[Tensor, Tensor]:
     if z.device.type != 'cpu' or not is_channels_last(z) or is_channels_last(kernel):
         return z, kernel
     if z.numel() < kernel.numel():
-        return to_layout(z, False, tools.copy), kernel
-    return z, to_layout(kernel, True, tools.copy)
+        return to_layout(z, False), kernel
+    return z, to_layout(kernel, True)
 
 
 def _fitted_backward(
     g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool], tools: Tools
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     maps, weights = _fitted(z, kernel, tools)
-    g = g if maps is z else to_layout(g, False, tools.copy)
+    g = g if maps is z else to_layout(g, False)
     gz, gkernel, gbias = _torch_backward(g, maps, weights, geometry, needs)
-    gz = gz if gz is None or maps is z else to_layout(gz, True, tools.copy)
-    return gz, None if gkernel is None else to_layout(gkernel, is_channels_last(kernel), tools.copy), gbias
+    gz = gz if gz is None or maps is z else to_layout(gz, True)
+    return gz, None if gkernel is None else to_layout(gkernel, is_channels_last(kernel)), gbias
 
 
 def _torch_backward(
@@ -357,14 +365,14 @@ def _columns(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Ten
         windows = windows.unfold(axis, width, step)  # (N, C, M1, …, K1, …)
     taps = [axis + len(axes) for axis in axes]
     rows = windows.permute(0, *axes, *taps, 1).reshape(-1, kernel[0, 0].numel(), z.shape[1])
-    return (tools.copy(rows.transpose(1, 2)) if kernel.is_contiguous() else rows).flatten(1)
+    return (rows.transpose(1, 2) if kernel.is_contiguous() else rows).flatten(1)
 
 
 def _gathered(rows: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
     """∂z from the gradient of its columns: every tap adds its part where it had read."""
     size = _output_size(z, kernel, geometry)
     if kernel.is_contiguous():
-        rows = tools.copy(rows.view(len(rows), z.shape[1], -1).transpose(1, 2))
+        rows = rows.view(len(rows), z.shape[1], -1).transpose(1, 2).contiguous()
     parts = rows.view(z.shape[0], *size, *kernel.shape[2:], z.shape[1])  # (N, M1, …, K1, …, C)
     sides = list(zip(z.shape[2:], geometry.padding, strict=True))
     total = rows.new_zeros(z.shape[0], *(length + 2 * pad for length, pad in sides), z.shape[1])

@@ -82,7 +82,7 @@ def block(
     flat = [*chain.from_iterable(weights)]
     if by.channels_last and not is_channels_last(x):
         with by.memory(x):
-            x = to_layout_both_ways(x, True, False, by.tools.copy)
+            x = to_layout_both_ways(x, True, False)
     if torch.is_grad_enabled():
         for each in (x, *flat):
             if each is not None and each.requires_grad:
@@ -407,7 +407,7 @@ class _Run:
 
     def like_output(self, g: Tensor, x: Tensor) -> Tensor:
         """The output's gradient, laid as the output; it may come expanded, or as a part of another."""
-        return to_layout(g, is_channels_last(x) or is_channels_last(self.last.kernel), self.by.tools.copy)
+        return to_layout(g, is_channels_last(x) or is_channels_last(self.last.kernel))
 
     def _keeps(self, index: int) -> bool:
         if index == 0 or self.memory in ('fast', 'lean'):
@@ -503,7 +503,7 @@ class _FusedBlock(torch.autograd.Function):
                 parts = [small_blocks.Kept(each.x, each.at) for each in kept]
                 gx, grads = ctx.small.backward(g, parts, weights, wanted)
             if gx is not None and is_channels_last(gx) != is_channels_last(x):
-                gx = to_layout(gx, is_channels_last(x), ctx.by.tools.copy)
+                gx = to_layout(gx, is_channels_last(x))
         return gx, None, None, None, None, *_like_parameters(chain.from_iterable(grads), flat, needs)
 
 

@@ -95,7 +95,7 @@ class _Plan:
 
     def in_layout(self, x: Tensor) -> Tensor:
         """``x`` as results lie in memory."""
-        return to_layout(x, self.channels_last, self.by(x).tools.copy)
+        return to_layout(x, self.channels_last)
 
 
 @cache

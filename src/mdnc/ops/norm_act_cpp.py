@@ -72,14 +72,16 @@ def rebuild(x: Tensor, at: Moments, affine: Affine, step: Step) -> tuple[Tensor,
     return z, None
 
 
-def backward(g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step) -> Gradients:
-    """See ``norm_act.backward``."""
+def backward(
+    g: Tensor, h: Tensor | None, x: Tensor, at: Moments, affine: Affine, step: Step, in_place: bool = True
+) -> Gradients:
+    """See ``norm_act.backward``; ``in_place`` lets the gradient of x be written over ``g``."""
     function = _function(x, step)
     if function is None:
         return norm_act.backward(g, h, x, at, affine, step)
     x = _dense(x)
     g = _as(g, x, step.dtype)
-    gx = g if g.dtype == x.dtype and step.activator != 'null' else torch.empty_like(x)
+    gx = g if in_place and g.dtype == x.dtype and step.activator != 'null' else torch.empty_like(x)
     sums = x.new_empty((3, 1, x.shape[1], 1), dtype=norm_act.accumulator(x.dtype))
     _call(function, _BACKWARD, (x, g, gx, at.mean.contiguous(), at.rate.contiguous()), affine, step, sums)
     scale, shift, slope = (own if given is not None else None for own, given in zip(sums.unbind(), affine, strict=True))

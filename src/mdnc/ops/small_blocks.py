@@ -19,7 +19,6 @@ from torch import Tensor
 from mdnc.ops import building, fake_tensors
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.convolution import Geometry
-from mdnc.ops.copies import contiguous
 from mdnc.ops.definition import Block, Norm, Shortcut, Unit, Weights
 from mdnc.ops.norm_act import Moments
 from mdnc.ops.profiling import named
@@ -109,7 +108,7 @@ class Plan:
         """Gradients of the input, and of those parameters that need one, named as in Weights."""
         x = kept[0].x
         assert x is not None, 'a block keeps its input'
-        g, gx, grads = to_layout(g, True, contiguous), torch.empty_like(x), []
+        g, gx, grads = to_layout(g, True), torch.empty_like(x), []
         for own, wanted in zip(weights, needs, strict=True):
             found: list[Tensor | None] = []
             for each, need in zip(own, wanted, strict=True):

@@ -16,7 +16,6 @@ from torch import Tensor
 from mdnc.ops import building, convolution, fake_tensors, winograd_1d
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.convolution import TORCH, Geometry, Tools
-from mdnc.ops.copies import contiguous
 from mdnc.ops.profiling import named
 
 SOURCE = Path(__file__).with_name('winograd.cpp')
@@ -58,7 +57,7 @@ def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, 
     """See ``convolution.forward``; signals go to ``winograd_1d``."""
     if z.dim() == 3:
         return winograd_1d.forward(z, kernel, bias, geometry, tools)
-    if not suits(z, kernel, geometry):
+    if 'winograd' not in tools.routes or not suits(z, kernel, geometry):
         return convolution.forward(z, kernel, bias, geometry, tools)
     return convolution.biased(_convolved(built(), z, kernel), bias)
 
@@ -74,9 +73,9 @@ def backward(
     """See ``convolution.backward``; signals go to ``winograd_1d``."""
     if z.dim() == 3:
         return winograd_1d.backward(g, z, kernel, geometry, needs, tools)
-    if not suits(z, kernel, geometry):
+    if 'winograd' not in tools.routes or not suits(z, kernel, geometry):
         return convolution.backward(g, z, kernel, geometry, needs, tools)
-    library, g = built(), to_layout(g, True, contiguous)
+    library, g = built(), to_layout(g, True)
     gz = _convolved(library, g, kernel.transpose(0, 1), _INPUTS) if needs[0] else None
     gkernel = _weights(library, g, z, kernel) if needs[1] else None
     return gz, gkernel, convolution.bias_gradient(g) if needs[2] else None
@@ -86,7 +85,7 @@ CONVOLUTION = convolution.Convolution(forward, backward)
 
 
 def _convolved(library: Any, z: Tensor, kernel: Tensor, job: int = _CONVOLUTION) -> Tensor:
-    weights = contiguous(kernel.movedim((0, 1), (-1, -2)))  # ([3,] 3, 3, C, O)
+    weights = kernel.movedim((0, 1), (-1, -2)).contiguous()  # ([3,] 3, 3, C, O)
     y = z.new_empty(z.shape[0], *z.shape[2:], kernel.shape[0])
     _call(library, job, (z, weights, y), kernel)
     return y.movedim(-1, 1)
@@ -95,7 +94,7 @@ def _convolved(library: Any, z: Tensor, kernel: Tensor, job: int = _CONVOLUTION)
 def _weights(library: Any, g: Tensor, z: Tensor, kernel: Tensor) -> Tensor:
     found = z.new_empty(*kernel.shape[2:], kernel.shape[1], kernel.shape[0])
     _call(library, _WEIGHTS, (z, g, found), kernel)
-    return to_layout(found.movedim((-1, -2), (0, 1)), is_channels_last(kernel), contiguous)
+    return to_layout(found.movedim((-1, -2), (0, 1)), is_channels_last(kernel))
 
 
 def _call(library: Any, job: int, tensors: tuple[Tensor, Tensor, Tensor], kernel: Tensor) -> None:

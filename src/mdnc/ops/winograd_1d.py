@@ -15,7 +15,6 @@ from torch import Tensor
 from mdnc.ops import building, convolution, fake_tensors
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.convolution import TORCH, Geometry, Tools
-from mdnc.ops.copies import contiguous
 from mdnc.ops.profiling import named
 
 SOURCE = Path(__file__).with_name('winograd_1d.cpp')
@@ -51,7 +50,7 @@ def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
 
 def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, tools: Tools = TORCH) -> Tensor:
     """See ``convolution.forward``."""
-    if not suits(z, kernel, geometry):
+    if _name(geometry) not in tools.routes or not suits(z, kernel, geometry):
         return convolution.forward(z, kernel, bias, geometry, tools)
     return convolution.biased(_convolved(built(), z, kernel, geometry), bias)
 
@@ -65,12 +64,16 @@ def backward(
     tools: Tools = TORCH,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """See ``convolution.backward``."""
-    if not suits(z, kernel, geometry):
+    if _name(geometry) not in tools.routes or not suits(z, kernel, geometry):
         return convolution.backward(g, z, kernel, geometry, needs, tools)
-    library, g = built(), to_layout(g, True, contiguous)
+    library, g = built(), to_layout(g, True)
     gz = _inputs(library, g, z, kernel, geometry) if needs[0] else None
     gkernel = _weights(library, g, z, kernel, geometry) if needs[1] else None
     return gz, gkernel, convolution.bias_gradient(g) if needs[2] else None
+
+
+def _name(geometry: Geometry) -> str:
+    return 'winograd_1d' if geometry.stride == (1,) else 'strided winograd_1d'
 
 
 def _shorter(z: Tensor, geometry: Geometry) -> int:

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mdnc.training.finders import Finders, tame
 from mdnc.training.history import FILE, Row, read_history, shown
 from mdnc.training.nonfinite_loss import Guard
 from mdnc.training.progress import Lines, make_progress
-from mdnc.training.report import task_report, write_report
+from mdnc.training.report import Baselines, task_report, write_report
 from mdnc.training.resume_settings import Settings
 from mdnc.training.run_record import RunRecord
 from mdnc.training.sampler import LoaderState
@@ -141,16 +141,27 @@ def test(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModul
     figures = {
         name: float(value) for name, value in sorted(trainer.callback_metrics.items()) if name.startswith('test/')
     }
-    written = _write(run_dir, task, checkpoint.name, figures)
-    print(f'test: {shown(figures, file="test.json") or "no sample"}')
+    baselines: Baselines = getattr(data, 'baselines', {}) if figures else {}
+    written = _write(run_dir, task, checkpoint.name, figures, baselines)
+    print('\n'.join([f'test: {shown(figures, file="test.json") or "no sample"}', *_beside(figures, baselines)]))
     files = [checkpoint, run_dir / FILE, *written]
     print('written: ' + ', '.join(str(path) for path in files if path.is_file()), flush=True)
 
 
-def _write(run_dir: Path, task: L.LightningModule, checkpoint: str, figures: dict[str, float]) -> list[Path]:
+def _beside(figures: Row, baselines: Baselines) -> Iterator[str]:
+    """A line for each metric of which there are baselines."""
+    for metric, others in baselines.items():
+        theirs = ', '.join(f'{name} {value:.4g}' for name, value in others.items())
+        yield f'baselines: {metric} {figures[f"test/{metric}"]:.4g} here, {theirs}'
+
+
+def _write(
+    run_dir: Path, task: L.LightningModule, checkpoint: str, figures: dict[str, float], baselines: Baselines
+) -> list[Path]:
     """Write what a test found: figures, samples, pictures and the report."""
     found, written = getattr(task, 'evaluation', lambda: None)(), [run_dir / 'test.json']
     plain = {name: known(value) for name, value in figures.items()} | (found[1].plain() if found else {})
+    plain |= {'baselines': baselines} if baselines else {}
     with whole_file(written[0]) as file:
         file.write(json.dumps({'checkpoint': checkpoint, **plain}, indent=2, allow_nan=False).encode())
     if found:
@@ -158,7 +169,9 @@ def _write(run_dir: Path, task: L.LightningModule, checkpoint: str, figures: dic
     history = _history(run_dir)
     written += getattr(task, 'pictures', lambda folder, history: [])(run_dir, history)
     if isinstance(task, Task) and figures:
-        written.append(write_report(run_dir / 'report.html', task_report(task, checkpoint, history, figures, found)))
+        written.append(
+            write_report(run_dir / 'report.html', task_report(task, checkpoint, history, figures, found, baselines))
+        )
     return written
 
 

@@ -57,6 +57,15 @@ def test_augmentation_is_refused_by_name(name, value):
 
 
 @pytest.mark.parametrize(
+    'value',
+    [0.9, ['accuracy'], {'accuracy': 0.9}, {'accuracy': {}}, {'accuracy': {'1-NN': '0.9'}}, {'rmse': {'1-NN': NAN}}],
+)
+def test_baselines_are_refused_by_name(value):
+    with pytest.raises((ValueError, TypeError), match=r'^Digits: baselines'):
+        Digits(baselines=value)
+
+
+@pytest.mark.parametrize(
     ('make', 'text'),
     [
         (lambda: Split(seed=-1), 'Split: seed=-1 must be an int of at least 0'),

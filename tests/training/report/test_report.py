@@ -178,6 +178,35 @@ def test_samples_stand_in_a_table_in_their_order(tested):
     assert len(worst) == 6
 
 
+def test_baselines_stand_beside_the_figures_of_the_run(tmp_path, capsys):
+    task, data = regression()
+    baselines = {'rmse': {'1-NN': 0.5, 'ridge <all>': 0.25}, 'mae': {'ridge <all>': 0.125}}
+    data.baselines = baselines
+    run.fit(make_trainer(tmp_path, max_epochs=1, accelerator='cpu', enable_progress_bar=False), task, data, None)
+    found = json.loads((tmp_path / 'test.json').read_text())
+    assert found['baselines'] == baselines
+    lines = capsys.readouterr().out.splitlines()
+    assert f'baselines: rmse {found["test/rmse"]:.4g} here, 1-NN 0.5, ridge <all> 0.25' in lines
+    assert f'baselines: mae {found["test/mae"]:.4g} here, ridge <all> 0.125' in lines
+    page = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert '1-NN 0.5, ridge &lt;all&gt; 0.25' in page
+
+
+def test_a_run_without_baselines_says_nothing_of_them(tmp_path, capsys):
+    run.fit(make_trainer(tmp_path, max_epochs=1, accelerator='cpu', enable_progress_bar=False), *regression(), None)
+    assert 'baselines' not in json.loads((tmp_path / 'test.json').read_text())
+    assert 'baselines: ' not in capsys.readouterr().out
+
+
+def test_baselines_of_an_unknown_metric_stop_the_run_before_it_trains(tmp_path):
+    task, data = classification()
+    data.baselines = {'acuracy': {'1-NN': 0.5}}
+    trainer = make_trainer(tmp_path, max_epochs=1, accelerator='cpu', enable_progress_bar=False)
+    with pytest.raises(ValueError, match="baselines of 'acuracy', but the metrics of the test are loss, accuracy"):
+        run.fit(trainer, task, data, None)
+    assert not (tmp_path / 'metrics.csv').exists()
+
+
 def test_names_are_words_and_no_tags(tmp_path):
     task, data = classification()
     data.split = Split(0, 0.4)

@@ -63,6 +63,18 @@ def _most_one(owner: str, name: str, value: Any) -> float:
     return found
 
 
+def _baselines(owner: str, value: Any) -> dict[str, dict[str, float]]:
+    legal = 'figures of other methods by metric and method, such as {"accuracy": {"1-NN": 0.9}}'
+    if not isinstance(value, Mapping) or not all(isinstance(each, Mapping) and each for each in value.values()):
+        raise TypeError(f'{owner}: baselines={value!r} must be {legal}.')
+    return {
+        str(metric): {
+            str(name): number(owner, f'baselines[{metric!r}][{name!r}]', found) for name, found in each.items()
+        }
+        for metric, each in value.items()
+    }
+
+
 def _distances(owner: str, name: str, value: Any) -> tuple[float, ...] | None:
     if value is None:
         return None
@@ -147,6 +159,8 @@ class SampleData(L.LightningDataModule):
             there are no targets, the clean sample is the target.
         missing: Whether NaN in a target means "not known", to be left out of losses and metrics.
         nonfinite: What a sample with NaN or Inf does: ``'stop'`` the run, or ``'skip'`` it.
+        baselines: What other methods reach on the test part, by metric and method, ``{'accuracy': {'1-NN': 0.9}}``: a
+            test writes and prints it beside its own figure.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -179,6 +193,7 @@ class SampleData(L.LightningDataModule):
         window: int | None = None,
         hop: int | None = None,
         horizon: int | None = None,
+        baselines: dict[str, dict[str, float]] | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -193,6 +208,7 @@ class SampleData(L.LightningDataModule):
         self.blend = None if blend is None else word(owner, 'blend', blend, BLENDS)
         self.tiles = None if tiles is None else integer(owner, 'tiles', tiles)
         self.mirror = None if mirror is None else _mirror(owner, mirror)
+        self.baselines = {} if baselines is None else _baselines(owner, baselines)
         cropped = _lengths(owner, 'crop', crop)
         if cropped and self.patch:
             raise ValueError(f'{owner}: crop={crop!r} and patch={patch!r} exclude each other; give one of them.')

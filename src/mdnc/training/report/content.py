@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from mdnc.training.report.drawing import Drawing, as_drawing, draw, page_colours
 
 CONFIG = 'config.yaml'
 History = Sequence[dict[str, float]]
+Baselines = Mapping[str, Mapping[str, float]]
 
 
 class Tile(NamedTuple):
@@ -28,6 +29,7 @@ class Tile(NamedTuple):
     label: str
     value: str
     interval: str
+    beside: str = ''  # what other methods reach
 
 
 class Row(NamedTuple):
@@ -49,6 +51,7 @@ class Report:
         history: One row an epoch.
         labels: Metrics to draw, with what to write over them.
         figures: What the test logged, ``test/accuracy``, ….
+        baselines: What other methods reach, by metric and method.
         evaluation: What the test found; None for a task that keeps nothing of its samples.
         panels: What the picture of the run shows beside the curves.
         worst: The worst samples.
@@ -66,21 +69,32 @@ class Report:
     panels: Sequence[Panel] = ()
     worst: Sequence[Worst] = ()
     style: Style = field(default_factory=Style)
+    baselines: Baselines = field(default_factory=dict)
 
 
 def tiles(report: Report) -> list[Tile]:
     """The figures of all samples together, but for those that the table of each class or quantity has."""
     found = dict(report.evaluation.overall) if report.evaluation else {}
     each = report.evaluation.each if report.evaluation else {}
-    several = len(each) > 1 and not found  # of quantities whose units may differ there is no mean
+    # Of quantities whose units may differ there is no mean that says anything, unless there is one to compare it with.
+    left_out = {'rmse', 'mae'} - {*report.baselines} if len(each) > 1 and not found else {}
     for name, value in report.figures.items():
         word = name.removeprefix('test/')
-        if not (any(word.endswith(f'_{key}') for key in each) or (several and word in ('rmse', 'mae'))):
+        if not (any(word.endswith(f'_{key}') for key in each) or word in left_out):
             found.setdefault(word, Figure(value))
     return [
-        Tile(formatting.label(name), formatting.text(name, f.value), formatting.interval(name, f))
-        for name, f in found.items()
+        Tile(
+            formatting.label(name),
+            formatting.text(name, figure.value),
+            formatting.interval(name, figure),
+            _beside(name, report.baselines),
+        )
+        for name, figure in found.items()
     ]
+
+
+def _beside(name: str, baselines: Baselines) -> str:
+    return ', '.join(f'{method} {formatting.text(name, value)}' for method, value in baselines.get(name, {}).items())
 
 
 def table(report: Report) -> tuple[list[str], list[Row]]:

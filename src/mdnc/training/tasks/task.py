@@ -266,13 +266,21 @@ class Task(L.LightningModule):
         compared with those of the training.
 
         Raises:
-            ValueError: They contradict each other.
+            ValueError: They contradict each other, or the data have baselines of a metric that this task has not.
         """
+        self._check_baselines(source)
         if self.hparams['data'] is None or (source is not self._source and self._trains_anew):
             self.learn(self.joined(self._asked(source)))
         else:
             self.compare(source)
         self._source = source
+
+    def _check_baselines(self, source: Any) -> None:
+        known = [*self._modules['test_metrics']._modules]
+        for metric in getattr(source, 'baselines', {}):
+            if metric not in known:
+                owner, metrics = type(self).__name__, ', '.join(known)
+                raise ValueError(f'{owner}: baselines of {metric!r}, but the metrics of the test are {metrics}')
 
     @property
     def _trains_anew(self) -> bool:

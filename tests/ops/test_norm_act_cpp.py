@@ -201,3 +201,17 @@ def test_low_precision_is_rounded_as_torch_rounds(half: torch.dtype, wide: bool)
     same = z.view(torch.int16) == x.to(half).view(torch.int16)
     signless = (z == 0) & (x.to(half) == 0)  # x + 0 turns -0 into 0
     assert (same | signless | (z.isnan() & x.isnan())).all()
+
+
+@pytest.mark.parametrize('activator', ['gelu', 'silu'])
+def test_smooth_activations_are_exact_to_a_millionth(activator: str):
+    h = torch.linspace(-4, 4, 20_001).view(1, 1, -1)
+    step = Step(1e-5, activator, torch.float32, 'fixed')
+    at, without = Moments(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)), Affine(None, None, None)
+    z, _ = norm_act_cpp.rebuild(h, at, without, step)
+    slope = norm_act_cpp.backward(torch.ones_like(h), None, h, at, without, step).x
+    wide = h.double().requires_grad_()
+    share = torch.erfc(-wide / 2**0.5) / 2 if activator == 'gelu' else wide.sigmoid()
+    want = wide * share
+    torch.testing.assert_close(z.double(), want.detach(), rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(slope.double(), torch.autograd.grad(want.sum(), wide)[0], rtol=0, atol=1e-6)

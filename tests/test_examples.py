@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,14 @@ def _examples(module):
         yield doctest.DocTestParser().get_doctest(preset.__doc__, {}, name, module.__file__, 0)
 
 
-@pytest.mark.parametrize('name', MODULES)
+# Exports take seconds each, and so does what reads the data sets of other packages.
+LONG = {'mdnc.export.writer', 'mdnc.export.comparison', 'mdnc.training.data.builtin'}
+
+
+@pytest.mark.parametrize('name', [pytest.param(each, marks=[pytest.mark.slow] * (each in LONG)) for each in MODULES])
 def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
     torch.manual_seed(0)
     found = [test for test in _examples(importlib.import_module(name)) if test.examples]
     assert found

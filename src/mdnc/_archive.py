@@ -26,7 +26,20 @@ _ZIP_TAIL = 22  # bytes of a zip's last record when it has no comment, as torch 
 
 
 class DamagedFileError(ValueError):
-    """A file is not what was written: empty, cut short, or changed."""
+    """A file is not what was written: empty, cut short, or changed.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import mdnc
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / 'net.pt'
+        >>> path.write_bytes(b'')
+        0
+        >>> try:
+        ...     mdnc.load(path)
+        ... except mdnc.checkpoints.DamagedFileError as error:
+        ...     print(str(error).replace(str(path), 'net.pt'))
+        net.pt is empty: its writing was cut off, or the disk was full
+    """
 
 
 class _Hashed:

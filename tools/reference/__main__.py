@@ -10,10 +10,12 @@ import warnings
 from pathlib import Path
 
 from tools.reference.members import PACKAGES, SOURCES, Member, members
-from tools.reference.page import Site, render
+from tools.reference.page import render
+from tools.reference.site import Site
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = 'mkdocs.built.yml'
+_UNSEARCHED = '---\nsearch:\n  exclude: true\n---\n\n'
 _PLACE = '  - Reference: reference/index.md'
 
 
@@ -29,7 +31,7 @@ def main() -> None:
         _write(docs / 'reference' / f'{member.page}.md', render(member, site))
     for path, page in site.sources.items():
         code = (SOURCES / path).read_text(encoding='utf-8')
-        _write(docs / page, f'# {path.as_posix()}\n\n~~~~python linenums="1"\n{code}\n~~~~\n')
+        _write(docs / page, f'{_UNSEARCHED}# {path.as_posix()}\n\n~~~~python linenums="1"\n{code}\n~~~~\n')
     _write(docs / 'reference' / 'index.md', _index(found))
     configuration = (ROOT / 'mkdocs.yml').read_text(encoding='utf-8')
     assert _PLACE in configuration, f'mkdocs.yml has no line {_PLACE!r}'

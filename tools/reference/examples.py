@@ -6,6 +6,7 @@ import doctest
 import io
 import linecache
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,9 +43,8 @@ def run(text: str, importable: Mapping[str, str]) -> Run:
         AssertionError: It does not print what is written under it.
     """
     statements = doctest.DocTestParser().get_examples(text)
-    code = '\n'.join(each.source.rstrip('\n') for each in statements)
-    if '+SKIP' in code:
-        return Run(re.sub(r'  # doctest: \+SKIP', '', code), '', {})
+    assert not any(doctest.SKIP in each.options for each in statements), f'this example is not run:\n{text}'
+    code = '\n'.join(re.sub(r' +# doctest: \+\w+', '', each.source.rstrip('\n')) for each in statements)
     imports = [f'from {importable[name]} import {name}' for name in _missing(code) if name in importable]
     found = execute('\n'.join([*imports, code]))
     wanted = ''.join(each.want for each in statements)
@@ -71,7 +71,7 @@ def execute(code: str) -> Run:
     names: dict[str, Any] = {'__name__': '__main__'}
     linecache.cache['<example>'] = (len(code), None, code.splitlines(keepends=True), '<example>')
     shown = io.StringIO()
-    with contextlib.redirect_stdout(shown):
+    with contextlib.redirect_stdout(shown), _temporary_folder():
         for statement in ast.parse(code).body:
             mode = 'single' if isinstance(statement, ast.Expr) else 'exec'
             tree = ast.Interactive([statement]) if mode == 'single' else ast.Module([statement], [])
@@ -82,11 +82,23 @@ def execute(code: str) -> Run:
     return Run(code, shown.getvalue().rstrip('\n'), names)
 
 
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[None]:
+    """Whatever examples write into temporary folders goes with this one."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
 def longer(name: str) -> list[Run]:
     """The examples of a name that are too long for its docstring, run."""
-    return [execute(path.read_text(encoding='utf-8')) for path in sorted(_LONGER.glob(f'{name}-*.py'))]
+    return [execute(path.read_text(encoding='utf-8').strip()) for path in sorted(_LONGER.glob(f'{name}-*.py'))]
 
 
 def instances(run: Run, cls: type) -> Iterator[Any]:
     """The objects of a class that an example has made."""
-    yield from (value for value in run.names.values() if type(value) is cls)
+    yield from (value for value in run.names.values() if isinstance(value, cls))

@@ -35,6 +35,13 @@ class Device:
     Raises:
         TypeError: A rate is no number.
         ValueError: A rate is not finite or not above 0.
+
+    Example:
+        >>> from torch import nn
+        >>> from mdnc.analysis import Device, cost
+        >>> gpu = Device('GPU', bandwidth=3e12, arithmetic=4e14)
+        >>> cost(nn.Conv2d(3, 64, 3), (3, 512, 512)).floors(gpu).device
+        'GPU'
     """
 
     name: str
@@ -55,6 +62,13 @@ class Floors:
         arithmetic: Multiply-adds by the device's arithmetic.
         traffic: Bytes by the device's bandwidth.
         seconds: Sum over the parts of the larger of the two: the limit to set a measured time against.
+
+    Example:
+        >>> import mdnc
+        >>> from mdnc.analysis import Device, cost
+        >>> floors = cost(mdnc.modules.resnet.encnet12(), 64).floors(Device('CPU', bandwidth=2e10, arithmetic=1e11))
+        >>> floors.seconds >= max(floors.arithmetic, floors.traffic)
+        True
     """
 
     device: str
@@ -82,6 +96,22 @@ class Cost:
         eager_bytes: Bytes that are moved when each operator reads its inputs and writes its outputs by itself.
         stages: The same for each part, as they run; empty for a part.
         uncounted: Operators that compute but are no multiply-adds by this count: norms, activations, sums.
+
+    Example:
+        >>> import mdnc
+        >>> from mdnc.analysis import cost
+        >>> net = mdnc.modules.resnet.EncoderNet2d(8, [1, 1])
+        >>> print(cost(net, 32))
+        part              MACs       bytes  bytes, eager  elements/MAC
+        ──────────────────────────────────────────────────────────────
+        netbody.0     204.80 k   36.78 KiB     36.78 KiB        0.0460
+        netbody.1     245.76 k  163.00 KiB    492.09 KiB        0.1698
+        netbody.2      69.63 k   47.50 KiB    140.84 KiB        0.1746
+        netbody.3     147.46 k   17.06 KiB     17.06 KiB        0.0296
+        netbody.4            0         0 B      4.06 KiB        0.0000
+        fc                  32       208 B         208 B        1.6250
+        ──────────────────────────────────────────────────────────────
+        EncoderNet2d  667.68 k  264.55 KiB    691.05 KiB        0.1014
     """
 
     name: str
@@ -269,6 +299,12 @@ def measured_device(device: str | torch.device = 'cpu', dtype: torch.dtype = tor
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: The device is not there, or computes nothing.
+
+    Example:
+        >>> from mdnc.analysis import measured_device
+        >>> device = measured_device('cpu')
+        >>> device.bandwidth > 0, device.arithmetic > 0
+        (True, True)
     """
     place, dtype = usable_device(device, 'measured_device'), _checks.dtype('measured_device', dtype)
     if place.type == 'meta':

@@ -74,6 +74,13 @@ class Description:
         never_called: Paths of modules that hold parameters of their own and were not called.
         depth: How deep a printed tree goes.
         columns: Columns of a printed tree.
+
+    Example:
+        >>> from torch import nn
+        >>> from mdnc.analysis import describe
+        >>> description = describe(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), (3,))
+        >>> description.trainable, [each.path for each in description.modules]
+        (8, ['', '0', '1'])
     """
 
     modules: tuple[ModuleFigures, ...]
@@ -131,7 +138,26 @@ class Description:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two networks side by side: totals, then what their parts have, in order."""
+    """Two networks side by side: totals, then what their parts have, in order.
+
+    Example:
+        >>> from torch import nn
+        >>> from mdnc.analysis import compare, describe
+        >>> first, second = nn.Sequential(nn.Linear(3, 2)), nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> print(compare(describe(first, (3,)), describe(second, (3,))))
+        total       Sequential  Sequential  ratio
+        ─────────────────────────────────────────
+        input            1 × 3       1 × 3
+        output           1 × 2       1 × 2
+        parameters           8           8   1.00
+        MACs                 6           6   1.00
+        kept               0 B         8 B
+        <BLANKLINE>
+        parameters of parts  Sequential  Sequential  ratio
+        ──────────────────────────────────────────────────
+        0                             8           8   1.00
+        1                                         0
+    """
 
     first: Description
     second: Description

@@ -39,6 +39,15 @@ class Thresholds:
     Raises:
         TypeError: One is no number.
         ValueError: One is below 0 (``gradient``: below 1) or not finite.
+
+    Example:
+        >>> import torch
+        >>> from mdnc.analysis import Thresholds, diagnose
+        >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 4, 9, padding=4), torch.nn.Conv1d(4, 1, 3))
+        >>> for share in (0.5, 0.1):
+        ...     print(len(diagnose(net, torch.rand(2, 1, 16), thresholds=Thresholds(padding=share)).findings))
+        0
+        1
     """
 
     few_values: int = 16
@@ -99,6 +108,14 @@ class Diagnosis:
         parts: What was seen in each part.
         amplitude: How much the output changes, relatively, when the input is doubled.
         findings: What may be wrong, in the order of the network.
+
+    Example:
+        >>> import torch
+        >>> from mdnc.analysis import diagnose
+        >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv1d(4, 1, 3))
+        >>> diagnosis = diagnose(net, torch.rand(2, 1, 16))
+        >>> diagnosis.name, [part.name for part in diagnosis.parts]
+        ('Sequential', ['0', '1', '2'])
     """
 
     name: str

@@ -44,6 +44,13 @@ class MemoryForecast:
         peak: The most bytes held at a time, of a part while it runs, forward or backward: what all of the network holds
             then, its buffers, its input, maps and their gradients, and what operators hold while they compute.
         stages: The same for each part, in the order of the network; empty for a part.
+
+    Example:
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.UNet2d(8, [1, 1, 1])
+        >>> print(mdnc.analysis.memory_forecast(net, 64))  # doctest: +ELLIPSIS
+        part   ...   parameters  gradients   optimizer       saved       total        peak
+        ...
     """
 
     name: str

@@ -185,6 +185,13 @@ def figure(net: nn.Module, input_size: Any = None) -> 'Figure':
         ImportError: matplotlib is not installed.
         TypeError: An argument has the wrong type.
         ValueError: The network refuses inputs of this size.
+
+    Example:
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.UNet2d(8, [1, 1, 1])
+        >>> drawn = mdnc.analysis.figure(net, 64)
+        >>> type(drawn).__name__
+        'Figure'
     """
     if not isinstance(net, Network):
         raise TypeError(f'figure: net must be one of the networks of mdnc, not {type(net).__name__}.')

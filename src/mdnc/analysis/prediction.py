@@ -35,6 +35,13 @@ class PredictionForecast:
         sample: Bytes of the input.
         network: The most bytes that a run of the network takes beside these.
         answer: Bytes of the answer that are handed over at once: the whole, or the largest slab of it.
+
+    Example:
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.UNet2d(8, [1, 1, 1])
+        >>> print(mdnc.analysis.prediction_forecast(net, (512, 512)))  # doctest: +ELLIPSIS
+        prediction       bytes
+        ...
     """
 
     device: int

@@ -54,6 +54,17 @@ class ReceptiveField:
     Args:
         name: Class of the network.
         stages: The field after each part that gives a map, as they run.
+
+    Example:
+        >>> import mdnc
+        >>> field = mdnc.analysis.receptive_field(mdnc.modules.resnet.EncoderNet2d(8, [1, 1]))
+        >>> print(field)
+        part         field  stride   offset  period
+        ───────────────────────────────────────────
+        netbody.0    5 × 5   1 × 1  -2 × -2   1 × 1
+        netbody.1    7 × 7   2 × 2  -3 × -3   1 × 1
+        netbody.2  11 × 11   4 × 4  -5 × -5   1 × 1
+        netbody.3  19 × 19   4 × 4  -9 × -9   1 × 1
     """
 
     name: str

@@ -39,6 +39,13 @@ class LoadRow:
         fate: ``'loaded'``, ``'adapted'`` (loaded after a change of shape), ``'left'`` (as the network had it) or
             ``'unused'`` (only in the state dict).
         note: Why, if it wasn't loaded as it is.
+
+    Example:
+        >>> import mdnc
+        >>> unet = mdnc.modules.resnet.UNet2d(8, [2, 1, 1])
+        >>> net = mdnc.modules.resnet.EncoderNet2d(8, [2, 1])
+        >>> mdnc.checkpoints.load_into(net, unet.state_dict()).rows[0]
+        LoadRow(stage='first', here='netbody.0', there='conv_first', fate='loaded', note='')
     """
 
     stage: str
@@ -54,6 +61,24 @@ class LoadReport:
 
     Args:
         rows: In the network's order, then what was not used.
+
+    Example:
+        >>> import mdnc
+        >>> unet = mdnc.modules.resnet.UNet2d(8, [2, 1, 1])
+        >>> net = mdnc.modules.resnet.EncoderNet2d(8, [2, 1])
+        >>> print(mdnc.checkpoints.load_into(net, unet.state_dict()))
+        stage   network                state dict
+        first   netbody.0              conv_first                    loaded
+        down 1  netbody.1.conv_list.0  conv_down_list.0.conv_list.0  loaded
+        down 1  netbody.1.conv_scale   conv_down_list.0.conv_scale   loaded
+        down 2  netbody.2.conv_scale   conv_down_list.1.conv_scale   loaded
+        tail    netbody.3              –                             left    not in the state dict
+        head    fc                     –                             left    not in the state dict
+        up 2    –                      conv_up_list.0.conv_scale     unused
+        up 1    –                      conv_up_list.1.conv_list.0    unused
+        up 1    –                      conv_up_list.1.conv_scale     unused
+        middle  –                      conv_middle_up.conv_scale     unused
+        last    –                      conv_final                    unused
     """
 
     rows: tuple[LoadRow, ...]

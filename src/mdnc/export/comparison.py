@@ -35,6 +35,14 @@ class Compared:
             numbers the share that differs; infinite where the shapes differ.
         allowed: How large it may be: rounding. Where planes of few values blow that up, it is ten times what the
             network's own answer is off its answer in double precision.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.EncoderNet1d(4, [1, 1]).eval()
+        >>> exported = mdnc.export.to_torch_export(net, pathlib.Path(tempfile.mkdtemp()) / 'net.pt2')
+        >>> [each.difference <= each.allowed for each in exported.compared]
+        [True, True]
     """
 
     shape: Shape
@@ -65,6 +73,14 @@ def check(
         FileNotFoundError: There is no such file.
         TypeError: An argument has the wrong type.
         ValueError: It is no such file, or of another network; or the network refuses a size.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.EncoderNet1d(4, [1, 1]).eval()
+        >>> exported = mdnc.export.to_torch_export(net, pathlib.Path(tempfile.mkdtemp()) / 'net.pt2')
+        >>> [each.shape for each in mdnc.export.check(exported.path, net, sizes=[40, 57])]
+        [(3, 1, 40), (3, 1, 57)]
     """
     path = as_path('check', 'path', path)
     refuse_others('check', net, tuple(TOLERANCE))

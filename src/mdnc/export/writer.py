@@ -27,6 +27,14 @@ class Exported:
         path: The file.
         facts: What the file says of itself: network and arguments, input, the sizes that it takes, scales.
         compared: How far it is off the network, at two sizes other than the one it was traced with.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.EncoderNet1d(4, [1, 1]).eval()
+        >>> exported = mdnc.export.to_torch_export(net, pathlib.Path(tempfile.mkdtemp()) / 'net.pt2')
+        >>> exported.path.name, exported.facts['network']['name'], len(exported.compared)
+        ('net.pt2', 'EncoderNet1d', 2)
     """
 
     path: Path
@@ -99,6 +107,15 @@ def to_onnx(
         TypeError: ``net`` is none of mdnc's networks.
         ValueError: An argument is wrong; the file would be larger than ONNX allows; or the graph's answers differ from
             the network's (`DiffersError`): then nothing is written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.EncoderNet1d(4, [1, 1]).eval()
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / 'net.onnx'
+        >>> exported = mdnc.export.to_onnx(net, path)
+        >>> exported.path.name, all(each.difference <= each.allowed for each in exported.compared)
+        ('net.onnx', True)
     """
     if opset is not None:
         opset = _checks.integer('to_onnx', 'opset', opset)
@@ -126,6 +143,15 @@ def to_torch_export(
     Raises:
         TypeError: As `to_onnx`.
         ValueError: As `to_onnx`.
+
+    Example:
+        >>> import pathlib, tempfile, torch
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.EncoderNet1d(4, [1, 1]).eval()
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / 'net.pt2'
+        >>> exported = mdnc.export.to_torch_export(net, path)
+        >>> torch.export.load(path).module()(torch.zeros(3, 1, 40)).shape
+        torch.Size([3, 2])
     """
     return _export(
         _Request('to_torch_export', net, path, normalisation, target_normalisation),

@@ -5,6 +5,8 @@ import textwrap
 
 from mdnc.modules import _options
 
+_EXAMPLE = '\n\nExample:'
+
 
 def describe(cls: type) -> None:
     """Complete the docstring of a class, and the signature that its ``**options`` hide.
@@ -19,7 +21,7 @@ def describe(cls: type) -> None:
         cls.__signature__ = whole.replace(parameters=words, return_annotation=whole.empty)  # type: ignore[attr-defined]
     own = inspect.cleandoc(cls.__doc__ or '')
     if own and 'Args:' not in own:
-        head, *example = own.partition('\n\nExample:')
+        head, *example = own.partition(_EXAMPLE)
         inherited = next((sections for base in cls.__mro__[1:] if (sections := _sections(base))), '')
         own = head + inherited + ''.join(example)
     if kind is not None and '**options:' in own:
@@ -29,7 +31,7 @@ def describe(cls: type) -> None:
 
 def _sections(base: type) -> str:
     _, mark, sections = inspect.cleandoc(base.__doc__ or '').partition('Args:')
-    return f'\n\nArgs:{sections}' if mark else ''
+    return f'\n\nArgs:{sections.partition(_EXAMPLE)[0].rstrip()}' if mark else ''
 
 
 def _line(text: str, start: str) -> str:

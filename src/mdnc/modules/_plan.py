@@ -624,6 +624,18 @@ class Plan:
         outputs: What it gives, as a tuple if there are several; those of parts that run in training alone only then.
             Empty for what the last part gives.
         small: ``'keep'`` where an axis is no longer strided when it would fall to one value, else ``'error'``.
+
+    Example:
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.EncoderNet2d(8, [1, 1])
+        >>> for part in net.plan.parts:
+        ...     print(part.name, net.plan.planes[part.name])
+        netbody.0 8
+        netbody.1 8
+        netbody.2 16
+        netbody.3 16
+        netbody.4 16
+        fc 2
     """
 
     order: int

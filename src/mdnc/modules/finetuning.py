@@ -44,7 +44,16 @@ def freeze(net: Network, stages: Sequence[str | int] | None = None) -> None:
 
 
 def unfreeze(net: Network, stages: Sequence[str | int] | None = None) -> None:
-    """Let parts of a network that `freeze` held be trained again, in place; the arguments are those of `freeze`."""
+    """Let parts of a network that `freeze` held be trained again, in place; the arguments are those of `freeze`.
+
+    Example:
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.EncoderNet2d(8, [1, 1])
+        >>> mdnc.modules.freeze(net)
+        >>> mdnc.modules.unfreeze(net, ['fc'])
+        >>> [name for name, each in net.named_parameters() if each.requires_grad]
+        ['fc.weight', 'fc.bias']
+    """
     names = _parts('unfreeze', net, stages)
     for name in names:
         net.get_submodule(name).requires_grad_(True)
@@ -72,6 +81,13 @@ def decaying_names(net: nn.Module) -> frozenset[str]:
 
     Args:
         net: Any module.
+
+    Example:
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.EncoderNet2d(8, [1, 1])
+        >>> decaying = mdnc.modules.decaying_names(net)
+        >>> 'fc.weight' in decaying, 'fc.bias' in decaying
+        (True, False)
     """
     return frozenset(unwrapped(name) for name, parameter in net.named_parameters() if parameter.ndim > 1)
 

@@ -59,6 +59,13 @@ def restore(net: Net) -> Net:
     Raises:
         TypeError: ``net`` is no module.
         ValueError: ``net`` holds no block of this library.
+
+    Example:
+        >>> import mdnc
+        >>> net = mdnc.optimize(mdnc.modules.resnet.EncoderNet2d(8, [1, 1]))
+        >>> before = net.backend
+        >>> mdnc.restore(net) is net, net.backend == before
+        (True, False)
     """
     _set('restore', net, DEFAULT)
     allocator.release()

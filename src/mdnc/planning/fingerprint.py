@@ -25,6 +25,15 @@ class Target:
         objects: Sizes of the connected parts of each class in voxels, by its number: ``parts`` (how many were
             measured), ``median`` and ``largest`` for each axis.
         values: Figures of each quantity.
+
+    Example:
+        >>> import numpy as np
+        >>> from mdnc.planning import read_fingerprint
+        >>> from mdnc.training import ArrayData
+        >>> data = ArrayData(np.random.default_rng(0).normal(size=(40, 1, 64)).astype('f4'), np.arange(40) % 2)
+        >>> target = read_fingerprint(data.pairs()).target
+        >>> target.kind, target.outputs, target.counts
+        ('classes', 2, [20, 20])
     """
 
     kind: str = 'none'

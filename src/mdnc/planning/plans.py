@@ -31,6 +31,15 @@ class Plan:
         notes: What a person should look at.
         measured: What was timed or checked on the device; empty without.
         examples: Pictures of a few samples.
+
+    Example:
+        >>> import numpy as np
+        >>> from mdnc.planning import plan
+        >>> from mdnc.training import ArrayData
+        >>> signals = ArrayData(np.random.default_rng(0).normal(size=(40, 1, 64)).astype('f4'), np.arange(40) % 2)
+        >>> planned = plan(signals, 2**30)
+        >>> planned.words['model.class_path'], planned.forecast['bytes'] < planned.budget_bytes
+        ('Classification', True)
     """
 
     choices: tuple[Choice, ...]

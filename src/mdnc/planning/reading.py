@@ -42,6 +42,15 @@ def read_fingerprint(
 
     Raises:
         DataError: No sample can be read, or targets are of different kinds.
+
+    Example:
+        >>> import numpy as np
+        >>> from mdnc.planning import read_fingerprint
+        >>> from mdnc.training import ArrayData
+        >>> signals = ArrayData(np.random.default_rng(0).normal(size=(40, 2, 64)).astype('f4'), np.arange(40) % 2)
+        >>> read = read_fingerprint(signals.pairs())
+        >>> read.order, read.channels
+        (1, 2)
     """
     scan = _Scan(order, _Targets(classes, values), sum(len(pair.inputs) for pair in pairs.values()))
     for part, pair in pairs.items():

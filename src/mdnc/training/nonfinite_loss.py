@@ -22,6 +22,13 @@ class Guard(L.Callback):
 
     Args:
         nonfinite: ``'stop'`` the run, or ``'skip'`` each step whose gradient is not finite, and say so.
+
+    Example:
+        >>> import tempfile
+        >>> from mdnc.training import Guard, make_trainer
+        >>> trainer = make_trainer(tempfile.mkdtemp(), callbacks=[Guard('skip')], accelerator='cpu')
+        >>> [each.nonfinite for each in trainer.callbacks if isinstance(each, Guard)]
+        ['skip']
     """
 
     def __init__(self, nonfinite: Nonfinite = 'stop') -> None:

@@ -268,8 +268,16 @@ def load(source: str | os.PathLike[str], *, network: nn.Module | None = None, al
         ValueError: It is damaged, of an unknown class, or of another network than ``network``.
 
     Example:
-        >>> predictor = mdnc.load('runs/digits')  # doctest: +SKIP
-        >>> predictor(images)  # doctest: +SKIP
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import mdnc
+        >>> from mdnc.training import train
+        >>> x = np.random.default_rng(0).normal(size=(60, 1, 32))
+        >>> run = tempfile.mkdtemp()
+        >>> predictor = train('EncoderNet', (x, x.std(axis=2)), epochs=1, channel=4, layers=[1, 1], run=run)
+        >>> again = mdnc.load(run)
+        >>> bool((again(x[:5]) == predictor(x[:5])).all())
+        True
     """
     run = source if isinstance(source, str | os.PathLike) and (Path(source) / _bundle.BEST).is_file() else None
     if network is None:

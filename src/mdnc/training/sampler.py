@@ -227,6 +227,14 @@ def make_loader(
     Raises:
         ValueError: There is no sample, or an argument is out of its range.
         TypeError: An argument is of another type.
+
+    Example:
+        >>> import numpy as np
+        >>> from mdnc.training import ArrayData, make_loader
+        >>> data = ArrayData(np.zeros((20, 1, 32)), np.arange(20) % 2)
+        >>> data.setup()
+        >>> len(make_loader(data.train, batch_size=5, shuffle=True))
+        4
     """
     if len(samples) == 0:
         raise ValueError('make_loader: the data set holds no sample')

@@ -24,6 +24,13 @@ class Sanity(L.Callback):
 
     Checks that the network takes the batch, that the loss is finite, and that a finite gradient reaches every
     trainable parameter. A task may add its own checks (``check(batch)``) and lines (``describe(batch)``).
+
+    Example:
+        >>> import tempfile
+        >>> from mdnc.training import Sanity, make_trainer
+        >>> trainer = make_trainer(tempfile.mkdtemp(), accelerator='cpu')  # has one already
+        >>> any(isinstance(each, Sanity) for each in trainer.callbacks)
+        True
     """
 
     def __init__(self) -> None:

@@ -36,6 +36,14 @@ class Keeper(Checkpoint):
         monitor: The figure that makes a checkpoint the best, ``'val/f1'`` or ``'train/loss'``, one of those that the
             task logs; without ``/`` it is of the validation. None: the task's own.
         mode: Whether the best is the ``'max'`` or ``'min'`` of it; None: as the metric says.
+
+    Example:
+        >>> import tempfile
+        >>> from mdnc.training import Keeper, make_trainer
+        >>> keeper = Keeper(every_minutes=2, monitor='val/f1', mode='max')
+        >>> trainer = make_trainer(tempfile.mkdtemp(), callbacks=[keeper], accelerator='cpu')
+        >>> [each.monitor for each in trainer.callbacks if isinstance(each, Keeper)]
+        ['val/f1']
     """
 
     def __init__(

@@ -31,6 +31,13 @@ class Repeatable(L.Callback):
 
     Raises:
         ValueError: It is out of its range.
+
+    Example:
+        >>> import tempfile
+        >>> from mdnc.training import Repeatable, make_trainer
+        >>> trainer = make_trainer(tempfile.mkdtemp(), callbacks=[Repeatable(seed=7)], accelerator='cpu')
+        >>> sum(isinstance(each, Repeatable) for each in trainer.callbacks)
+        1
     """
 
     def __init__(self, seed: int | None = None) -> None:

@@ -29,6 +29,12 @@ class Block(nn.Module):
     Args:
         plan: The block in plain values.
         order: Number of spatial axes.
+
+    Example:
+        >>> import mdnc
+        >>> block = mdnc.modules.resnet.BlockPlain2d(4, 8, stride=2)
+        >>> isinstance(block, mdnc.modules.Block), block.output_size(27), block.memory
+        (True, (14, 14), 'lean')
     """
 
     # Blocks inside a network trust its door; the public faces have one of their own.

@@ -17,6 +17,11 @@ from mdnc.modules.resnet.network import Network
 class _DecoderNetNd(Network):
     """Residual decoder: every stage doubles the size, and all but the last halve the channels.
 
+    With ``in_length`` a transposed convolution first makes the smallest maps from a vector. Each number in ``layers``
+    makes a stage, a stack of that many residual blocks (`BlockPlain2d` or `BlockBottleneck2d`), the last of which
+    multiplies the size by 2 and changes the channels; the size is cropped so that the output has ``out_size``. A last
+    convolution gives ``out_planes`` channels.
+
     Args:
         channel: Channels of the last stage, at least 1.
         layers: Number of residual blocks of each stage; at least two stages of at least one block.

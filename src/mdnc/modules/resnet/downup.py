@@ -18,6 +18,11 @@ from mdnc.modules.resnet.sharing import encoder_of, with_encoder
 class _DownUpNd(Network):
     """Network that halves the size level by level and doubles it again.
 
+    Each number in ``layers`` makes a level, a stack of that many residual blocks (`BlockPlain2d` or
+    `BlockBottleneck2d`). On the way down the last block of a level divides the size by a stride of 2, and the channels
+    double from level to level; on the way up it multiplies the size by 2, cropped to that of the same level on the way
+    down.
+
     Args:
         channel: Channels of the first and the last stage, at least 1; of the first convolution.
         layers: Number of residual blocks of each level; at least two levels of at least one block. The last is the

@@ -19,6 +19,11 @@ HEAD_OPTIONS = ('pool', 'amplitude', 'dropout')  # what means nothing without a 
 class _EncoderNetNd(Network):
     """Residual encoder: every stage halves the size, and from each stage to the next the channels double.
 
+    A first convolution brings the input to ``channel`` channels. Each number in ``layers`` makes a stage, a stack of
+    that many residual blocks (`BlockPlain2d` or `BlockBottleneck2d`), the last of which divides the size by a stride
+    of 2 and changes the channels. A last convolution closes the stack; with ``out_length`` the mean of each channel
+    and a linear layer then give a vector.
+
     Args:
         channel: Channels of the first convolution and, without `channels`, of the first stage; at least 1.
         layers: Number of residual blocks of each stage; at least two stages of at least one block.

@@ -26,6 +26,14 @@ class FeatureInfo:
             larger than the input, as in a decoder. Of a network that takes a vector they are counted on its first map.
         receptive_field: How many positions of the input a value of the map depends on at most, on each axis; norms,
             which make it depend on its whole plane, are left out.
+
+    Example:
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.EncoderNet2d(8, [1, 1])
+        >>> for info in net.feature_info:
+        ...     print(info.name, info.channels, info.strides, info.receptive_field)
+        netbody.1 8 (2, 2) (7, 7)
+        netbody.2 16 (4, 4) (11, 11)
     """
 
     name: str

@@ -32,6 +32,16 @@ class Network(Featured):
         plan: The network in plain values.
         config: The constructor's arguments as plain values, without ``order``.
         options: Checked options of the network; those that say how it is built are followed here.
+
+    Example:
+        >>> import tempfile
+        >>> import mdnc
+        >>> net = mdnc.modules.resnet.EncoderNet2d(8, [1, 1])
+        >>> folder = tempfile.mkdtemp()
+        >>> net.save_pretrained(folder)
+        >>> again = mdnc.modules.resnet.EncoderNet2d.from_pretrained(folder)
+        >>> isinstance(again, mdnc.modules.Network), again.config == net.config
+        (True, True)
     """
 
     # What checkpoints of the documented networks need: attributes that are None where a part is missing.

@@ -31,6 +31,8 @@ _EXAMPLE = """
 Example:
     >>> import mdnc
     >>> net = mdnc.modules.resnet.{name}({given}device='meta')  # without memory, to ask for its figures
+    >>> net.nlayers, sum(weight.numel() for weight in net.parameters())  # doctest: +ELLIPSIS
+    (...)
 """
 
 

@@ -17,7 +17,15 @@ from mdnc.training.data.sources import Pair
 
 
 class Digits(SampleData):
-    """Handwritten digits, 1797 images of 8 × 8 grey levels in ten classes (scikit-learn)."""
+    """Handwritten digits, 1797 images of 8 × 8 grey levels in ten classes (scikit-learn).
+
+    Example:
+        >>> from mdnc.training import Digits
+        >>> data = Digits(batch_size=64)
+        >>> data.setup()
+        >>> len(data.train), data.train.shape, data.classes[:3]
+        (1437, (1, 8, 8), ['0', '1', '2'])
+    """
 
     def pairs(self) -> Mapping[str, Pair]:
         digits = require('sklearn.datasets', 'recipes').load_digits()
@@ -35,6 +43,13 @@ class TimeSeries(SampleData):
     Args:
         name: ``'gunpoint'`` (150 values, 2 classes), ``'italy_power_demand'`` (24, 2) or ``'osuleaf'`` (427, 6).
         **options: Those of `SampleData`.
+
+    Example:
+        >>> from mdnc.training import TimeSeries
+        >>> data = TimeSeries('gunpoint', batch_size=10)
+        >>> data.setup()
+        >>> len(data.train), len(data.test), data.train.shape
+        (45, 150, (1, 150))
     """
 
     def __init__(self, name: _Names = 'gunpoint', **options: Any) -> None:
@@ -70,6 +85,13 @@ class MNI152(SampleData):
     Args:
         resolution: Edge of a voxel in mm.
         **options: Those of `SampleData`.
+
+    Example:
+        >>> from mdnc.training import MNI152
+        >>> data = MNI152(patch=[32, 32, 32])
+        >>> data.setup()
+        >>> len(data.train), data.train.shape
+        (1, (1, 32, 32, 32))
     """
 
     def __init__(self, resolution: int = 2, **options: Any) -> None:
@@ -102,7 +124,15 @@ _PHOTOGRAPHS = {
 
 
 class Photographs(SampleData):
-    """Grey photographs of scikit-image, 0 to 255, to be freed from noise (set ``corruption``); `camera` tests."""
+    """Grey photographs of scikit-image, 0 to 255, to be freed from noise (set ``corruption``); `camera` tests.
+
+    Example:
+        >>> from mdnc.training import Photographs
+        >>> data = Photographs(corruption=25.0, patch=[64, 64])
+        >>> data.setup()
+        >>> len(data.train), len(data.test)
+        (8, 1)
+    """
 
     def pairs(self) -> Mapping[str, Pair]:
         images = require('skimage.data', 'recipes')

@@ -164,6 +164,16 @@ class SampleData(L.LightningDataModule):
 
     Raises:
         ValueError: An argument is out of its range.
+
+    Example:
+        >>> import numpy as np
+        >>> from mdnc.training import ArrayData, SampleData
+        >>> x = np.random.default_rng(0).normal(size=(20, 1, 64))
+        >>> data = ArrayData(x, np.arange(20) % 2, crop=[48], batch_size=4)
+        >>> data.setup()
+        >>> batch = next(iter(data.train_dataloader()))
+        >>> isinstance(data, SampleData), batch['input'].shape
+        (True, torch.Size([4, 1, 48]))
     """
 
     order: int | None = None

@@ -19,12 +19,30 @@ Window = tuple[slice, ...]
 
 
 class DataError(ValueError):
-    """A data file, or a sample in it, cannot be used; the text names the file and the sample."""
+    """A data file, or a sample in it, cannot be used; the text names the file and the sample.
+
+    Example:
+        >>> import numpy as np
+        >>> from mdnc.training import ArrayData, DataError
+        >>> try:
+        ...     ArrayData(np.zeros((20, 1, 32)), np.zeros(19)).setup()
+        ... except DataError as error:
+        ...     print(error)
+        there are 20 inputs (the first is array[0]) but 19 targets (the first is array[0])
+    """
 
 
 @runtime_checkable
 class Reader(Protocol):
-    """Samples that are read one at a time, whole or in part."""
+    """Samples that are read one at a time, whole or in part.
+
+    Example:
+        >>> import numpy as np
+        >>> from mdnc.training import ArrayData, Reader
+        >>> reader = ArrayData(np.zeros((20, 1, 32))).pairs()['train'].inputs
+        >>> isinstance(reader, Reader), len(reader), reader.shape(0), reader.read(3).dtype
+        (True, 20, (1, 32), dtype('float64'))
+    """
 
     def __len__(self) -> int:
         """Number of samples."""

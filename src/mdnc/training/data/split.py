@@ -57,6 +57,14 @@ class Split:
         time: Whether fractions are those of time: what comes first trains, what comes next validates, the last tests;
             of samples in their order, or of each recording that is cut into windows. None: where there is a horizon, or
             windows of a single recording.
+
+    Example:
+        >>> import numpy as np
+        >>> from mdnc.training import ArrayData, Split
+        >>> data = ArrayData(np.zeros((40, 1, 32)), np.arange(40) % 2, split=Split(val=0.25, test=0.25, stratify=True))
+        >>> data.setup()
+        >>> len(data.train), len(data.val), len(data.test)
+        (20, 10, 10)
     """
 
     val: float | list[str] = 0.1

@@ -121,6 +121,13 @@ class Regression(QuantityTask):
 
     Raises:
         ValueError: ``names`` are not as many as the network's outputs, or see `QuantityTask`.
+
+    Example:
+        >>> from mdnc.training import Regression
+        >>> network = {'name': 'encnet12', 'arguments': {'order': 1, 'out_length': 2}}
+        >>> task = Regression(network, names=['age in years', 'weight in kg'])
+        >>> task.monitor
+        ('val/loss', 'min')
     """
 
     def __init__(
@@ -200,6 +207,13 @@ class DenseRegression(QuantityTask):
         network: See `Task`.
         criterion: See `QuantityTask`.
         **options: Those of `Task`.
+
+    Example:
+        >>> import torch
+        >>> from mdnc.training import DenseRegression
+        >>> task = DenseRegression({'name': 'unet16', 'arguments': {'order': 2}}, criterion='mae').eval()
+        >>> task(torch.zeros(2, 1, 40, 40)).shape, task.monitor
+        (torch.Size([2, 1, 40, 40]), ('val/loss', 'min'))
     """
 
     dense: ClassVar[bool] = True
@@ -257,6 +271,13 @@ class Reconstruction(DenseRegression):
         residual: Whether the network says what to add to the input instead of the whole output: for denoising, where
             instance norm would otherwise have to give back the brightness that it takes away.
         **options: Those of `Task`.
+
+    Example:
+        >>> import torch
+        >>> from mdnc.training import Reconstruction
+        >>> task = Reconstruction({'name': 'ae16', 'arguments': {'order': 1}}, residual=True).eval()
+        >>> task(torch.zeros(2, 1, 64)).shape, task.monitor
+        (torch.Size([2, 1, 64]), ('val/loss', 'min'))
     """
 
     def __init__(

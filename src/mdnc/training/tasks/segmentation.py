@@ -40,6 +40,13 @@ class Segmentation(ClassTask):
 
     Raises:
         ValueError: ``criterion`` is none of these, another argument is out of its range, or see `Task`.
+
+    Example:
+        >>> import torch
+        >>> from mdnc.training import Segmentation
+        >>> task = Segmentation({'name': 'unet16', 'arguments': {'order': 2, 'out_planes': 3}}, criterion='dice').eval()
+        >>> task(torch.zeros(2, 1, 40, 40)).shape, task.monitor
+        (torch.Size([2, 3, 40, 40]), ('val/dice', 'max'))
     """
 
     monitor: ClassVar[tuple[str, str]] = ('val/dice', 'max')

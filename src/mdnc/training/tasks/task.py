@@ -85,6 +85,13 @@ class Task(L.LightningModule):
     Raises:
         TypeError: An argument is of the wrong kind.
         ValueError: The network cannot be built, or an argument is out of its range.
+
+    Example:
+        >>> import mdnc
+        >>> from mdnc.training import Classification, Task
+        >>> task = Classification(mdnc.modules.resnet.encnet12(order=1, out_length=3), lr=0.01)
+        >>> isinstance(task, Task), task.network.nlayers
+        (True, 12)
     """
 
     monitor: ClassVar[tuple[str, str]] = ('val/loss', 'min')
@@ -445,8 +452,15 @@ class Task(L.LightningModule):
             ValueError: It is damaged, of another task or network, or names a class that is not allowed.
 
         Example:
-            >>> task = Classification.load_from_checkpoint('runs/digits')  # doctest: +SKIP
-            >>> task.predict(images)  # doctest: +SKIP
+            >>> import tempfile
+            >>> import numpy as np
+            >>> from mdnc.training import Regression, train
+            >>> x = np.random.default_rng(0).normal(size=(60, 1, 32)).astype('f4')
+            >>> run = tempfile.mkdtemp()
+            >>> predictor = train('EncoderNet', (x, x.std(axis=2)), epochs=1, channel=4, layers=[1, 1], run=run)
+            >>> task = Regression.load_from_checkpoint(run)
+            >>> task.predict(x[:5]).shape
+            (5, 1)
         """
         path = Path(checkpoint_path)
         path = path / BEST if path.is_dir() else path

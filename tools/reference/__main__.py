@@ -5,7 +5,9 @@
 writes below ``docs/`` and beside ``mkdocs.yml``; git knows nothing of what it writes.
 """
 
+import os
 import shutil
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -35,7 +37,16 @@ def main() -> None:
     _write(docs / 'reference' / 'index.md', _index(found))
     configuration = (ROOT / 'mkdocs.yml').read_text(encoding='utf-8')
     assert _PLACE in configuration, f'mkdocs.yml has no line {_PLACE!r}'
-    _write(ROOT / CONFIGURATION, configuration.replace(_PLACE, _navigation(found)))
+    _write(ROOT / CONFIGURATION, _repository() + configuration.replace(_PLACE, _navigation(found)))
+
+
+def _repository() -> str:
+    """The line that links the site with its repository: the one on GitHub that builds it, or what was cloned."""
+    server, name = os.environ.get('GITHUB_SERVER_URL'), os.environ.get('GITHUB_REPOSITORY')
+    asked = ['git', '-C', str(ROOT), 'remote', 'get-url', 'origin']
+    cloned = '' if server else subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    address = f'{server}/{name}' if server else cloned.removesuffix('.git')
+    return f'repo_url: {address}\n' if address.startswith('https://') else ''
 
 
 def _navigation(found: list[Member]) -> str:

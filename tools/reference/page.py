@@ -236,8 +236,8 @@ def _members_of(member: Member, sections: Sections, made: Any, site: Site) -> It
 
 
 def _lacks(made: Any, attribute: Attribute) -> bool:
-    """Whether an object has nothing to give for a property, as an encoder has no single size of its input."""
-    return made is not None and attribute.kind == 'property' and not hasattr(made, attribute.name)
+    """Whether a network has nothing to give for a property, as an encoder has no single size of its input."""
+    return isinstance(made, Network) and attribute.kind == 'property' and not hasattr(made, attribute.name)
 
 
 def _shared_by(attribute: Attribute, member: Member, site: Site) -> Member | None:

@@ -49,7 +49,7 @@ class MemoryForecast:
         >>> import mdnc
         >>> net = mdnc.modules.resnet.UNet2d(8, [1, 1, 1])
         >>> print(mdnc.analysis.memory_forecast(net, 64))  # doctest: +ELLIPSIS
-        part   ...   parameters  gradients   optimizer       saved       total        peak
+        part...peak
         ...
     """
 

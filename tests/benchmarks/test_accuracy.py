@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.accuracy import __main__ as accuracy
+from benchmarks.accuracy import jobs as accuracy
+from benchmarks.accuracy import results
 from benchmarks.accuracy.methods import BASELINES, averaged, figure
 from benchmarks.accuracy.sets import Data, Part, Set
 
@@ -44,25 +45,37 @@ def test_random_kernels_repeat():
     assert np.array_equal(one, two)
 
 
+def _sets(monkeypatch, found):
+    each = Set('waves', _data, 95.0, 90.0, 'one of 1900')
+    for module in (accuracy, results):
+        monkeypatch.setattr(module, 'SETS', (each,))
+        monkeypatch.setattr(module, 'NETWORKS', {'one': lambda data, quantity, seed, steps: found(data, seed)})
+        monkeypatch.setattr(module, 'BASELINES', {'1-NN': BASELINES['1-NN']})
+    return [each]
+
+
 def test_what_was_run_is_not_run_again(tmp_path, monkeypatch):
-    calls = []
+    sets = _sets(monkeypatch, lambda data, seed: np.eye(2)[data.test.targets ^ (seed == 1)])
+    path = tmp_path / 'accuracy.csv'
+    todo = list(accuracy.jobs(sets, 'quick', [0, 1], results.read(path)))
+    assert [job[2] for job in todo] == ['1-NN', 'one']
+    for row in accuracy.run(todo[1]):
+        results.add(path, row)
+    rows = results.read(path)
+    assert [(row.seed, row.figure) for row in rows] == [('0', 100), ('1', 0), ('0-1', 50)]
+    assert all(row.cpu and row.torch for row in rows)
+    assert [job[2] for job in accuracy.jobs(sets, 'quick', [0, 1], rows)] == ['1-NN']
+    assert [job[3] for job in accuracy.jobs(sets, 'quick', [2, 3], rows)][1:] == [[2, 3]]
 
-    def network(data, quantity, seed, steps):
-        calls.append(seed)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return np.eye(2)[data.test.targets]
 
-    monkeypatch.setattr(accuracy, 'NETWORKS', {'one': network})
-    monkeypatch.setattr(accuracy, 'BASELINES', {})
-    each, path = Set('waves', _data), tmp_path / 'accuracy.csv'
-    with pytest.raises(KeyboardInterrupt):
-        accuracy.run(each, 'quick', accuracy.known(path), path)
-    accuracy.run(each, 'quick', accuracy.known(path), path)
-    accuracy.run(each, 'quick', accuracy.known(path), path)
-    rows = accuracy.known(path)
-    assert [key[3] for key in rows] == ['0', '1', 'all']
-    assert all(row['figure'] == '100.0' for row in rows.values())
-    assert len(calls) == 4, 'the first seed, the broken one, then both for the average'
-    monkeypatch.setattr(accuracy, 'SETS', (each,))
-    assert '| waves | 100.0 ± 0.0 | 100.0 |' in accuracy.table('quick', rows)
+def test_the_page_shows_means_and_their_spread(tmp_path, monkeypatch):
+    sets = _sets(monkeypatch, lambda data, seed: np.eye(2)[data.test.targets ^ (seed == 1)])
+    rows = [row for job in accuracy.jobs(sets, 'quick', [0, 1], []) for row in accuracy.run(job)]
+    page = tmp_path / 'accuracy.md'
+    page.write_text(f'# Accuracy\n\n{results.BEGIN}\nold\n{results.END}\n\nMore.\n')
+    results.put(page, rows)
+    text = page.read_text()
+    nearest = rows[0].figure
+    assert f'| waves | {nearest:.1f} | 50.0 ± 50.0 | 50.0 | 95.0 | 90.0 | one of 1900 |' in text
+    assert f'**{nearest:.1f}** | **50.0** | **50.0** | **95.0** | **90.0** |' in text
+    assert text.startswith('# Accuracy') and text.endswith('More.\n') and 'old' not in text

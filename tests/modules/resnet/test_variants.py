@@ -5,6 +5,7 @@ import inspect
 import pytest
 
 from mdnc.modules import resnet
+from mdnc.modules.resnet.presets import Preset
 
 FAMILIES = sorted({name[:-2] for name in resnet.__all__ if name[0].isupper()})
 
@@ -60,3 +61,19 @@ def test_generic_signature_is_the_face_after_order(family: str):
         face = inspect.signature(getattr(resnet, f'{family}{order}d'))
         assert list(face.parameters.values()) == words
     assert next(iter(generic.parameters)) == 'order'
+
+
+@pytest.mark.parametrize('name', [each for each in resnet.__all__ if isinstance(getattr(resnet, each), Preset)])
+def test_presets_get_wider_and_narrower(name: str):
+    preset = getattr(resnet, name)
+    given = {'out_size': [64] * preset.order} if name.startswith('decnet') else {}
+    half, own = (preset(**given, **width, device='meta') for width in ({'channel': preset.channel // 2}, {}))
+    assert half.config['channel'] == preset.channel // 2
+    wide, narrow = (max(max(each.shape[:2]) for each in net.parameters() if each.ndim > 2) for net in (own, half))
+    assert wide == 2 * narrow
+
+
+@pytest.mark.parametrize(('name', 'words'), [('encnet_signals', {'layers': [1, 1]}), ('unet16', {'block': 'plain'})])
+def test_presets_keep_what_makes_them(name: str, words: dict[str, object]):
+    with pytest.raises(TypeError, match=f'{name}: {next(iter(words))} is what makes this preset'):
+        getattr(resnet, name)(**words)

@@ -1,6 +1,7 @@
 """Networks of well-known sizes: rows of data, each of which makes a network when it is called."""
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ UNETS: dict[int, type[UNet]] = {1: UNet1d, 2: UNet2d, 3: UNet3d}
 
 # In the place of a default: the preset's own, which its signature shows.
 OWN: Any = inspect.Parameter.empty
+_FIXED = {'layers', 'block'}
 
 _EXAMPLE = """
 
@@ -71,9 +73,23 @@ class Preset:
         words = words.format(nlayers=digits, block=self.block)
         self.__doc__ = words + _EXAMPLE.format(name=self.name, given=self.needs)
         whole = _options.signature(type(self).__call__, kind or _options.Options)
-        own = {'order': self.order, 'kernel_size': self.kernel_size, **self.options}
+        own = {'order': self.order, 'kernel_size': self.kernel_size, 'channel': self.channel, **self.options}
         shown = [each.replace(default=own.get(name, each.default)) for name, each in whole.parameters.items()]
         self.__signature__ = whole.replace(parameters=shown[1:])
+
+    def _width(self, channel: int, options: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Channels of the first stage, and options: widths that the preset lists grow and shrink with the first."""
+        for name in _FIXED & options.keys():
+            raise TypeError(f'{self.name}: {name} is what makes this preset; the networks themselves take another.')
+        more = {**self.options, **options}
+        if channel is OWN:
+            return self.channel, more
+        wide = _checks.integer(self.name, 'channel', channel)
+        for name in {'channels', 'max_channel'} & self.options.keys() - options.keys():
+            own = self.options[name]
+            scaled = [max(1, each * wide // self.channel) for each in ([own] if isinstance(own, int) else own)]
+            more[name] = scaled[0] if isinstance(own, int) else tuple(scaled)
+        return wide, more
 
     def _order(self, order: int) -> int:
         return _checks.spatial_order(self.name, self.order if order is OWN else order)
@@ -91,11 +107,13 @@ class EncoderPreset(Preset):
         kernel_size: PerStage = OWN,
         in_planes: int = 1,
         out_length: int | None = 2,
+        *,
+        channel: int = OWN,
         **options: Unpack[EncoderOptions],
     ) -> Encoder:
         """Make the network."""
-        shape = (self.channel, self.layers, self.block, self._kernel(kernel_size))
-        more: Any = {**self.options, **options}
+        width, more = self._width(channel, options)
+        shape = (width, self.layers, self.block, self._kernel(kernel_size))
         return ENCODERS[self._order(order)](*shape, in_planes, out_length, **more)
 
 
@@ -111,13 +129,13 @@ class DecoderPreset(Preset):
         kernel_size: PerStage = OWN,
         in_length: int | None = 2,
         out_planes: int = 1,
+        *,
+        channel: int = OWN,
         **options: Unpack[DecoderOptions],
     ) -> Decoder:
         """Make the network."""
-        shape, more = (
-            (self.channel, self.layers, out_size, self.block, self._kernel(kernel_size)),
-            {**self.options, **options},
-        )
+        width, more = self._width(channel, options)
+        shape = (width, self.layers, out_size, self.block, self._kernel(kernel_size))
         return DECODERS[self._order(order)](*shape, in_length, out_planes, **more)
 
 
@@ -130,11 +148,13 @@ class AEPreset(Preset):
         kernel_size: PerStage = OWN,
         in_planes: int = 1,
         out_planes: int = 1,
+        *,
+        channel: int = OWN,
         **options: Unpack[DownUpOptions],
     ) -> AE:
         """Make the network."""
-        shape = (self.channel, self.layers, self.block, self._kernel(kernel_size))
-        more: Any = {**self.options, **options}
+        width, more = self._width(channel, options)
+        shape = (width, self.layers, self.block, self._kernel(kernel_size))
         return AES[self._order(order)](*shape, in_planes, out_planes, **more)
 
 
@@ -147,11 +167,13 @@ class UNetPreset(Preset):
         kernel_size: PerStage = OWN,
         in_planes: int = 1,
         out_planes: int = 1,
+        *,
+        channel: int = OWN,
         **options: Unpack[DownUpOptions],
     ) -> UNet:
         """Make the network."""
-        shape = (self.channel, self.layers, self.block, self._kernel(kernel_size))
-        more: Any = {**self.options, **options}
+        width, more = self._width(channel, options)
+        shape = (width, self.layers, self.block, self._kernel(kernel_size))
         return UNETS[self._order(order)](*shape, in_planes, out_planes, **more)
 
 

@@ -95,6 +95,17 @@ def test_given_words_stay_and_the_rest_is_planned_around_them():
     assert made.words['model.network.arguments.channel'] == 12 and made.forecast['window'] == [96, 80]
 
 
+def test_a_given_split_says_how_many_samples_train(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / 'parts.npz', train=np.arange(20), test=np.arange(20, 400))
+    split = {'given': str(tmp_path / 'parts.npz')}
+    made = plan(
+        ArrayData(rng.normal(size=(400, 1, 64)).astype('f4'), np.arange(400) % 2, split=split), 2 * GIB, dry=True
+    )
+    batches = -(-20 // made.words['data.batch_size'])
+    assert f'{batches} steps an epoch' in made.to_yaml()
+
+
 def test_a_preset_gets_only_its_planes_and_a_level():
     made = plan(MADE['photos'][0], 24 * GIB, {'model.network.name': 'resnet18'})
     assert made.words['model.network.arguments.out_length'] == 1000

@@ -81,6 +81,7 @@ class Fingerprint:
         faults: What is wrong: ``kind``, ``count``, ``text``.
         bytes: What was read.
         read: How many samples could be read.
+        training: How many of the samples a given split trains on; None where no split is given.
 
     Example:
         >>> Fingerprint(order=3, samples=20, channels=1, size=(19, 320, 256)).values_a_sample
@@ -107,6 +108,7 @@ class Fingerprint:
     faults: list[dict[str, Any]] = field(default_factory=list)
     bytes: int = 0
     read: int | None = None
+    training: int | None = None
 
     def __post_init__(self) -> None:
         spatial_order('Fingerprint', self.order)

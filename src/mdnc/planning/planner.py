@@ -175,7 +175,7 @@ class _Planner:
         parts = self.data.parts
         total = self.data.samples
         if self.choices.has('data.split.given'):
-            return max(1, round(0.8 * total))
+            return self.data.training or max(1, round(0.8 * total))
         shares = {}
         for part, value, because in self._divided():
             if part in parts:

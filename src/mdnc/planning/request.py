@@ -22,6 +22,7 @@ from mdnc.planning.recipe import data_words, flat
 from mdnc.planning.timing import in_time
 from mdnc.planning.trial_run import checked
 from mdnc.training import SampleData
+from mdnc.training.data.splitting import divide
 
 _PLANES = ('in_planes', 'out_planes', 'out_length')
 _CONFIGS = ('config.yaml', 'plan.yaml')
@@ -79,6 +80,9 @@ def plan(
     if module.order is None and len(pairs['train'].inputs.shape(0)) == 1 and not isinstance(data, SampleData):
         given['data.order'] = module.order = 1  # a row of a table: one channel of as many values
     fingerprint = read_fingerprint(pairs, module.order, module.classes, getattr(module, 'values', None))
+    if module.split.given is not None:
+        trained = len(divide(pairs, module.split, module.classes)['train'][1])
+        fingerprint = replace(fingerprint, training=trained)
     made = _planned(fingerprint, budget, given, dry, check)
     if seen is not None:
         made = made.explained('data.targets', seen[1])

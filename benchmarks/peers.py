@@ -1,6 +1,7 @@
 """Encoders of other packages, as wide as it takes to compute as many multiply-adds as the network of the case, ± 3 %.
 
-They need packages that the project does not (`peers.txt`), which are imported where they are used.
+They need packages that the project does not (`peers.txt`), which are imported where they are used. Beside them stands
+one of this library, with options for which it computes as much on fewer values.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import mdnc
 from benchmarks.contenders import Setup, Way, channels_last
+from mdnc.modules import resnet
 
 
 def segresnet_encoder(x: Tensor, width: int, blocks: Sequence[int]) -> nn.Module:
@@ -69,12 +72,21 @@ def peer(build: Callable[..., nn.Module], **arguments: tuple[Any, ...]) -> Calla
     return step
 
 
+def plain_encoder(x: Tensor, channels: Sequence[int], layers: Sequence[int]) -> nn.Module:
+    """Ours, optimized: plain blocks that stride first, few channels before, and as wide as minimal filtering takes."""
+    net = {4: resnet.EncoderNet2d, 5: resnet.EncoderNet3d}[x.dim()]
+    options: dict[str, Any] = {'channels': list(channels), 'resize_at': 'first', 'in_planes': x.shape[1]}
+    return mdnc.optimize(net(channels[0], layers, 'plain', out_length=32 if x.dim() == 4 else 2, **options))
+
+
+PLAIN_BLOCKS = peer(plain_encoder, flat=((32, 192, 256), (1, 3, 4)), solid=((16, 160), (1, 2)))
 _SEGRESNET = peer(segresnet_encoder, flat=(32, (1, 2, 3, 4)), solid=(16, (1, 2, 3, 4)))
 _MONAI_RESNET = peer(monai_resnet, flat=(49,), solid=(33,))
 _RESIDUAL_ENCODER = peer(residual_encoder, flat=((34, 68, 136, 272, 544),), solid=((16, 34, 68),))
 _RESNETV2 = peer(resnetv2, flat=(98,))
 
 PEERS: dict[str, Way] = {
+    'plain blocks, optimized': (PLAIN_BLOCKS,),
     'MONAI SegResNet encoder': (_SEGRESNET,),
     'MONAI SegResNet encoder, channels last': (_SEGRESNET, channels_last),
     'MONAI ResNet': (_MONAI_RESNET,),

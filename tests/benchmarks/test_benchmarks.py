@@ -5,10 +5,12 @@ import os
 import pytest
 import torch
 
+import mdnc
 from benchmarks import chart, floor, kernels, measures, page
-from benchmarks.cases import CASES, TINY
+from benchmarks.cases import CASES, PEER_CASES, TINY
 from benchmarks.contenders import BFLOAT16, PLAIN, SAVINGS, WAYS, channels_last, fits
 from benchmarks.parts import Race, check_alike, in_turns
+from benchmarks.peers import PLAIN_BLOCKS
 from benchmarks.results import Setting, read, rows, spread, write
 from benchmarks.worker import Failed, Job, Worker
 from mdnc.modules.resnet import EncoderNet1d
@@ -94,6 +96,14 @@ def test_every_route_of_convolutions_and_part_of_a_backend_has_a_row(monkeypatch
             parts -= {part for part in parts if getattr(TABLE[key], part) != getattr(was, part)}
     assert not routes - {'winograd', 'winograd_1d'}  # which go with the convolution of a backend
     assert not parts
+
+
+@pytest.mark.parametrize('case', PEER_CASES)
+def test_plain_blocks_beside_the_peers_compute_as_much_as_the_case(case):
+    net, x = CASES[case].setup('cpu')
+    other, _ = PLAIN_BLOCKS(net, x)
+    macs = [mdnc.analysis.cost(each, tuple(x.shape[1:]), len(x)).macs for each in (net, other)]
+    assert macs[1] == pytest.approx(macs[0], rel=0.03)
 
 
 def test_worker_hands_errors_on():

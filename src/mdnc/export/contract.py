@@ -13,8 +13,10 @@ from mdnc._version import __version__
 from mdnc.modules import Network, _checks, _sizes
 from mdnc.modules._inference import Answer
 from mdnc.modules._plan import Plan
+from mdnc.modules._standardization import is_by_sample
 
 Shape = tuple[int, ...]
+_WHOLE = 'Bring each channel of a whole sample to mean 0 and standard deviation 1 before it is cut into tiles. '
 
 # Values of a plane, about, where it is smallest. Over fewer, an instance norm blows rounding up: with 2 values, fp32
 # answers of an 83-layer network differ from fp64 by a third; with these, by some 1e-6.
@@ -122,6 +124,22 @@ def patches(data: Mapping[str, Any]) -> bool:
     return bool(data.get('patch') and (data.get('answer') or {}).get('dense'))
 
 
+def leaves_scaling(data: Mapping[str, Any]) -> bool:
+    """Whether the caller of a graph normalises: by the figures of whole samples, which no tile of them has.
+
+    Raises:
+        ValueError: The graph would add its input, in the data's own units, to what it gives.
+    """
+    if not patches(data) or not is_by_sample(data.get('normalisation')):
+        return False
+    if (data.get('answer') or {}).get('residual'):
+        raise ValueError(
+            'a network that was trained with residual on patches of samples normalised by themselves has no file: it '
+            'needs the figures of the whole sample beside a tile'
+        )
+    return True
+
+
 def last_step(data: Mapping[str, Any]) -> dict[str, Any]:
     """The answer of a graph, which sees one tile: what is made of classes afterwards needs the blended scores."""
     answer = dict(data['answer'])
@@ -150,10 +168,11 @@ def tile_words(data: Mapping[str, Any]) -> str | None:
     if not patches(data):
         return None
     patch, overlap = list(data['patch']), data.get('overlap', 0.25)
+    before = _WHOLE if leaves_scaling(data) else ''
     return (
-        f'mdnc predict runs the network over tiles of {_sizes.text(tuple(patch))} that have {overlap:.0%} in common '
-        'and blends what they give. This file answers one tile and blends nothing: a larger sample as a whole gets '
-        f'another answer. Over tiles: mdnc.training.tiling.run_tiled(file, x, {patch}, {overlap})'
+        f'{before}mdnc predict runs the network over tiles of {_sizes.text(tuple(patch))} that have {overlap:.0%} in '
+        'common and blends what they give. This file answers one tile and blends nothing: a larger sample as a whole '
+        f'gets another answer. Over tiles: mdnc.training.tiling.run_tiled(file, x, {patch}, {overlap})'
     )
 
 

@@ -23,7 +23,8 @@ class Scaled(nn.Module):
 
     Args:
         net: The network.
-        normalisation: ``{'mean': …, 'std': …}`` of the input's channels, to be taken out before; or None.
+        normalisation: ``{'mean': …, 'std': …}`` of the input's channels, to be taken out before, with ``low`` and
+            ``high`` where they are clipped; ``{'by': 'sample'}``, each sample's own; or None.
         target_normalisation: The same of the output's channels, to be put on after; or None.
         device: Where the copy goes.
         answer: The last steps, see `mdnc.modules._inference.Steps`; None leaves it at the scales.
@@ -73,7 +74,10 @@ def _planes(net: nn.Module) -> tuple[int | None, int | None]:
 def _refuse_misfit(name: str, given: dict[str, Any] | None, planes: int | None) -> None:
     if given is None:
         return
-    if not isinstance(given, dict) or given.keys() != {'mean', 'std'}:
+    if name == 'normalisation' and given == {'by': 'sample'}:
+        return
+    more = {'low', 'high'} if name == 'normalisation' else set()
+    if not isinstance(given, dict) or given.keys() - more != {'mean', 'std'} or len(given) == 3:
         raise ValueError(f"{name}={given!r:.80} must be a dict of 'mean' and 'std'.")
     for values in given.values():
         fits = isinstance(values, Sequence) and (planes is None or len(values) in (1, planes))

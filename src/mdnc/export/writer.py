@@ -12,7 +12,7 @@ from torch import nn
 
 from mdnc._files import as_path, whole_file
 from mdnc.export.comparison import Compared, DiffersError, compare
-from mdnc.export.contract import facts, known, last_step, ports, refuse_others
+from mdnc.export.contract import facts, known, last_step, leaves_scaling, ports, refuse_others
 from mdnc.export.formats import AotInductor, Format, Onnx, TorchExport
 from mdnc.export.graph import Scaled, captured
 from mdnc.modules import _checks
@@ -73,7 +73,10 @@ class _Request:
         twice = [name for name, scale in given.items() if scale is not None]
         if twice:
             raise ValueError(f'{self.owner}: {twice[0]} is known to the Answer that was given; leave it out.')
-        return {**{name: self.data.get(name) for name in given}, 'answer': last_step(self.data)}
+        scales = {name: self.data.get(name) for name in given}
+        if leaves_scaling(self.data):
+            scales['normalisation'] = None
+        return {**scales, 'answer': last_step(self.data)}
 
 
 def to_onnx(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mdnc.modules._standardization import Scale
+from mdnc.modules._standardization import Scale, sample_figures
 from mdnc.modules._tiling import Tiles, run_tiled, single, tiled_slabs
 from mdnc.modules.ragged import pad_batch
 
@@ -31,7 +31,7 @@ class Steps:
             as ``'values'`` in the targets' units, ``'probabilities'``, the most probable ``'classes'``, ``'shares'``
             (the probability of each class by itself) or, for who goes on from there, ``'scores'`` (logits, standard
             units); whether the network says what to add to its input; whether it answers at each position.
-            ``normalisation`` and ``target_normalisation`` are the scales,
+            ``normalisation`` and ``target_normalisation`` are the scales (see `mdnc.modules._standardization.Scale`),
             ``input`` is the shape of a sample in training, and where ``patch`` says on which windows a dense network
             was trained, it answers in tiles of this size that have ``overlap`` in common, weighted as ``blend`` says,
             ``tiles`` of them as one batch. ``mirror`` names spatial axes: scores are averaged over a sample or tile and
@@ -60,15 +60,27 @@ class Steps:
         for scale in (self.before, self.after):
             scale.ready(device)
 
-    def scores(self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None) -> Tensor:
+    def _figures(self, x: Tensor, lengths: Any = None) -> Tensor | None:
+        """Mean and standard deviation of each sample where they are normalised so, without what was padded."""
+        if not self.before.by_sample:
+            return None
+        if lengths is None:
+            return sample_figures(x)
+        return torch.cat([sample_figures(part[None]) for part in _cropped(x, lengths)])
+
+    def scores(
+        self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None, figures: Tensor | None = None
+    ) -> Tensor:
         """What the network gives for inputs in the data's own units: logits, or values in standard units.
 
         Args:
             network: The network.
             x: Inputs ``(B, C, L1, ...)``.
             lengths: Size of each sample of a padded batch. A network that does not take it gets one sample at a time.
+            figures: Mean and standard deviation ``(B, C, 2)`` of the samples that ``x`` is of, where samples are
+                normalised by themselves; None: those of ``x``.
         """
-        given = self.levels(network, x, lengths)
+        given = self.levels(network, x, lengths, figures)
         if isinstance(given, tuple):
             raise ValueError(
                 f'the network gives a tuple of {len(given)} (of heads, or for deep_supervision in training), '
@@ -76,13 +88,16 @@ class Steps:
             )
         return given
 
-    def levels(self, network: Callable[..., Any], x: Tensor, lengths: Any = None) -> Tensor | tuple[Tensor, ...]:
+    def levels(
+        self, network: Callable[..., Any], x: Tensor, lengths: Any = None, figures: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, ...]:
         """`scores`, or those of each level of a network that gives a tuple of them in training."""
         self._admit(x)
+        figures = self._figures(x, lengths) if figures is None else figures
         if lengths is not None and not _takes_lengths(network):
-            return _one_by_one(lambda part: self.scores(network, part), x, lengths)
+            return _one_by_one(functools.partial(self.scores, network), x, lengths, figures)
         more = {} if lengths is None else {'lengths': lengths}
-        given = network(_suited(network, self.before.standard(x)), **more)
+        given = network(_suited(network, self.before.standard(x, figures)), **more)
         if isinstance(given, tuple):
             if self.residual:
                 raise ValueError('residual: the network gives a tuple, and one output alone can be added to its input')
@@ -102,28 +117,30 @@ class Steps:
     def whole(self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None) -> Tensor:
         """`scores`, in overlapping tiles where the network was trained on patches of such samples."""
         if lengths is not None and (self.patch is not None or self.mirror):
-            return _one_by_one(lambda part: self.whole(network, part), x, lengths)
+            return _one_by_one(lambda part, *_: self.whole(network, part), x, lengths, None)
         if self.patch is None:
             return self.mirrored(network, x, lengths)
         tiles = self.tiles
-        run = functools.partial(self.mirrored, network)
+        run = functools.partial(self.mirrored, network, figures=self._figures(x))
         return run_tiled(run, x, self.patch, tiles.overlap, tiles.blend, tiles.at_once)
 
-    def mirrored(self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None) -> Tensor:
+    def mirrored(
+        self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None, figures: Tensor | None = None
+    ) -> Tensor:
         """`scores`, averaged over all mirror images along the axes of ``mirror``.
 
         Raises:
             ValueError: A sample does not have one of the axes.
         """
         if not self.mirror:
-            return self.scores(network, x, lengths)
+            return self.scores(network, x, lengths, figures)
         if max(self.mirror) > x.ndim - 3:
             raise ValueError(f'mirror={list(self.mirror)} names an axis that samples of {x.ndim - 2} axes do not have')
         images = [axes for count in range(len(self.mirror) + 1) for axes in combinations(self.mirror, count)]
         total: Tensor | None = None
         for axes in images:
             turned = [axis + 2 for axis in axes]
-            scores = self.scores(network, x.flip(turned))
+            scores = self.scores(network, x.flip(turned), figures=figures)
             scores = scores.flip(turned) if self.dense else scores
             total = scores if total is None else total + scores
         assert total is not None
@@ -132,7 +149,7 @@ class Steps:
     def slabs(self, network: Callable[..., Tensor], x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """The answer of a network trained on patches, in slabs along the first spatial axis as they are done."""
         assert self.patch is not None
-        run = functools.partial(self.mirrored, network)
+        run = functools.partial(self.mirrored, network, figures=self._figures(x))
         for start, scores in tiled_slabs(run, x, self.patch, self.tiles):
             yield start, self.last(scores)
 
@@ -179,9 +196,10 @@ def _cropped(x: Tensor, lengths: Any) -> list[Tensor]:
     return [row[place] for row, place in zip(x, places, strict=True)]
 
 
-def _one_by_one(run: Callable[[Tensor], Tensor], x: Tensor, lengths: Any) -> Tensor:
+def _one_by_one(run: Callable[..., Tensor], x: Tensor, lengths: Any, figures: Tensor | None) -> Tensor:
     """Run each sample of a padded batch at its own size; what comes out as maps is padded again."""
-    rows = [run(part[None])[0] for part in _cropped(x, lengths)]
+    own = [None] * len(x) if figures is None else torch.split(figures, 1)
+    rows = [run(part[None], None, each)[0] for part, each in zip(_cropped(x, lengths), own, strict=True)]
     if len({row.shape for row in rows}) == 1:
         return torch.stack(rows)
     whole = rows[0].new_zeros(len(rows), *(max(axis) for axis in zip(*(row.shape for row in rows), strict=True)))

@@ -1,4 +1,7 @@
-"""From the data's own units to mean 0 and standard deviation 1, channel by channel, and back, in single precision."""
+"""From the data's own units to mean 0 and standard deviation 1, channel by channel, and back, in single precision.
+
+The figures are those of the training part, of this clipped to a range, or of each sample by itself.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,23 +41,65 @@ class Constants:
         return values.to(torch.promote_types(x.dtype, torch.float32)) if x.is_floating_point() else values
 
 
+def is_by_sample(statistics: object) -> bool:
+    """Whether a record of a normalisation says that each sample has figures of its own."""
+    return isinstance(statistics, Mapping) and statistics.get('by') == 'sample'
+
+
+def normalised_by(statistics: object) -> str:
+    """The word of a recipe that a record of a normalisation is of."""
+    if not isinstance(statistics, Mapping):
+        return 'false'
+    return 'sample' if is_by_sample(statistics) else 'percentiles' if 'low' in statistics else 'set'
+
+
+def sample_figures(x: Tensor) -> Tensor:
+    """Mean and standard deviation of each channel of each sample ``(B, C, L1, ...)``, ``(B, C, 2)``.
+
+    A channel that is constant, as far as float32 can tell, has a standard deviation of 1.
+    """
+    rows = single(x).flatten(2)
+    mean = rows.mean(2)
+    deviation = (rows - mean[..., None]).square().mean(2).sqrt()
+    varies = deviation > torch.finfo(torch.float32).eps * mean.abs()
+    return torch.stack([mean, torch.where(varies, deviation, torch.ones_like(deviation))], -1)
+
+
 class Scale:
     """Means and standard deviations of channels.
 
     Args:
-        statistics: Lists ``mean`` and ``std``, one value a channel, or one for all; None changes nothing but the
-            precision.
+        statistics: Lists ``mean`` and ``std``, one value a channel, or one for all, and, where values are clipped
+            before, ``low`` and ``high``; or ``{'by': 'sample'}``, where each sample has figures of its own. None
+            changes nothing but the precision.
         of: What has these channels, for the errors.
     """
 
     def __init__(self, statistics: Mapping[str, Any] | None, of: str = 'the input') -> None:
         self._of = of
-        self._mean = Constants(statistics['mean']) if statistics else None
-        self._std = Constants(statistics['std']) if statistics else None
+        self.by_sample = is_by_sample(statistics)
+        known = {} if statistics is None or self.by_sample else statistics
+        self._mean, self._std, self._low, self._high = (
+            Constants(known[name]) if name in known else None for name in ('mean', 'std', 'low', 'high')
+        )
 
-    def standard(self, x: Tensor) -> Tensor:
-        """Values ``(B, C, ...)`` in the data's own units → standard units."""
+    def standard(self, x: Tensor, figures: Tensor | None = None) -> Tensor:
+        """Values ``(B, C, ...)`` in the data's own units → standard units.
+
+        Args:
+            x: The values.
+            figures: Mean and standard deviation of each sample, ``(B, C, 2)``, where they are normalised by sample and
+                these are but windows of them, or changed; several windows of each sample stand one after another.
+        """
         x = single(x)
+        if self.by_sample:
+            figures = sample_figures(x) if figures is None else figures.to(x)
+            if figures.shape[0] != x.shape[0]:  # no len(), which would fix the batch of an exported graph
+                figures = figures.repeat(x.shape[0] // figures.shape[0], 1, 1)
+            figures = figures.view(*x.shape[:2], *(1,) * (x.ndim - 2), 2)
+            return (x - figures[..., 0]) / figures[..., 1]
+        if self._low is not None and self._high is not None:
+            x = torch.minimum(torch.maximum(x, self._shaped(self._low, x)), self._shaped(self._high, x))
         if self._mean is None or self._std is None:
             return x
         return (x - self._shaped(self._mean, x)) / self._shaped(self._std, x)
@@ -68,7 +113,7 @@ class Scale:
 
     def ready(self, device: torch.device | str) -> None:
         """Bring the figures to a device."""
-        for values in (self._mean, self._std):
+        for values in (self._mean, self._std, self._low, self._high):
             if values is not None:
                 values.beside(torch.empty(0, device=device))
 

@@ -6,7 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -27,6 +27,8 @@ from mdnc._side_effects import random_state_kept
 from mdnc.modules._checks import integer, spatial_order
 from mdnc.modules._inference import Answer
 from mdnc.modules.ragged import pad_batch
+from mdnc.training.data.datamodule import normalisation
+from mdnc.training.data.normalisation import clipped_statistics
 from mdnc.training.fitting import named_network, trainer_devices
 from mdnc.training.nonfinite_loss import Guard
 from mdnc.training.predictor import Predictor
@@ -86,7 +88,8 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         order: Number of spatial axes, for samples without a channel axis; None: an array ``(n, length)`` holds signals,
             and others have their channels behind the samples, ``(n, channels, length)``.
         normalise: Whether each channel gets mean 0 and standard deviation 1 of the training samples; targets of
-            quantities too.
+            quantities too. ``'sample'``: of each sample itself; ``'percentiles'``: of the training samples, clipped to
+            their 0.5th and 99.5th percentile.
         device: ``'cpu'``, ``'cuda'``, ``'auto'``, ….
         progress: Whether a bar is shown.
         random_state: Seed of weights and order: an int, a ``RandomState``, or None for another one each time.
@@ -105,7 +108,7 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         lr: float = 0.01,
         weight_decay: float = 0.01,
         order: int | None = None,
-        normalise: bool = True,
+        normalise: bool | Literal['set', 'sample', 'percentiles'] = True,
         device: str = 'cpu',
         progress: bool = False,
         random_state: Any = None,
@@ -169,7 +172,10 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         owner = type(self).__name__
         seed = int(check_random_state(self.random_state).randint(_MOST_SEED))
         size, epochs = integer(owner, 'batch_size', self.batch_size), integer(owner, 'epochs', self.epochs)
-        known = {'input': list(samples[0].shape), 'normalisation': _statistics(samples) if self.normalise else None}
+        known = {
+            'input': list(samples[0].shape),
+            'normalisation': _statistics(samples, normalisation(owner, self.normalise)),
+        }
         with _in_silence(not self.progress), random_state_kept():
             torch.manual_seed(seed)
             task = kind(self._network(samples, outputs), lr=self.lr, weight_decay=self.weight_decay)
@@ -333,7 +339,11 @@ class NetRegressor(RegressorMixin, _NetEstimator):  # type: ignore[misc]
         _same_count(samples, y)
         self._lone = y.ndim == 1
         rows = y.reshape(len(y), -1)
-        scale = {'mean': rows.mean(0).tolist(), 'std': _spread(rows.std(0))} if self.normalise else None
+        scale = (
+            {'mean': rows.mean(0).tolist(), 'std': _spread(rows.std(0))}
+            if normalisation(type(self).__name__, self.normalise)
+            else None
+        )
         targets = torch.from_numpy(rows.astype(np.float32))
         self._fit(Regression, samples, targets, rows.shape[1], {'target_normalisation': scale})
         return self
@@ -378,13 +388,17 @@ def _spread(deviations: np.ndarray) -> list[float]:
     return found
 
 
-def _statistics(samples: Tensor | list[Tensor]) -> dict[str, list[float]]:
+def _statistics(samples: Tensor | list[Tensor], by: bool | str) -> dict[str, Any] | None:
+    if by == 'sample' or not by:
+        return {'by': 'sample'} if by else None
     # Channel by channel: (C, values of all samples).
     rows = (
         samples.transpose(0, 1).flatten(1)
         if isinstance(samples, Tensor)
         else torch.cat([s.flatten(1) for s in samples], 1)
     )
+    if by == 'percentiles':
+        return clipped_statistics(rows.double().numpy())
     return {'mean': rows.double().mean(1).tolist(), 'std': _spread(rows.double().std(1, correction=0).numpy())}
 
 

@@ -184,7 +184,7 @@ def _sorted_options(options: dict[str, Any], task: Any, network: Any) -> dict[st
         - {'default_root_dir', 'max_epochs', 'accelerator', 'devices', 'enable_progress_bar'},
         'network': set(inspect.signature(maker).parameters) if maker is not None else set(),
     }
-    known['keeper'] = {'monitor', 'mode'}
+    known['keeper'] = {'monitor', 'mode', 'patience'}
     found: dict[str, dict[str, Any]] = {room: {} for room in known}
     for name, value in options.items():
         room = next((room for room, names in known.items() if name in names), None)

@@ -59,7 +59,7 @@ class Settings(L.Callback):
                     set_rate(trainer, optimizer, number, changed.pop('lr'))
                 optimizer.param_groups[number].update(changed)
         if self._then:
-            _catch_up(trainer)
+            catch_up(trainer)
         self._then = []
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -78,8 +78,8 @@ class Settings(L.Callback):
             )
 
 
-def _catch_up(trainer: L.Trainer) -> None:
-    # A schedule of another length or kind holds from the first step on, not from the second.
+def catch_up(trainer: L.Trainer) -> None:
+    """Let a schedule that became another one, in its length or kind, hold from the next step on, not the one after."""
     for config in trainer.lr_scheduler_configs:
         scheduler: Any = config.scheduler
         if isinstance(scheduler, LambdaLR):

@@ -17,6 +17,7 @@ from mdnc.training.evaluation import known, write_samples
 from mdnc.training.finders import Finders, tame
 from mdnc.training.history import FILE, Row, read_history, shown
 from mdnc.training.nonfinite_loss import Guard
+from mdnc.training.plateau import Stopping
 from mdnc.training.progress import Lines, make_progress
 from mdnc.training.report import Baselines, task_report, write_report
 from mdnc.training.resume_settings import Settings
@@ -43,6 +44,7 @@ _CALLBACKS: tuple[tuple[type | tuple[type, ...], Callable[[], L.Callback]], ...]
     (Averages, Averages),
     (Finders, Finders),
     (Settings, Settings),
+    (Stopping, Stopping),
     (Repeatable, Repeatable),
     (Sanity, Sanity),
     (Guard, Guard),

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from mdnc.training.checkpoint import BEST, FOLDER, check_saves, keep_as, numbered, sweep, sweep_run
 from mdnc.training.history import History
+from mdnc.training.plateau import refuse_unseen
 from mdnc.training.process_group import end_group_at_exit
 from mdnc.training.process_signals import WATCHDOG, SignalAction, SignalHandler
 from mdnc.training.run_lock import claim, release
@@ -36,6 +37,8 @@ class Keeper(Checkpoint):
         monitor: The figure that makes a checkpoint the best, ``'val/f1'`` or ``'train/loss'``, one of those that the
             task logs; without ``/`` it is of the validation. None: the task's own.
         mode: Whether the best is the ``'max'`` or ``'min'`` of it; None: as the metric says.
+        patience: Epochs in a row without a better figure, at least 1, after which the run ends (early stopping); an
+            epoch without validation is not counted. None: it goes on to its last epoch.
 
     Example:
         >>> import tempfile
@@ -52,6 +55,7 @@ class Keeper(Checkpoint):
         keep: int = 2,
         monitor: str | None = None,
         mode: Literal['min', 'max'] | None = None,
+        patience: int | None = None,
     ) -> None:
         timed = isinstance(every_minutes, Real) and not isinstance(every_minutes, bool)
         if not timed or not every_minutes >= 0 or not is_count(keep, 2):
@@ -63,6 +67,10 @@ class Keeper(Checkpoint):
             raise TypeError(f"Keeper: monitor={monitor!r} must be the name of a figure, such as 'val/loss'")
         if mode not in (None, 'min', 'max') or (mode and not monitor):
             raise ValueError(f"Keeper: mode={mode!r} must be 'min' or 'max', beside a monitor")
+        if patience is not None and not is_count(patience, 1):
+            raise ValueError(f'Keeper: patience={patience!r} must be a whole number of at least 1, or None')
+        self.patience = None if patience is None else int(patience)
+        self._stale = 0  # epochs since the last better figure
         self.monitor = monitor if monitor is None or '/' in monitor else f'val/{monitor}'
         self.mode = mode
         self._monitor = ('val/loss', 'min')
@@ -80,10 +88,12 @@ class Keeper(Checkpoint):
         self._claimed = False
 
     def state_dict(self) -> dict[str, Any]:
-        return {'best_score': self.best_score, 'monitor': self._monitor[0], 'history': self.history.rows}
+        kept = {'best_score': self.best_score, 'monitor': self._monitor[0], 'stale': self._stale}
+        return {**kept, 'history': self.history.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best_score, self._before = state['best_score'], state.get('monitor')
+        self._stale = state.get('stale', 0)
         self.history.rows = list(state['history'])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -111,11 +121,19 @@ class Keeper(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._monitor = self._chosen(pl_module)
         if self._before not in (None, self._monitor[0]):
-            self.best_score = None  # of another figure, and so nothing to compare by
+            self.best_score, self._stale = None, 0  # of another figure, and so nothing to compare by
+        if self.patience:
+            refuse_unseen(f'keeper.patience={self.patience}', self._monitor[0], trainer)
+            trainer.should_stop |= self._stale >= self.patience  # a run that has ended so does not go on
         check_saves(trainer)
         self._signal_actions.start(getattr(trainer.strategy.launcher, 'procs', ()))
         self.history.start()
         self._saved = time.monotonic()
+
+    @property
+    def followed(self) -> tuple[str, str]:
+        """The figure that makes a checkpoint the best, and whether the ``'max'`` or ``'min'`` of it is."""
+        return self._monitor
 
     def _chosen(self, task: Any) -> tuple[str, str]:
         """The figure that makes a checkpoint the best, and whether it is the largest or the smallest."""
@@ -164,6 +182,7 @@ class Keeper(Checkpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         figures = self._figures(trainer)
         self._record(trainer, figures, self._monitor[0])
+        self._count_stale(trainer, figures)
         best = self._is_best(figures, self._monitor)
         self._epoch_over = True
         path = self._save(trainer)
@@ -221,6 +240,18 @@ class Keeper(Checkpoint):
         if trainer.is_global_zero:
             self.history.write(Path(trainer.default_root_dir))
             print(line, flush=True)
+
+    def _count_stale(self, trainer: L.Trainer, figures: dict[str, float]) -> None:
+        name, mode = self._monitor
+        if name not in figures:
+            return
+        sign = 1 if mode == 'min' else -1
+        better = self.best_score is None or sign * figures[name] < sign * self.best_score
+        self._stale = 0 if better else self._stale + 1
+        if self.patience and self._stale >= self.patience:
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                print(f'{name} has not become better for {self._stale} epochs: the run ends', flush=True)
 
     def _is_best(self, figures: dict[str, float], monitor: tuple[str, str]) -> bool:
         name, mode = monitor

@@ -362,3 +362,10 @@ def test_words_out_of_range_are_refused_by_name(name, value):
 def test_more_than_all_samples_cannot_be_mixed():
     with pytest.raises(ValueError, match='a sample gets mixup or cutmix'):
         Augmentation(mixup=1.0, cutmix=1.0, chance={'mixup': 0.8})
+
+
+def test_a_preset_may_be_given_by_its_name_alone():
+    data = ArrayData(np.zeros((20, 1, 8)), augmentation='signal')
+    assert data.augmentation == Augmentation(preset='signal')
+    with pytest.raises(TypeError, match=r"^ArrayData: augmentation='sound' must be of Augmentation, 'signal', 'image'"):
+        ArrayData(np.zeros((20, 1, 8)), augmentation='sound')

@@ -144,7 +144,7 @@ def test_figures_of_json_are_those_that_were_logged(tested):
     found = json.loads((folder / 'test.json').read_text(), parse_constant=lambda word: pytest.fail(word))
     pairs = {
         'classification': ['accuracy', 'f1'],
-        'segmentation': ['dice', 'accuracy'],
+        'segmentation': ['dice', 'dice_case', 'accuracy'],
         'dense': ['rmse', 'mae'],
         'denoising': ['rmse', 'mae'],
         'regression': [],

@@ -32,6 +32,7 @@ WHOLE = {
     'classes': (Classification(ENCODER), {'targets': np.array(['a', 'b', 'c'] * 14)[:40]}),
     'quantities': (Regression(ENCODER), {'targets': (1000 + 7 * X[:, 0, :3])}),
     'denoised': (Reconstruction(UNET, residual=True), {'corruption': 20.0}),
+    'normalised by sample': (Classification(ENCODER), {'targets': np.arange(40) % 3, 'normalise': 'sample'}),
     'not normalised': (DenseRegression(UNET), {'targets': X[:, 0] / 100, 'normalise': False}),
 }
 PATCHED = {
@@ -40,10 +41,16 @@ PATCHED = {
         Segmentation(THREE, probabilities=True),
         {'targets': np.digitize(X[:, 0], [100, 150]), 'patch': [16], 'classes': ['low', 'middle', 'high']},
     ),
+    'masks by sample': (
+        Segmentation(THREE),
+        {'targets': np.digitize(X[:, 0], [100, 150]), 'patch': [16], 'normalise': 'sample'},
+    ),
+    'clipped': (DenseRegression(UNET), {'targets': X[:, 0] / 100, 'patch': [16], 'normalise': 'percentiles'}),
     'maps': (DenseRegression(UNET), {'targets': 1000 + 3 * X[:, 0], 'patch': [16]}),
     'denoised in tiles': (Reconstruction(UNET, residual=True), {'corruption': 20.0, 'patch': [16]}),
 }
 CASES = {**WHOLE, **PATCHED}
+BY_SAMPLE = ('masks by sample',)  # in tiles
 
 
 @pytest.fixture(scope='module', params=CASES)
@@ -103,7 +110,11 @@ def test_the_exported_file_answers_as_predict_does(trained, tmp_path):
         assert file.facts['tiles'] is None
         np.testing.assert_allclose(run(tensor), found, rtol=1e-3, atol=1e-3)
         return
-    assert file.facts['tiles'].startswith('mdnc predict runs the network over tiles of 16 ')
+    assert 'mdnc predict runs the network over tiles of 16 ' in file.facts['tiles']
+    assert file.facts['tiles'].startswith('Bring each channel of a whole sample to mean 0') == (case in BY_SAMPLE)
+    if case in BY_SAMPLE:
+        assert file.facts['normalisation'] is None
+        tensor = (tensor - tensor.mean(2, keepdim=True)) / tensor.std(2, keepdim=True, correction=0)
     assert (1, 1, 16) in [row.shape for row in file.compared]
     overlap = CASES[case][1].get('overlap', 0.25)
     assert f'run_tiled(file, x, [16], {overlap})' in file.facts['tiles']

@@ -42,7 +42,7 @@ KINDS = {
         ({'weight_decay': math.inf}, ValueError, 'weight_decay must be ≥ 0'),
         ({'warmup': 1}, ValueError, r'warmup must be in \[0, 1\), not 1'),
         ({'warmup': -0.1}, ValueError, r'warmup must be in \[0, 1\)'),
-        ({'schedule': None}, ValueError, 'schedule=None is unknown; there are the schedule cosine or constant'),
+        ({'schedule': None}, ValueError, 'schedule=None must be one of cosine, constant, plateau'),
         ({'optimizer': 'SGD'}, TypeError, "optimizer='SGD' must make an optimizer"),
         ({'loss': nn.MSELoss}, TypeError, 'loss=<class .*> must be a module made with'),
         ({'loss': 'mse'}, TypeError, "loss='mse' must be a module"),

@@ -20,7 +20,7 @@ from mdnc.training import (
 )
 from mdnc.training.saving import Keeper
 from mdnc.training.tasks.loss import Entropy, class_losses, dice_losses, sample_means
-from mdnc.training.tasks.metrics import KnownError, Points
+from mdnc.training.tasks.metrics import CaseDice, KnownError, Points
 
 RNG = np.random.default_rng(0)
 TWO = {'name': 'EncoderNet1d', 'arguments': {'channel': 4, 'layers': [1, 1], 'out_length': 2}}
@@ -221,3 +221,24 @@ def test_a_figure_that_is_not_known_is_no_best_one():
     best = [keeper._is_best({} if score is None else {'val/loss': score}, ('val/loss', 'max')) for score in scores]
     assert best == [True, True, False, True, False, False]
     assert keeper.best_score == 0.7
+
+
+def test_dice_of_cases_is_that_of_a_plain_loop_and_may_choose_the_checkpoint():
+    generator = torch.Generator().manual_seed(0)
+    given, true = (torch.randint(0, 3, (5, 6, 7), generator=generator) for _ in range(2))
+    given[0], true[0], true[1, 0] = 0, 0, 255  # a sample without any class, and positions that are not known
+    metric = CaseDice(4, 255)
+    metric.update(given[:2], true[:2])
+    metric.update(given[2:], true[2:])
+    scores = {1: [], 2: []}
+    for row in range(1, 5):
+        for number, found in scores.items():
+            known = true[row] != 255
+            mine, theirs = (given[row] == number) & known, (true[row] == number) & known
+            found.append(float(2 * (mine & theirs).sum() / (mine.sum() + theirs.sum())))
+    assert float(metric.compute()) == pytest.approx(np.mean([np.mean(found) for found in scores.values()]))
+    empty = CaseDice(2, 255)
+    empty.update(torch.zeros(1, 4, dtype=torch.long), torch.zeros(1, 4, dtype=torch.long))
+    assert torch.isnan(empty.compute())
+    network = {'name': 'UNet1d', 'arguments': {'channel': 4, 'layers': [1, 1], 'out_planes': 3}}
+    assert Segmentation(network).figures()['val/dice_case'] == 'max'

@@ -295,7 +295,7 @@ def test_an_output_of_another_shape_than_the_target_is_refused():
     ('kind', 'options', 'text'),
     [
         (Classification, {'lr': 0}, 'Classification: lr must be > 0'),
-        (Classification, {'schedule': 'linear'}, 'schedule cosine or constant'),
+        (Classification, {'schedule': 'linear'}, 'cosine, constant, plateau'),
         (Regression, {'criterion': 'l2'}, r"Regression: criterion must be one of \['mse', 'mae', 'huber'\], not 'l2'"),
         (Segmentation, {'criterion': 'iou'}, "Segmentation: criterion must be one of .*, not 'iou'"),
     ],

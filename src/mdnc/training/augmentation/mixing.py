@@ -35,7 +35,7 @@ def mixed_up(batch: Batch, others: Tensor, share: Tensor) -> Batch:
     """
     others = others.to(batch['input'].device)
     own = _wide(share, batch['input'])
-    values = own * batch['input'] + (1 - own) * batch['input'][others]
+    values = own * batch['input'] + (1 - own) * _brought(batch, others)
     return _follow({**batch, 'input': values}, batch, others, share)
 
 
@@ -55,10 +55,20 @@ def cut_mixed(batch: Batch, source: Batch, others: Tensor, inside: Tensor, maps:
     for name in ('input', *maps):
         values = batch[name]
         wide = there.view(len(there), *(1,) * (values.ndim - there.ndim), *there.shape[1:])
-        found[name] = torch.where(wide, source[name][others], values)
+        found[name] = torch.where(wide, _brought(source, others) if name == 'input' else source[name][others], values)
     if 'target' in maps:
         return found
     return _follow(found, source, others, 1 - inside.flatten(1).float().mean(1))
+
+
+def _brought(batch: Batch, others: Tensor) -> Tensor:
+    """The inputs of other samples; where each is normalised by itself, in the units of the sample that they come to."""
+    values: Tensor = batch['input'][others]
+    if 'figures' not in batch:
+        return values
+    mean, std = _beside(batch['figures'][others], values)
+    own, spread = _beside(batch['figures'], values)
+    return (values - mean) / std * spread + own
 
 
 def _follow(found: Batch, batch: Batch, others: Tensor, share: Tensor) -> Batch:
@@ -71,6 +81,11 @@ def _follow(found: Batch, batch: Batch, others: Tensor, share: Tensor) -> Batch:
 
 def _wide(share: Tensor, values: Tensor) -> Tensor:
     return share.to(values.device, values.dtype).view(-1, *(1,) * (values.ndim - 1))
+
+
+def _beside(figures: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    figures = figures.to(values).view(*values.shape[:2], *(1,) * (values.ndim - 2), 2)
+    return figures[..., 0], figures[..., 1]
 
 
 def mixed_losses(losses: Callable[[Tensor, Batch], Tensor], output: Tensor, batch: Batch) -> Tensor:

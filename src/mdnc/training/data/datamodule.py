@@ -1,7 +1,7 @@
 """Data modules: parts, what is made of their samples, and the facts that a network of them must carry along."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from reprlib import repr as short_repr
 from typing import Any, Literal, TypeVar, get_args
@@ -12,15 +12,21 @@ from lightning.pytorch.utilities import CombinedLoader
 
 from mdnc.modules._checks import flag, integer, integers, number, spatial_order, word
 from mdnc.modules._tiling import BLENDS
-from mdnc.training.augmentation.augmentation import Augmentation, share
+from mdnc.training.augmentation.augmentation import Augmentation, PresetName, share
 from mdnc.training.data.class_positions import count_classes
 from mdnc.training.data.grid import grid_of
 from mdnc.training.data.images import Colours, PixelOptions
 from mdnc.training.data.label_values import ClassNumbers, check_values
 from mdnc.training.data.labels import check_names, find_classes, read_names, refuse_holes, with_target
-from mdnc.training.data.normalisation import channel_statistics, read_pieces, whole_samples
+from mdnc.training.data.normalisation import (
+    channel_statistics,
+    clipped_statistics,
+    drawn_values,
+    read_pieces,
+    whole_samples,
+)
 from mdnc.training.data.path_parts import is_path_part
-from mdnc.training.data.reader import DataError
+from mdnc.training.data.reader import DataError, Window
 from mdnc.training.data.resampling import Resampled, Sampling
 from mdnc.training.data.samples import Samples, View
 from mdnc.training.data.sources import (
@@ -47,6 +53,19 @@ def _lengths(owner: str, name: str, value: Any) -> list[int] | None:
     if found is not None and len(found) > 3:
         raise ValueError(f'{owner}: {name}={value!r} must be one length for each of 1, 2 or 3 spatial axes.')
     return found
+
+
+_BY = ('set', 'sample', 'percentiles')
+
+
+def normalisation(owner: str, value: Any) -> bool | str:
+    """The word ``normalise``; ``'set'`` and True are one."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value not in _BY:
+        error = ValueError if isinstance(value, str) else TypeError
+        raise error(f'{owner}: normalise={value!r:.80} must be true, false, {", ".join(map(repr, _BY))}.')
+    return True if value == 'set' else str(value)
 
 
 def _mirror(owner: str, value: Any) -> list[int]:
@@ -132,8 +151,11 @@ class SampleData(L.LightningDataModule):
         seed: Start of order, windows and augmentation.
         split: How samples are divided, where the source does not say it.
         augmentation: What is done to training samples at random.
-        normalise: Whether a task brings each channel of the input to mean 0 and standard deviation 1 of the training
-            part (and, for regression, the target).
+        normalise: What a task brings each channel of the input to mean 0 and standard deviation 1 by: ``'set'`` or
+            true, of the training part; ``'sample'``, of each sample itself; ``'percentiles'``, of the training part,
+            clipped to its 0.5th and 99.5th percentile, of positions that are not of the first class where targets are
+            maps of classes (nnU-Net's way with CT). False: it does not. Targets that are quantities are brought to
+            those of the training part in all but the last case.
         crop: Spatial size cut from every sample: at random in training, central elsewhere.
         patch: Spatial size of the windows that training draws from images or volumes; elsewhere samples are whole, and
             a task runs the network on overlapping tiles of this size.
@@ -185,7 +207,7 @@ class SampleData(L.LightningDataModule):
         seed: int = 0,
         split: Split = Split(),  # noqa: B008 frozen
         augmentation: Augmentation = Augmentation(),  # noqa: B008 frozen
-        normalise: bool = True,
+        normalise: bool | Literal['set', 'sample', 'percentiles'] = True,
         crop: list[int] | None = None,
         patch: list[int] | None = None,
         patches: int = 1,
@@ -212,7 +234,7 @@ class SampleData(L.LightningDataModule):
         self.seed = integer(owner, 'seed', seed, minimum=0)
         self.nonfinite: Nonfinite = word(owner, 'nonfinite', nonfinite, get_args(Nonfinite))  # type: ignore[assignment]
         self.split = self._record(Split, 'split', split)
-        self.normalise, self.missing = flag(owner, 'normalise', normalise), flag(owner, 'missing', missing)
+        self.normalise, self.missing = normalisation(owner, normalise), flag(owner, 'missing', missing)
         self.patch, self.overlap = _lengths(owner, 'patch', patch), share(owner, 'overlap', overlap)
         self.balance = _most_one(owner, 'balance', balance)
         self.blend = None if blend is None else word(owner, 'blend', blend, BLENDS)
@@ -241,17 +263,21 @@ class SampleData(L.LightningDataModule):
             augmentation=self.augmentation,
             missing=self.missing,
             seed=self.seed,
+            by_sample=self.normalise == 'sample',
         )
 
     def _record(self, kind: type[Words], name: str, value: Any) -> Words:
         # From Python a dictionary of a recipe's words does as well.
         if isinstance(value, kind):
             return value
+        presets = get_args(PresetName) if kind is Augmentation else ()
+        if isinstance(value, str) and value in presets:
+            return Augmentation(preset=value)  # type: ignore[return-value,arg-type]
         words = [each.name for each in fields(kind)]
         if not isinstance(value, Mapping) or set(value) - set(words):
             raise TypeError(
-                f'{type(self).__name__}: {name}={value!r} must be a {kind.__name__}, or a dictionary of '
-                f'{", ".join(words)}'
+                f'{type(self).__name__}: {name}={value!r} must be of {kind.__name__}, '
+                f'{"".join(f"{each!r}, " for each in presets)}or a dictionary of {", ".join(words)}'
             )
         return kind(**value)
 
@@ -330,7 +356,7 @@ class SampleData(L.LightningDataModule):
         The training part is read once for ``normalisation``, piece by piece.
         """
         return {
-            'normalisation': self._scale('input') if self.normalise else None,
+            'normalisation': self._normalisation,
             'classes': self.classes,
             'patch': self.patch,
             'overlap': self.overlap,
@@ -381,6 +407,48 @@ class SampleData(L.LightningDataModule):
         """Whether the targets are maps of the input's size; None: there are none in the files."""
         SampleData.setup(self)
         return self.train.maps
+
+    @property
+    def _normalisation(self) -> dict[str, Any] | None:
+        if self.normalise == 'sample':
+            return {'by': 'sample'}
+        if self.normalise == 'percentiles':
+            return self._clipped()
+        return self._scale('input') if self.normalise else None
+
+    @property
+    def input_scale(self) -> dict[str, list[float]]:
+        """Mean and standard deviation of the training part's inputs, for tasks whose answer is of their kind."""
+        found = self._scale('input')
+        assert found is not None
+        return found
+
+    def _clipped(self) -> dict[str, list[float]]:
+        SampleData.setup(self)
+        if 'clipped' not in self._statistics:
+            pair, numbers = self._parts['train']
+            if self.nonfinite == 'skip':
+                numbers = self._whole(pair, numbers)
+            kept = drawn_values(pair.inputs, numbers.tolist(), self._lone_input, self._foreground(pair))
+            if not kept.shape[1]:
+                kept = drawn_values(pair.inputs, numbers.tolist(), self._lone_input, None)
+            self._statistics['clipped'] = clipped_statistics(kept)
+        return self._statistics['clipped']
+
+    def _foreground(self, pair: Pair) -> Callable[[int, Window], np.ndarray] | None:
+        """Which positions are of a class that is not the first, where the targets are maps of classes."""
+        targets, number = pair.targets, int(self._parts['train'][1][0])
+        if targets is None or self._named or not self.maps or targets.read(number).dtype.kind not in 'iu':
+            return None
+        task = None if self.trainer is None else self.trainer.lightning_module
+        ignore = getattr(task, 'ignore', -100)
+
+        def marked(number: int, window: Window) -> np.ndarray:
+            values = targets.read(number, window)
+            found: np.ndarray = (values != 0) & (values != ignore)
+            return found
+
+        return marked
 
     @property
     def target_normalisation(self) -> dict[str, list[float]] | None:

@@ -1,10 +1,10 @@
-"""Mean and standard deviation of each channel, over more samples than memory holds."""
+"""Mean, standard deviation and percentiles of each channel, over more samples than memory holds."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from mdnc.training.data.reader import Array, DataError, Reader
+from mdnc.training.data.reader import Array, DataError, Reader, Window
 
 # Values read at once: 4 M values are 32 MB in the float64 of the sums.
 _VALUES = 2**22
@@ -44,6 +44,53 @@ def channel_statistics(pieces: Iterable[Array]) -> dict[str, list[float]]:
     deviation = np.sqrt(scatter / np.maximum(count, 1))
     varies = deviation > np.finfo(np.float32).eps * np.abs(mean)
     return {'mean': mean.tolist(), 'std': np.where(varies, deviation, 1.0).tolist()}
+
+
+_KEPT = 10_000_000  # values, of all channels and samples together, that percentiles are told by
+_LEAST = 100  # values of each channel of a sample
+
+
+def clipped_statistics(kept: Array) -> dict[str, list[float]]:
+    """The 0.5th and 99.5th percentile of each channel, and mean and standard deviation of what is clipped to them.
+
+    Args:
+        kept: Values ``(C, N)``; NaN counts as not there.
+
+    Returns:
+        Plain lists ``low``, ``high``, ``mean`` and ``std``, one value a channel.
+    """
+    low, high = np.nanpercentile(np.where(np.isfinite(kept), kept, np.nan), [0.5, 99.5], axis=1)
+    clipped = np.clip(kept, low[:, None], high[:, None])
+    return {'low': low.tolist(), 'high': high.tolist(), **channel_statistics([clipped])}
+
+
+def drawn_values(
+    reader: Reader, numbers: Sequence[int], lone: Callable[[int], bool], marked: Callable[[int, Window], Array] | None
+) -> Array:
+    """Values ``(C, N)`` of samples: all where they are few, else some ten million, drawn evenly from each sample.
+
+    Args:
+        reader: The samples.
+        numbers: Which of them.
+        lone: Whether a sample has no channel axis.
+        marked: Which positions of a window of a sample are meant; None: all.
+
+    Raises:
+        DataError: A sample cannot be read.
+    """
+    found: list[Array] = []
+    for number in map(int, numbers):
+        rng, shape = np.random.default_rng(number), reader.shape(number)
+        shape = (1, *shape) if lone(number) else shape
+        most = max(_LEAST, _KEPT // (len(numbers) * shape[0]))
+        share = most * shape[0] / max(1, int(np.prod(shape)))
+        for window, piece in zip(windows(shape), _read_sample(reader, number, lone), strict=True):
+            values = piece.reshape(len(piece), -1)
+            chosen = rng.random(values.shape[1]) < share
+            if marked is not None:
+                chosen &= marked(number, window).reshape(-1)
+            found.append(values[:, chosen].astype(np.float32))
+    return np.concatenate(found, 1)
 
 
 def read_pieces(reader: Reader, numbers: Iterable[int], lone: Callable[[int], bool]) -> Iterator[Array]:

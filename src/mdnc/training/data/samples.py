@@ -11,6 +11,7 @@ from mdnc.training.augmentation import Augmentation
 from mdnc.training.data.class_positions import ClassPositions, find_class_positions
 from mdnc.training.data.cropping import add_noise, crop_window
 from mdnc.training.data.grid import Grid, grid_of
+from mdnc.training.data.normalisation import channel_statistics, read_pieces
 from mdnc.training.data.reader import Array, DataError, Window, class_name, uniform
 from mdnc.training.data.sources import Pair
 
@@ -31,6 +32,7 @@ class View:
         order: Number of spatial axes; samples that have no channel axis get one.
         form: Channels and spatial axes that all samples must have; None: those of the first.
         seed: Seed of the noise outside training, where it must be the same each time.
+        by_sample: Whether training samples bring the mean and standard deviation that they are normalised by.
     """
 
     crop: tuple[int, ...] | None = None
@@ -43,6 +45,7 @@ class View:
     order: int | None = None
     form: tuple[int, int] | None = None
     seed: int = 0
+    by_sample: bool = False
 
 
 class Cut(NamedTuple):
@@ -86,6 +89,7 @@ class Samples:
         self.form = view.form
         self._kind: tuple[bool, tuple[int, ...]] | None = None
         self._places: ClassPositions | None = None
+        self._figures: dict[int, Array] = {}  # of whole samples that windows are drawn from
         self.first = self._first() if len(self) else None
         free = self.varied or not (self._window_size or uniform(pair.inputs))
         self.shape = None if free else self.first
@@ -177,7 +181,8 @@ class Samples:
 
         Returns:
             ``input`` ``(C, L1, ...)`` in float32; ``target`` where there is one, in int64 or float32; ``known`` beside
-            a target that may have holes.
+            a target that may have holes; in training, where samples are normalised by themselves, ``figures`` ``(C,
+            2)``: mean and standard deviation of what a prediction would have of it, before anything is changed.
 
         Raises:
             DataError: The sample is not what it should be.
@@ -193,7 +198,23 @@ class Samples:
         values = add_noise(clean, self._view.corruption, rng or np.random.default_rng((self._view.seed, number)))
         if not item and values is not clean:
             item['target'] = clean
+        if self._view.by_sample and rng is not None:
+            item['figures'] = (
+                self._whole_figures(number) if self._view.patch else _columns(channel_statistics([values]))
+            )
         return {'input': values, **item}
+
+    def _whole_figures(self, number: int) -> Array:
+        # A prediction sees the whole sample that a window is drawn from, with the noise of it.
+        if number not in self._figures:
+            pieces = read_pieces(self._pair.inputs, [number], self._lone)
+            found = _columns(channel_statistics(pieces))
+            found[:, 1] = np.hypot(found[:, 1], self._view.corruption)
+            self._figures[number] = found
+        return self._figures[number]
+
+    def _lone(self, number: int) -> bool:
+        return len(self._pair.inputs.shape(number)) == self._view.order
 
     def _number(self, index: int) -> int:
         return int(self._numbers[index // self._each])
@@ -279,6 +300,10 @@ class Samples:
             return {'target': values}
         known = ~np.isnan(values)
         return {'target': np.where(known, values, np.float32(0)), 'known': known}
+
+
+def _columns(statistics: dict[str, list[float]]) -> Array:
+    return np.array([statistics['mean'], statistics['std']], np.float32).T
 
 
 def _plain(values: Array, dtype: type) -> Array:

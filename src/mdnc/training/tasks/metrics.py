@@ -36,6 +36,41 @@ class KnownError(Metric):
         return (self.squares / self.counts).sqrt()
 
 
+class CaseDice(Metric):
+    """Dice score of each class but the first, over the samples in which truth or answer has it, and their mean; NaN
+    where no sample has one.
+
+    Args:
+        classes: How many there are, the first of them the background.
+        ignore: Number that stands for "not known".
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    scores: Tensor
+    there: Tensor
+
+    def __init__(self, classes: int, ignore: int) -> None:
+        super().__init__()
+        self._classes, self._ignore = classes, ignore
+        for name in ('scores', 'there'):
+            self.add_state(name, torch.zeros(classes - 1), dist_reduce_fx='sum')
+
+    def update(self, predicted: Tensor, target: Tensor) -> None:
+        """Count a batch of maps of class numbers ``(B, L1, ...)``."""
+        known = (target != self._ignore).flatten(1)
+        for number in range(1, self._classes):
+            given, true = ((each.flatten(1) == number) & known for each in (predicted, target))
+            size = given.sum(1) + true.sum(1)
+            self.scores[number - 1] += (2 * (given & true).sum(1) / size.clamp(min=1)).sum()
+            self.there[number - 1] += (size > 0).sum()
+
+    def compute(self) -> Tensor:
+        """The mean."""
+        found = self.there > 0
+        return (self.scores[found] / self.there[found]).mean()
+
+
 class Points(Metric):
     """The first predictions and truths, of all processes, for a chart; truths that are not known are NaN.
 

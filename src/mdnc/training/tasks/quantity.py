@@ -304,7 +304,7 @@ class Reconstruction(DenseRegression):
     def ask(self, source: Any) -> dict[str, Any]:
         # What comes out is of the same kind as what goes in.
         facts = Task.ask(self, source)
-        return {**facts, 'target_normalisation': facts['normalisation']}
+        return {**facts, 'target_normalisation': facts['normalisation'] and source.input_scale}
 
     def target(self, batch: Batch) -> Tensor:
         return super().target({**batch, 'target': batch.get('target', batch['input'])})

@@ -16,6 +16,7 @@ from mdnc.training.tasks.batch import Batch, inside
 from mdnc.training.tasks.classes import ClassTask, plain_weights
 from mdnc.training.tasks.examples import keep_examples
 from mdnc.training.tasks.loss import Overlap, dice_losses
+from mdnc.training.tasks.metrics import CaseDice
 from mdnc.training.tasks.network import Network
 
 _CRITERIA = ('cross_entropy', 'dice', 'both')
@@ -25,7 +26,7 @@ class Segmentation(ClassTask):
     """Says of which class each position is; the network gives ``(B, K, L1, ...)``, the target is a map of classes.
 
     A target ``(1, L1, ...)`` counts as ``(L1, ...)``. The Dice score is that of all voxels together, class by class,
-    and its mean over the classes.
+    and its mean over the classes; ``dice_case`` is that of each sample by itself, without the first class.
 
     Args:
         network: See `Task`; K is at least 2.
@@ -89,6 +90,7 @@ class Segmentation(ClassTask):
         return {
             'dice': MulticlassF1Score(self.outputs, average='macro', ignore_index=self.ignore),
             'dice_each': MulticlassF1Score(self.outputs, average='none', ignore_index=self.ignore),
+            'dice_case': CaseDice(self.outputs, self.ignore),
             'accuracy': MulticlassAccuracy(self.outputs, average='micro', ignore_index=self.ignore),
         }
 

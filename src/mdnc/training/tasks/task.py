@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.plugins.precision import HalfPrecision
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, Metric
 
 from mdnc._archive import load_archive
@@ -21,11 +22,15 @@ from mdnc._bundle import BEST, of_training, unwrapped
 from mdnc._plain import plain
 from mdnc.checkpoints.loading import revived
 from mdnc.modules import decaying_names
+from mdnc.modules._checks import integer
 from mdnc.modules._inference import Answer, Steps
+from mdnc.modules._standardization import normalised_by
 from mdnc.training.augmentation import mixed_losses
 from mdnc.training.checkpoint import check_fits
 from mdnc.training.evaluation import Evaluation, SampleResults, Table
 from mdnc.training.pictures import Example, Panel, Style, curves_panel, is_share, save_page
+from mdnc.training.plateau import Plateau, refuse_unseen
+from mdnc.training.resume_settings import catch_up
 from mdnc.training.tasks.arguments import number, own_parts, path
 from mdnc.training.tasks.batch import Batch, as_batch, chosen, cropped, real_rows
 from mdnc.training.tasks.deep_supervision import level_losses
@@ -36,6 +41,8 @@ from mdnc.training.tasks.warm_start import hold, layered_groups, scale_rates, ta
 from mdnc.training.weight_averaging import averaging
 
 Made = TypeVar('Made', bound='Task')
+_SCHEDULES = ('cosine', 'constant', 'plateau')
+_PLATEAU = 'mdnc_plateau'  # under which a checkpoint keeps the place of such a schedule
 _LOSS = 'mdnc_loss'  # under which a checkpoint says which loss of his own a user gave
 
 
@@ -71,7 +78,10 @@ class Task(L.LightningModule):
         weight_decay: Decay, at least 0, of the weights of convolutions and linear layers; norms, slopes and biases have
             none.
         warmup: Share of the steps, in [0, 1), in which the learning rate rises.
-        schedule: ``'cosine'`` (warm-up, then a half cosine down to 0) or ``'constant'`` (after the warm-up).
+        schedule: What the learning rate does after the warm-up: ``'cosine'`` (a half cosine down to 0), ``'constant'``,
+            or ``'plateau'`` (down by a factor wherever the figure that makes a checkpoint the best gets no better).
+        plateau_patience: Epochs without a better figure, at least 0, that a plateau waits for.
+        plateau_factor: What is left of the rate after a plateau, in (0, 1).
         optimizer: Makes another optimizer than AdamW of parameter groups.
         loss: Another loss than the task's own: a module with ``reduction='none'`` and nothing to be trained.
         metrics: Further metrics of torchmetrics by name, beside the task's own.
@@ -104,7 +114,7 @@ class Task(L.LightningModule):
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.05,
-        schedule: Literal['cosine', 'constant'] = 'cosine',
+        schedule: Literal['cosine', 'constant', 'plateau'] = 'cosine',
         optimizer: Callable[[Any], Optimizer] | None = None,
         loss: nn.Module | None = None,
         metrics: dict[str, Metric] | None = None,
@@ -113,11 +123,13 @@ class Task(L.LightningModule):
         weights: str | None = None,
         freeze: list[str] | None = None,
         layer_decay: float = 1.0,
+        plateau_patience: int = 10,
+        plateau_factor: float = 0.1,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        if schedule not in ('cosine', 'constant'):
-            raise ValueError(f'{owner}: schedule={schedule!r} is unknown; there are the schedule cosine or constant')
+        if schedule not in _SCHEDULES:
+            raise ValueError(f'{owner}: schedule={schedule!r} must be one of {", ".join(_SCHEDULES)}')
         settings = {
             'lr': number(owner, 'lr', lr, '> 0', math.ulp(0.0)),
             'weight_decay': number(owner, 'weight_decay', weight_decay, '≥ 0', 0.0),
@@ -127,6 +139,8 @@ class Task(L.LightningModule):
             'weights': None if weights is None else path(owner, 'weights', weights),
             'freeze': words(owner, freeze),
             'layer_decay': number(owner, 'layer_decay', layer_decay, 'in (0, 1]', math.ulp(0.0), math.nextafter(1, 2)),
+            'plateau_patience': integer(owner, 'plateau_patience', plateau_patience, minimum=0),
+            'plateau_factor': number(owner, 'plateau_factor', plateau_factor, 'in (0, 1)', math.ulp(0.0), 1.0),
         }
         metrics = own_parts(owner, optimizer, loss, metrics)
         given = None if isinstance(network, nn.Module) else as_network(network)
@@ -136,6 +150,8 @@ class Task(L.LightningModule):
         self.save_hyperparameters({'network': plain(described, owner), **settings, 'data': None}, logger=False)
         self._optimizer, self._loss = optimizer, None if loss is None else OwnLoss(loss)
         self._decaying = decaying_names(self.network)
+        self._plateau = Plateau(settings['plateau_factor'], settings['plateau_patience'])  # type: ignore[arg-type]
+        self._validated = False
         self._source: object = None
         self.slabs: Callable[[Batch, int, Tensor], None] | None = None
         self._begun: str | ValueError | None = None  # what became of the weights that a training starts from
@@ -309,7 +325,13 @@ class Task(L.LightningModule):
         Raises:
             ValueError: They contradict each other.
         """
-        if getattr(source, 'normalise', None) is False and self.facts.get('normalisation'):
+        said = getattr(source, 'normalise', None)
+        if said in ('sample', 'percentiles') and said != normalised_by(self.facts.get('normalisation')):
+            raise ValueError(
+                f'{type(self).__name__}: the data say normalise={said}, but the network was trained with '
+                f'normalise={normalised_by(self.facts.get("normalisation"))}: leave normalise out'
+            )
+        if said is False and self.facts.get('normalisation'):
             raise ValueError(
                 f'{type(self).__name__}: the data say normalise=false, but the network was trained on normalised '
                 'samples, and normalises: leave normalise out, and give samples in their own units'
@@ -369,21 +391,25 @@ class Task(L.LightningModule):
         else:
             optimizer = self._optimizer(groups)
         scale_rates(optimizer)
+        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': self._schedule(optimizer), 'interval': 'step'}}
+
+    def _schedule(self, optimizer: Optimizer) -> LambdaLR:
+        kind, share = self.hparams['schedule'], self.hparams['warmup']
         total = self.trainer.estimated_stepping_batches
-        if not 0 < total < math.inf:  # Lightning says -1 of loaders without a length
+        if (kind == 'cosine' or share) and not 0 < total < math.inf:  # Lightning says -1 of loaders without a length
             unknown = 'the data do not say how many batches they have: set max_steps of the trainer'
             raise ValueError(
                 'the schedule needs an end: set max_epochs or max_steps of the trainer'
                 if self.trainer.max_epochs in (None, -1)
                 else f'the schedule needs an end, and {unknown}'
             )
-        warmup, constant = round(self.hparams['warmup'] * total), self.hparams['schedule'] == 'constant'
+        warmup = round(share * total) if share else 0
 
         def factor(step: int) -> float:
-            return 1.0 if constant and step >= warmup else cosine_factor(step, warmup, int(total))
+            high = 1.0 if kind != 'cosine' and step >= warmup else cosine_factor(step, warmup, int(total))
+            return high * self._plateau.factor
 
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
+        return LambdaLR(optimizer, factor)
 
     def configure_callbacks(self) -> list[L.Callback]:
         callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
@@ -408,6 +434,8 @@ class Task(L.LightningModule):
             self.learn({})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.hparams['schedule'] == 'plateau':
+            checkpoint[_PLATEAU] = self._plateau.state()
         if self._loss is not None:
             checkpoint[_LOSS] = self._loss.name
 
@@ -416,6 +444,8 @@ class Task(L.LightningModule):
         state = checkpoint['state_dict'].items()
         checkpoint['state_dict'] = {own.get(unwrapped(key), key): value for key, value in state}
         check_fits(self, checkpoint)
+        if self.hparams['schedule'] == 'plateau' and _PLATEAU in checkpoint:
+            self._plateau.take_up(checkpoint[_PLATEAU])
         lost = checkpoint.get(_LOSS)
         if lost is not None and self._loss is None:
             warnings.warn(
@@ -480,7 +510,7 @@ class Task(L.LightningModule):
 
     # The steps.
 
-    def forward(self, x: Tensor, lengths: Any = None) -> Any:
+    def forward(self, x: Tensor, lengths: Any = None, figures: Tensor | None = None) -> Any:
         """The network's output for inputs in the data's own units: logits, or standard units, in single precision.
 
         In eval mode as `whole` gives it; in training mode the network sees its input as it is, and with
@@ -489,8 +519,10 @@ class Task(L.LightningModule):
         Args:
             x: Inputs ``(B, C, L1, ...)``.
             lengths: Size of each sample of a padded batch, as `mdnc.modules.pad_batch` gives it.
+            figures: In training mode, mean and standard deviation ``(B, C, 2)`` of the samples that ``x`` is made of,
+                where samples are normalised by themselves.
         """
-        return self._steps.levels(self.network, x, lengths) if self.training else self.whole(x, lengths)
+        return self._steps.levels(self.network, x, lengths, figures) if self.training else self.whole(x, lengths)
 
     def whole(self, x: Tensor, lengths: Any = None) -> Tensor:
         """The output in overlapping tiles where the network was trained on patches of such samples."""
@@ -513,7 +545,7 @@ class Task(L.LightningModule):
 
     def trained(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Output in training mode, the finest where there are several, and the losses ``(B,)`` that are trained by."""
-        given = self(batch['input'], batch.get('lengths'))
+        given = self(batch['input'], batch.get('lengths'), batch.get('figures'))
         losses = functools.partial(mixed_losses, self.losses)
         if isinstance(given, Tensor):
             return given, losses(given, batch)
@@ -588,11 +620,32 @@ class Task(L.LightningModule):
         self._restart('test')
         self._evidence, self._table = SampleResults(), None
 
+    def on_train_start(self) -> None:
+        if self.hparams['schedule'] == 'plateau':
+            refuse_unseen('model.schedule=plateau', self._followed[0], self.trainer)
+
     def on_train_epoch_end(self) -> None:
         self._log('train')
+        self._slow_down()
+
+    @property
+    def _followed(self) -> tuple[str, str]:
+        keepers = (getattr(each, 'followed', None) for each in self.trainer.checkpoint_callbacks)
+        return next((figure for figure in keepers if figure is not None), self.monitor)
+
+    def _slow_down(self) -> None:
+        figure, fresh, self._validated = self._followed, self._validated, False
+        value = self.trainer.callback_metrics.get(figure[0])
+        if self.hparams['schedule'] != 'plateau' or value is None or not (fresh or figure[0].startswith('train/')):
+            return
+        before = self._plateau.factor
+        self._plateau.step(figure, float(value))
+        if self._plateau.factor != before:
+            catch_up(self.trainer)
 
     def on_validation_epoch_end(self) -> None:
         self._log('val')
+        self._validated = not self.trainer.sanity_checking
 
     def on_test_epoch_end(self) -> None:
         self._log('test')

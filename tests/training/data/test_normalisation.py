@@ -1,0 +1,182 @@
+"""What inputs are normalised by: the training part, each sample, or the training part clipped at percentiles."""
+
+import numpy as np
+import pytest
+import torch
+
+from mdnc.modules._inference import Steps
+from mdnc.modules._standardization import Scale
+from mdnc.training import ArrayData, Augmentation, Classification, Reconstruction, Segmentation, make_trainer
+from mdnc.training.augmentation.mixing import cut_mixed, mixed_up
+
+RNG = np.random.default_rng(0)
+X = (RNG.normal(size=(12, 2, 20, 16)) * RNG.uniform(1, 9, (12, 2, 1, 1)) + 100).astype('f4')
+NO_SPLIT = {'split': {'val': 0, 'test': 0}}
+UNET = {'channel': 4, 'layers': [1, 1], 'in_planes': 2, 'out_planes': 2, 'kernel_size': 3}
+
+
+class Seen(torch.nn.Module):
+    """Gives back what it gets, and keeps it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        self.seen = x.detach()
+        return x * self.weight
+
+
+def _data(by, **options):
+    data = ArrayData(X, normalise=by, **{**NO_SPLIT, **options})
+    data.setup()
+    return data
+
+
+def test_by_sample_is_each_channel_of_each_sample():
+    facts = _data('sample').facts['normalisation']
+    assert facts == {'by': 'sample'}
+    found = Scale(facts).standard(torch.from_numpy(X))
+    due = (X - X.mean((2, 3), keepdims=True)) / X.std((2, 3), keepdims=True)
+    np.testing.assert_allclose(found, due, atol=1e-4)
+    flat = Scale(facts).standard(torch.full((1, 1, 5), 1e6))
+    assert torch.equal(flat, torch.zeros(1, 1, 5)), 'a constant channel is none that blows up'
+
+
+def test_percentiles_are_those_of_numpy_and_outliers_do_not_count():
+    x = X.copy()
+    x[3, 0, 2, 2] = 1e9
+    data = ArrayData(x, normalise='percentiles', **NO_SPLIT)
+    data.setup()
+    facts = data.facts['normalisation']
+    rows = x.transpose(1, 0, 2, 3).reshape(2, -1).astype('f8')
+    low, high = np.percentile(rows, [0.5, 99.5], axis=1)
+    clipped = np.clip(rows, low[:, None], high[:, None])
+    for name, due in {'low': low, 'high': high, 'mean': clipped.mean(1), 'std': clipped.std(1)}.items():
+        np.testing.assert_allclose(facts[name], due, rtol=1e-6, err_msg=name)
+    found = Scale(facts).standard(torch.from_numpy(x))
+    due = (clipped - clipped.mean(1, keepdims=True)) / clipped.std(1, keepdims=True)
+    np.testing.assert_allclose(found.transpose(0, 1).reshape(2, -1), due, atol=1e-3)
+
+
+@pytest.mark.parametrize('axis', [True, False], ids=['channel', 'lone'])
+def test_percentiles_of_maps_are_those_of_the_positions_that_are_no_background(axis):
+    x, y = X[:, :1], (X[:, 0] > 105).astype(int)
+    y[0, :3] = 255
+    data = ArrayData(x, y[:, None] if axis else y, normalise='percentiles', **NO_SPLIT)
+    task = Segmentation({'name': 'UNet2d', 'arguments': {**UNET, 'in_planes': 1}}, ignore=255)
+    trainer = make_trainer('.', max_epochs=1, enable_progress_bar=False)
+    trainer.strategy._lightning_module, data.trainer = task, trainer
+    data.setup()
+    inside = x[:, 0][y == 1]
+    np.testing.assert_allclose(data.facts['normalisation']['low'], np.percentile(inside, 0.5, axis=None), rtol=1e-6)
+    nothing = ArrayData(x, np.zeros_like(y), normalise='percentiles', **NO_SPLIT)
+    nothing.setup()
+    np.testing.assert_allclose(nothing.facts['normalisation']['high'], np.percentile(x, 99.5), rtol=1e-6)
+
+
+def test_of_many_values_some_are_drawn(monkeypatch):
+    monkeypatch.setattr('mdnc.training.data.normalisation._KEPT', 4000)
+    facts = _data('percentiles').facts['normalisation']
+    rows = X.transpose(1, 0, 2, 3).reshape(2, -1)
+    np.testing.assert_allclose(facts['mean'], rows.mean(1), atol=1)
+    assert facts == _data('percentiles').facts['normalisation'], 'the same each time'
+
+
+@pytest.mark.parametrize(
+    'options', [{}, {'patch': [8, 8]}, {'crop': [8, 8]}, {'patch': [30, 30], 'corruption': 3.0}], ids=str
+)
+def test_training_samples_bring_what_a_prediction_would_have(options):
+    data = _data('sample', **options)
+    batch = next(iter(data.train_dataloader()))
+    index = batch['index']
+    if 'patch' in options:
+        noise = options.get('corruption', 0.0)
+        due = np.stack([X.mean((2, 3)), np.hypot(X.std((2, 3)), noise)], -1)[index]
+    else:
+        values = batch['input'].numpy()
+        due = np.stack([values.mean((2, 3)), values.std((2, 3))], -1)
+    np.testing.assert_allclose(batch['figures'], due, rtol=1e-4)
+    assert 'figures' not in data.train.item(0, None), 'elsewhere they are those of what is given'
+
+
+def test_the_network_gets_samples_so_normalised_whatever_is_done_to_them(tmp_path):
+    words = Augmentation(brightness=[2.0, 2.0])
+    data = ArrayData(X, np.arange(12) % 2, normalise='sample', augmentation=words, batch_size=12, **NO_SPLIT)
+    task = Classification(_Pooled())
+    trainer = make_trainer(tmp_path, max_epochs=1, enable_progress_bar=False)
+    trainer.fit(task, data)
+    due = (X.mean((2, 3)) / X.std((2, 3))).mean()  # (2 m − m) / s
+    assert task.network.net.seen.mean() == pytest.approx(due, rel=1e-4), 'what is done to them is not taken back'
+    task.predict(X)
+    assert abs(float(task.network.net.seen.mean())) < 1e-4
+
+
+class _Pooled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net, self.head = Seen(), torch.nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.head(self.net(x).mean((2, 3)))
+
+
+def test_tiles_and_mirror_images_are_normalised_by_the_whole_sample():
+    answer = {'output': 'scores', 'dense': True}
+    data = {'answer': answer, 'normalisation': {'by': 'sample'}, 'patch': [8, 8], 'tiles': 3, 'mirror': [0, 1]}
+    x, net = torch.from_numpy(X), Seen()
+    due = Scale({'by': 'sample'}).standard(x)
+    with torch.no_grad():
+        torch.testing.assert_close(Steps(data).whole(net, x), due, atol=1e-4, rtol=1e-4)
+        slabs = torch.cat([part for _, part in Steps(data).slabs(net, x)], 2)
+        padded = torch.nn.functional.pad(x, (0, 4, 0, 3))
+        lengths = torch.tensor([[20, 16]] * 12)
+        alone = Steps({**data, 'patch': None, 'mirror': []}).whole(net, padded, lengths)
+    torch.testing.assert_close(slabs, due, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(alone, due, atol=1e-4, rtol=1e-4)
+
+
+def test_samples_are_mixed_as_normalised():
+    x = torch.from_numpy(X[:2])
+    batch = {'input': x, 'target': torch.tensor([0, 1]), 'figures': torch.stack([x.mean((2, 3)), x.std((2, 3))], -1)}
+    others, share = torch.tensor([1, 0]), torch.tensor([0.75, 0.5])
+    scale = Scale({'by': 'sample'})
+    plain = scale.standard(x, batch['figures'])
+    mixed = scale.standard(mixed_up(batch, others, share)['input'], batch['figures'])
+    wide = share.view(2, 1, 1, 1)
+    torch.testing.assert_close(mixed, wide * plain + (1 - wide) * plain[others], atol=1e-4, rtol=1e-4)
+    inside = torch.zeros(2, 20, 16, dtype=torch.bool)
+    inside[:, :10] = True
+    cut = scale.standard(cut_mixed(batch, batch, others, inside, [])['input'], batch['figures'])
+    torch.testing.assert_close(cut[:, :, :10], plain[others][:, :, :10], atol=1e-4, rtol=1e-4)
+    assert torch.equal(cut[:, :, 10:], plain[:, :, 10:])
+
+
+@pytest.mark.parametrize('by', ['sample', 'percentiles'])
+def test_what_is_given_back_is_in_the_units_of_the_data(tmp_path, by):
+    task = Reconstruction(Seen(), residual=True)
+    data = ArrayData(X, normalise=by, corruption=5.0, batch_size=6, split={'val': 0, 'test': 0.5})
+    trainer = make_trainer(tmp_path, max_epochs=1, enable_progress_bar=False)
+    trainer.fit(task, data)
+    with torch.no_grad():
+        task.network.weight.zero_()
+    np.testing.assert_allclose(task.predict(X), X, rtol=1e-4)
+
+
+def test_a_network_is_not_run_on_data_that_say_otherwise(tmp_path):
+    targets = np.arange(12) % 2
+    network = {'name': 'EncoderNet2d', 'arguments': {'channel': 4, 'layers': [1, 1], 'in_planes': 2, 'out_length': 2}}
+    trainer = make_trainer(tmp_path, max_epochs=1, enable_progress_bar=False)
+    task = Classification(network)
+    trainer.fit(task, ArrayData(X, targets, normalise='percentiles', **NO_SPLIT))
+    again = make_trainer(tmp_path, enable_progress_bar=False)
+    test = {'split': {'val': 0, 'test': 0.5}}
+    with pytest.raises(ValueError, match=r"say normalise=sample, but .* trained with normalise=percentiles: leave"):
+        again.test(task, ArrayData(X, targets, normalise='sample', **test), verbose=False)
+    again.test(task, ArrayData(X, targets, normalise='set', **test), verbose=False)
+
+
+@pytest.mark.parametrize('value', ['Set', '', 'zscore', 3, None, ['sample']], ids=str)
+def test_other_words_are_refused(value):
+    with pytest.raises((ValueError, TypeError), match=r"^ArrayData: normalise=.* must be true, false, 'set', 'sampl"):
+        ArrayData(X, normalise=value)

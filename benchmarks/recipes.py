@@ -1,8 +1,8 @@
 """What classical methods reach on the test part of each recipe: figures beside which a recipe prints its own.
 
-pip install --no-deps -r benchmarks/accuracy.txt
+pip install --no-deps -r benchmarks/recipes.txt  # BM3D, for non-commercial use
 python -m benchmarks.recipes              # all; some minutes on one core
-python -m benchmarks.recipes digits
+python -m benchmarks.recipes digits fat
 """
 
 import argparse
@@ -51,6 +51,10 @@ def _stacked(targets: list[Array]) -> Array:
     return np.stack(targets) if len({each.shape for each in targets}) == 1 else np.array([*targets, None], object)[:-1]
 
 
+def rmse(answers: Array, truth: Array) -> float:
+    return float(np.sqrt(np.mean((answers.reshape(truth.shape) - truth) ** 2)))
+
+
 def _flat(part: Part) -> Array:
     return np.stack([each.reshape(-1) for each in part.inputs])
 
@@ -70,7 +74,64 @@ def gunpoint() -> Found:
         yield 'accuracy', name, float(np.mean(method(data, False, 0).argmax(1) == data.test.targets))
 
 
-METHODS: dict[str, Callable[[], Found]] = {each.__name__: each for each in (digits, gunpoint)}
+def fat() -> Found:
+    from sklearn.cross_decomposition import PLSRegression
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVR
+
+    train, test = parts('fat')
+    data = Data(*(Part(part.inputs, part.targets.reshape(-1)) for part in (train, test)))
+    yield 'rmse', '1-NN', rmse(nearest(data, True, 0), test.targets)
+    yield 'rmse', 'ROCKET-like', rmse(rocket(data, True, 0), test.targets)
+    x, new = _flat(train), _flat(test)
+    grid = {'svr__C': [10, 100, 1e3, 1e4], 'svr__gamma': [1e-4, 1e-3, 0.01, 0.1]}
+    support = GridSearchCV(make_pipeline(StandardScaler(), SVR()), grid, cv=5, scoring='neg_mean_squared_error')
+    partial = GridSearchCV(PLSRegression(scale=False), {'n_components': range(2, 30)}, cv=10)
+    ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-8, 3, 40)))
+    for name, model in (('PLS', partial), ('ridge', ridge), ('SVR', support)):
+        yield 'rmse', name, rmse(model.fit(x, data.train.targets).predict(new), test.targets)
+    # Standard normal variates: each spectrum with mean 0 and deviation 1, as chemometrics prepares it.
+    scaled, new = ((each - each.mean(1, keepdims=True)) / each.std(1, keepdims=True) for each in (x, new))
+    yield 'rmse', 'SVR of scaled spectra', rmse(support.fit(scaled, data.train.targets).predict(new), test.targets)
+
+
+def denoise() -> Found:
+    import bm3d
+    from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
+
+    noise = 25 / 255
+    test = parts('denoise')[1]
+    given, truth = test.inputs[0][0] / 255, test.targets[0][0]
+    found = {
+        'total variation': denoise_tv_chambolle(given, weight=0.08),
+        'non-local means': denoise_nl_means(given, h=0.8 * noise, sigma=noise, patch_size=5, patch_distance=6),
+        'BM3D': bm3d.bm3d(given, noise),
+    }
+    for name, answer in found.items():
+        yield 'rmse', name, rmse(255 * answer, truth)
+
+
+def mni152() -> Found:
+    """A table: what most training voxels of an intensity are."""
+    train, test = parts('mni152')
+    x, tissue = (
+        np.concatenate([np.asarray(each).reshape(-1) for each in side]) for side in (train.inputs, train.targets)
+    )
+    edges = np.quantile(x, np.linspace(0, 1, 257)[1:-1])
+    counts = np.zeros((257, 3))
+    np.add.at(counts, (np.digitize(x, edges), tissue), 1)
+    answers, truth = counts.argmax(1)[np.digitize(test.inputs[0][0], edges)], test.targets[0]
+    shares = [
+        2 * np.sum((answers == kind) & (truth == kind)) / (np.sum(answers == kind) + np.sum(truth == kind))
+        for kind in range(3)
+    ]
+    yield 'dice', 'table of intensities', float(np.mean(shares))
+
+
+METHODS: dict[str, Callable[[], Found]] = {each.__name__: each for each in (denoise, digits, fat, gunpoint, mni152)}
 
 
 def known() -> list[dict[str, str]]:

@@ -299,7 +299,7 @@ class Task(L.LightningModule):
         self._source = source
 
     def _check_baselines(self, source: Any) -> None:
-        known = [*self._modules['test_metrics']._modules]
+        known = [name for name, _ in self.get_submodule('test_metrics').named_children()]
         for metric in getattr(source, 'baselines', {}):
             if metric not in known:
                 owner, metrics = type(self).__name__, ', '.join(known)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     The bytes go to a temporary file in the folder of ``path`` (a rename is atomic only within one file
     system, so ``$TMPDIR`` is no place for it), are flushed to the disk, and replace ``path`` in one step.
     When the body raises, ``path`` is as it was and the temporary file is removed; after a kill, the
-    leftovers carry `PART_SUFFIX` and may be swept.
+    leftovers carry `PART_SUFFIX` and may be swept. A symbolic link stays one, and what it points to is
+    replaced; to a device or pipe, which must not be replaced, the finished bytes are written.
 
     Args:
         path: The final name; its folder must exist.
@@ -55,9 +57,16 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         >>> target.read_bytes()
         b'123'
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     if target.is_dir():
         raise IsADirectoryError(f'{target} is a folder; it must be the name of a file.')
+    if target.exists() and not target.is_file():
+        with tempfile.TemporaryFile() as file:
+            yield file
+            file.seek(0)
+            with target.open('wb') as device:
+                shutil.copyfileobj(file, device)
+        return
     if not target.parent.is_dir():
         raise FileNotFoundError(f'{target} cannot be written: there is no folder {target.parent}.')
     handle, name = tempfile.mkstemp(prefix=f'.{target.name}.', suffix=PART_SUFFIX, dir=target.parent)

@@ -98,7 +98,7 @@ def test_words_of_new_data_hold_and_those_of_the_run_else(tmp_path):
     trainer.fit(task, data)
     net = mdnc.checkpoints.load(tmp_path)
     assert (net.origin.data['mirror'], net.origin.data['blend']) == ([0], 'gaussian')
-    for words, known in (({}, {}), ({'mirror': [], 'blend': 'tent'}, {'mirror': [], 'blend': 'tent'})):
+    for words, known in (({}, {}), ({'mirror': [], 'blend': 'tent'}, {'mirror': [], 'blend': 'tent', 'overlap': 0.25})):
         other = ArrayData(x, patch=[16], predict=x, **words)
         found = torch.cat(
             make_trainer(tmp_path, enable_progress_bar=False).predict(

@@ -72,7 +72,7 @@ def prediction_forecast(
     batch_size: int = 1,
     dtype: torch.dtype | None = None,
     *,
-    overlap: float = 0.25,
+    overlap: float | None = None,
     blend: str = 'tent',
     answer: str = 'scores',
     scaled: bool = False,
@@ -92,7 +92,8 @@ def prediction_forecast(
         batch_size: Tiles of a sample that the network gets as one batch; without tiles, samples. At least 1.
         dtype: Type of parameters and input, ``torch.float16``, ``bfloat16``, ``float32`` or ``float64``; ``None`` for
             the parameters' own.
-        overlap: Share of a tile, in [0, 1), that it has at least in common with the next.
+        overlap: Share of a tile, in [0, 1), that it has at least in common with the next; None for a half with
+            ``'gaussian'``, else a quarter.
         blend: ``'tent'`` or ``'gaussian'``, what tiles count off their centres.
         answer: What is made of the blended output: ``'scores'`` (the output as it is), ``'values'``,
             ``'probabilities'``, ``'classes'`` or ``'shares'``.
@@ -130,8 +131,8 @@ def prediction_forecast(
 
 
 def _steps(overlap: object, blend: object, answer: object, scaled: object, batch_size: object) -> Steps:
-    share = _checks.number(_OWNER, 'overlap', overlap, least=0)
-    if share >= 1:
+    share = None if overlap is None else _checks.number(_OWNER, 'overlap', overlap, least=0)
+    if share is not None and share >= 1:
         raise ValueError(f'{_OWNER}: overlap={overlap!r} must be a number in [0, 1).')
     data: dict[str, Any] = {
         'answer': {'output': _checks.word(_OWNER, 'answer', answer, OUTPUTS), 'dense': True},
@@ -167,7 +168,7 @@ def _answered(network: nn.Module, x: Tensor, steps: Steps, *, slabs: bool) -> in
     """Go the steps of a prediction; gives the bytes of the answer that are handed over at once."""
     if steps.patch is None:
         return _bytes(steps.last(steps.mirrored(network, x)))
-    few = _first_rows(x, steps.patch, steps.tiles.overlap)
+    few = _first_rows(x, steps.patch, steps.tiles.shared)
     if slabs:
         most = 0
         for _, part in steps.slabs(network, few):

@@ -4,6 +4,7 @@ from mdnc._archive import DamagedFileError
 from mdnc.checkpoints.loading import load
 from mdnc.checkpoints.rebuilding import rebuild
 from mdnc.checkpoints.transfer import LoadReport, LoadRow, load_into
+from mdnc.modules._ensemble import Ensemble
 from mdnc.modules._inference import Answer
 
-__all__ = ['Answer', 'DamagedFileError', 'LoadReport', 'LoadRow', 'load', 'load_into', 'rebuild']
+__all__ = ['Answer', 'DamagedFileError', 'Ensemble', 'LoadReport', 'LoadRow', 'load', 'load_into', 'rebuild']

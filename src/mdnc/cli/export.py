@@ -41,6 +41,7 @@ def run(argv: Sequence[str] | None = None) -> int:
             net = Answer(net)
         elif arguments.normalise:
             options |= _scales(data, arguments)
+        options |= {name: True for name in ('mirror', 'last_step') if getattr(arguments, f'with_{name}')}
         made = FORMATS[arguments.format](net, arguments.output, **options)
         rows = made.compared
         if arguments.check is not None:
@@ -61,6 +62,15 @@ def _parser() -> Parser:
         action=BooleanOptionalAction,
         help="the graph takes and gives the data's own units, as mdnc predict does (default for what mdnc fit wrote); "
         '--no-normalise: the network alone, in standard units and logits',
+    )
+    parser.add_argument(
+        '--with-mirror', action='store_true', help='the graph averages over mirror images as mdnc predict does (mirror)'
+    )
+    parser.add_argument(
+        '--with-last-step',
+        action='store_true',
+        help='the graph of a network that predicts in tiles makes probabilities or classes of a tile; without, scores, '
+        'which are what tiles are blended by',
     )
     parser.add_argument('--opset', type=int, help="version of ONNX's operators (default: the exporter's)")
     parser.add_argument(
@@ -96,6 +106,7 @@ def _report(made: Exported, rows: Sequence[Compared]) -> str:
         *(f'scales   {name} is part of the graph' for name in SCALES if facts[name]),
         f'gives    {facts["gives"]}',
         *([f'tiles    {facts["tiles"]}'] if facts['tiles'] else []),
+        *([f'mirror   scores are averaged over mirror images along {facts["mirror"]}'] if facts['mirror'] else []),
         'compared with the network, differences relative to the largest output value:',
     ]
     for row in rows:

@@ -12,9 +12,10 @@ from mdnc._bundle import BEST
 from mdnc._files import whole_file
 from mdnc.cli import UsageError
 from mdnc.cli.networks import near
+from mdnc.training.checkpoint import numbered
 
 CONFIG = 'config.yaml'
-_OWN = ('config', 'continue', 'ckpt_path', 'output', 'format')
+_OWN = ('config', 'continue', 'ckpt_path', 'output', 'format', 'spread')
 _TOPMOST = ('seed_everything', 'trainer', 'model', 'data', 'keeper', 'guard', 'help', 'print_config')
 _LARGEST = 100_000  # values of a recipe
 
@@ -29,6 +30,8 @@ class Request(NamedTuple):
     output: Path | None
     format: str | None
     rest: list[str]
+    spread: bool = False  # whether what averaged networks differ by is written too
+    others: tuple[Path, ...] = ()  # checkpoints of further networks, that prediction averages
 
     @property
     def words(self) -> list[str]:
@@ -39,21 +42,27 @@ class Request(NamedTuple):
         return [*words, *place, *self.rest]
 
 
-def read_request(argv: list[str]) -> Request:
+def read_request(argv: list[str], several: bool = False) -> Request:
     """Split a training command into its parts and find the files that it means.
+
+    Args:
+        argv: What follows the verb.
+        several: Whether several runs, or checkpoints, may be named, which prediction averages.
 
     Raises:
         UsageError: A configuration is not there.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument('-c', '--config', action='append', default=[])
+    parser.add_argument('-c', '--config', action='append', nargs='+', default=[])
     parser.add_argument('--continue', dest='run_dir', type=Path)
-    parser.add_argument('--ckpt_path', type=Path)
+    parser.add_argument('--ckpt_path', type=Path, nargs='+', default=[])
     parser.add_argument('--output', type=Path)
     parser.add_argument('--format')
+    parser.add_argument('--spread', action='store_true')
     own, rest = parser.parse_known_args(argv)
     _refuse_unknown(rest)
-    configs = [find_config(name) for name in own.config]
+    names, others = _networks(own.config, own.ckpt_path, several)
+    configs = [find_config(name) for name in names]
     if own.run_dir is not None and not configs:
         configs = [_saved_config(own.run_dir)]
     shown_only = [word for word in rest if word == '-h' or word.split('=')[0].endswith(('help', '--print_config'))]
@@ -61,7 +70,71 @@ def read_request(argv: list[str]) -> Request:
         raise UsageError(f'--config is missing: a recipe file, a run folder, or one of {", ".join(recipe_names())}')
     for path in configs:
         _refuse_bomb(path)
-    return Request(configs, own.run_dir, _named_run(own.config), own.ckpt_path, own.output, own.format, rest)
+    if own.spread and not others:
+        raise UsageError('--spread is how far networks are apart: name several runs, as in --config runs/a runs/b')
+    checkpoint = own.ckpt_path[0] if own.ckpt_path else _checkpoint(names[0]) if len(names) == 1 else None
+    named = _named_run(names)
+    return Request(configs, own.run_dir, named, checkpoint, own.output, own.format, rest, own.spread, others)
+
+
+def _networks(groups: list[list[str]], checkpoints: list[Path], several: bool) -> tuple[list[str], tuple[Path, ...]]:
+    """The names of configurations that are laid over each other, and the checkpoints of further networks."""
+    runs = max(groups, key=len, default=[])
+    if len(runs) < 2 and len(checkpoints) < 2:
+        return [name for group in groups for name in group], ()
+    option = '--config' if len(runs) > 1 else '--ckpt_path'
+    if not several:
+        raise UsageError(f'{option} names several networks, and only mdnc predict averages these; name one')
+    if len(runs) > 1 and (len(groups) > 1 or checkpoints):
+        raise UsageError(
+            '--config names several runs, which are averaged, so it stands once and without --ckpt_path; a run of '
+            'several files is named by its folder'
+        )
+    if len(runs) > 1:
+        return runs[:1], tuple(map(find_network, runs[1:]))
+    for path in checkpoints:
+        if not path.is_file():
+            raise UsageError(f'--ckpt_path: there is no checkpoint {path}')
+    return [name for group in groups for name in group], tuple(checkpoints[1:])
+
+
+def _checkpoint(name: str) -> Path | None:
+    path = Path(name)
+    return path if path.suffix == '.ckpt' and path.is_file() else None
+
+
+def find_network(name: str) -> Path:
+    """The checkpoint that is meant by a run's folder, its configuration, a recipe that was run, or the file itself.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if (path := _checkpoint(name)) is not None:
+        return path
+    config = find_config(name)
+    if not _is_run(Path(name)):
+        given = (yaml.safe_load(config.read_text()) or {}).get('trainer', {}).get('default_root_dir')
+        place = Path(given) if given else latest_run(Path('runs'), config.stem)
+    else:
+        place = config.parent
+    best = place / BEST
+    if not best.is_file():
+        raise UsageError(f'--config {name}: {place} holds no checkpoint {BEST}')
+    return best
+
+
+def run_places(parent: Path, name: str) -> list[Path]:
+    """runs/digits, runs/digits-2, …: those that hold checkpoints, and the first that does not."""
+    places = [parent / name]
+    while numbered(places[-1] / BEST.parent):
+        places.append(parent / f'{name}-{len(places) + 1}')
+    return places
+
+
+def latest_run(parent: Path, name: str) -> Path:
+    """The last run of a recipe that is called so."""
+    places = run_places(parent, name)
+    return places[-2] if len(places) > 1 else places[0]
 
 
 def _refuse_unknown(words: list[str]) -> None:
@@ -101,12 +174,18 @@ def _named_run(names: list[str]) -> Path | None:
     paths = {find_config(name).parent for name in names if _is_run(Path(name))}
     runs = {path.resolve(): path for path in sorted(paths)}
     if len(runs) > 1:
-        raise UsageError(f'--config names several runs: {", ".join(str(path) for path in runs.values())}; name one')
+        listed = [str(path) for path in runs.values()]
+        raise UsageError(
+            f'--config names several runs: {", ".join(listed)}; name one, or let mdnc predict average them: '
+            f'--config {" ".join(listed)}'
+        )
     return next(iter(runs.values()), None)
 
 
 def _is_run(path: Path) -> bool:
     # A recipe may be called config.yaml too; beside the file of a run there are its checkpoints.
+    if path.suffix == '.ckpt':
+        return (path.resolve().parents[1] / CONFIG).is_file()
     return (path / CONFIG).is_file() or (path.name == CONFIG and (path.parent / BEST.parent).is_dir())
 
 
@@ -138,6 +217,14 @@ def find_config(name: str) -> Path:
     path = Path(name)
     if path.is_dir() and (path / CONFIG).is_file():
         return path / CONFIG
+    if (checkpoint := _checkpoint(name)) is not None:
+        config = checkpoint.resolve().parents[1] / CONFIG
+        if not config.is_file():
+            raise UsageError(
+                f'--config {name}: the checkpoint lies in no run, so that its data are not known: --config names a '
+                f'recipe or a run, and --ckpt_path {name} the checkpoint'
+            )
+        return config
     if path.is_file():
         return path
     if name in recipe_names():

@@ -5,6 +5,7 @@ import difflib
 import functools
 import itertools
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from mdnc import checkpoints
 from mdnc._files import whole_file
+from mdnc.checkpoints import Answer
 from mdnc.cli import UsageError
 from mdnc.cli.help import class_help, find_class, known_classes, parameters
 from mdnc.cli.networks import near
-from mdnc.cli.recipe import CONFIG, Request, keep_plan, read_request
+from mdnc.cli.recipe import CONFIG, Request, keep_plan, latest_run, read_request, run_places
 from mdnc.training import run
 from mdnc.training.checkpoint import FOLDER, numbered
 from mdnc.training.nonfinite_loss import Guard
@@ -91,11 +94,9 @@ class _Command(LightningCLI):
 
     def _chosen(self, parent: Path, name: str) -> Path:
         """runs/digits, runs/digits-2, …: the first without a checkpoint, which nobody else trains in; or the last."""
-        places = [parent / name]
-        while numbered(places[-1] / FOLDER):
-            places.append(parent / f'{name}-{len(places) + 1}')
         if self.verb != 'fit':
-            return places[-2] if len(places) > 1 else places[0]
+            return latest_run(parent, name)
+        places = run_places(parent, name)
         for number in itertools.count(len(places)):
             place = parent / (name if number == 1 else f'{name}-{number}')
             with contextlib.suppress(TakenError):
@@ -137,7 +138,10 @@ _ABOUT = {
     'predict': (
         'Write the outputs of a checkpoint (--ckpt_path, else the best of the run) to --output, a file .h5, .npz, '
         '.zarr or .csv, or a folder; --format hdf5, npz, zarr, csv, nifti, png or tiff says how. Without them: a table '
-        'where a sample has one answer, for maps the format of the inputs, in the folder of the run.'
+        'where a sample has one answer, for maps the format of the inputs, in the folder of the run. '
+        'Several runs, --config A B C (or several checkpoints of one, --ckpt_path), are averaged: their probabilities, '
+        'or values; --spread writes how far they are apart: standard deviations of values, of classes the entropy of '
+        'the mean and the disagreement.'
     ),
 }
 
@@ -244,7 +248,7 @@ def _command(verb: str, argv: list[str]) -> Iterator[_Command]:
     with leaving_at_once(), contextlib.ExitStack() as claims:
         run.quieten()
         _answer_help(argv)
-        request = read_request(argv)
+        request = read_request(argv, several=verb == 'predict')
         if request.checkpoint and not request.checkpoint.is_file():
             what = 'a folder, no checkpoint:' if request.checkpoint.is_dir() else 'no checkpoint'
             raise UsageError(f'--ckpt_path: there is {what} {request.checkpoint}')
@@ -292,8 +296,43 @@ def test(argv: list[str]) -> int:
     return 0
 
 
+def _average(command: _Command) -> None:
+    """Take further networks into the prediction."""
+    if not isinstance(command.model, Task):
+        raise UsageError(f'several networks are averaged by a task of mdnc, not by {type(command.model).__name__}')
+    _warn_of_other_split(command)
+    allowed = [command.model.hparams['network']['name']]  # that of the recipe, which is trusted
+    others = {str(path): _answer_of(path, allowed) for path in command.request.others}
+    command.model.average_with(others, command.request.spread, str(command.checkpoint))
+
+
+def _answer_of(path: Path, allowed: list[str]) -> Answer:
+    try:
+        return Answer(checkpoints.load(path, allow=allowed))
+    except (ValueError, OSError) as error:
+        raise UsageError(f'{path}: {error}') from error
+
+
+def _warn_of_other_split(command: _Command) -> None:
+    """Say it where networks would answer what they were trained on."""
+    given = yaml.safe_load(command.full_config())
+    data = given['data'].get('init_args') or {}
+    if data.get('predict') is not None:
+        return
+    for path in command.request.others:
+        config = path.resolve().parents[1] / CONFIG
+        saved = yaml.safe_load(config.read_text()) if config.is_file() else None
+        split = functools.reduce(_part, ('data', 'init_args', 'split'), saved)
+        if split is not ... and split != data.get('split'):
+            warnings.warn(
+                f'{config.parent} divided its samples otherwise: it may have been trained on samples of the test part '
+                'that is predicted here; name others by --data.predict',
+                stacklevel=2,
+            )
+
+
 def predict(argv: list[str]) -> int:
-    """Write a checkpoint's outputs with the samples' names."""
+    """Write a checkpoint's outputs with the samples' names; of several the average."""
     from mdnc.training.prediction import PredictionWriter
 
     with _command('predict', argv) as command:
@@ -302,6 +341,8 @@ def predict(argv: list[str]) -> int:
         except ValueError as error:
             raise UsageError(f'--output, --format: {error}') from error
         command.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
+        if command.request.others:
+            _average(command)
         command.trainer.predict(
             command.model, datamodule=command.datamodule, ckpt_path=command.checkpoint, return_predictions=False
         )

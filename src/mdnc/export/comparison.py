@@ -95,7 +95,8 @@ def check(
         name = f'{said["network"].get("name")}'
         raise ValueError(f'{path} is of a {name:.80} with other arguments or of another class than the network.')
     shapes = ports(net, said['data'] or {}).trials if sizes is None else tuple(given_shape(net, size) for size in sizes)
-    graph = Scaled(net, said['normalisation'], said['target_normalisation'], file.device, said.get('answer'))
+    scales = said['normalisation'], said['target_normalisation']
+    graph = Scaled(net, *scales, file.device, said.get('answer'), said.get('mirror') or ())
     return compare(file, graph, shapes)
 
 
@@ -114,6 +115,15 @@ def compare(file: Opened, graph: Scaled, shapes: Sequence[Shape]) -> tuple[Compa
             allowed = max(allowed, ROUNDING * _off(y, _fine(graph, x)))
         found.append(Compared(tuple(shape), difference, allowed))
     return tuple(found)
+
+
+def predicted(graph: Scaled, answer: Answer, shape: Shape) -> Compared:
+    """Compare a graph with what ``mdnc predict`` answers to an input of this shape."""
+    like = next(graph.parameters())
+    generator = torch.Generator().manual_seed(1)
+    x = graph.steps.before.own(torch.randn(shape, generator=generator, dtype=like.dtype)).to(like.device)
+    with torch.no_grad(), plain():
+        return Compared(tuple(shape), _off(graph(x), answer.predict(x)), TOLERANCE[like.dtype])
 
 
 def _off(answer: Any, y: Any) -> float:

@@ -11,9 +11,11 @@ from torch import nn
 from mdnc import _bundle
 from mdnc._version import __version__
 from mdnc.modules import Network, _checks, _sizes
+from mdnc.modules._ensemble import Ensemble
 from mdnc.modules._inference import Answer
 from mdnc.modules._plan import Plan
 from mdnc.modules._standardization import is_by_sample
+from mdnc.modules._tiling import Tiles
 
 Shape = tuple[int, ...]
 _WHOLE = 'Bring each channel of a whole sample to mean 0 and standard deviation 1 before it is cut into tiles. '
@@ -25,6 +27,10 @@ PLANE = {1: 16, 2: 4, 3: 2}
 
 def refuse_others(owner: str, net: object, dtypes: tuple[torch.dtype, ...]) -> None:
     """Refuse what is no network with values, or one of other dtypes than a format takes."""
+    if isinstance(net, Ensemble):
+        raise ValueError(
+            f'{owner}: net holds {len(net.members)} networks, and a file holds one; export each by itself.'
+        )
     if isinstance(net, Answer):
         net = net.network
     if not isinstance(net, Network) and not (isinstance(net, nn.Module) and (known(net) or {}).get('input')):
@@ -140,10 +146,15 @@ def leaves_scaling(data: Mapping[str, Any]) -> bool:
     return True
 
 
-def last_step(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer of a graph, which sees one tile: what is made of classes afterwards needs the blended scores."""
+def last_step(data: Mapping[str, Any], whole: bool = False) -> dict[str, Any]:
+    """The answer of a graph, which sees one tile: what is made of classes afterwards needs the blended scores.
+
+    Args:
+        data: What is known of the data.
+        whole: Whether the graph goes that step all the same: its inputs are then single tiles, or samples as small.
+    """
     answer = dict(data['answer'])
-    if patches(data) and answer['output'] != 'values':
+    if patches(data) and answer['output'] != 'values' and not whole:
         answer['output'] = 'scores'
     return answer
 
@@ -163,16 +174,23 @@ def given_words(answer: Mapping[str, Any] | None, data: Mapping[str, Any]) -> st
     return words[answer['output']]
 
 
-def tile_words(data: Mapping[str, Any]) -> str | None:
+def tile_words(data: Mapping[str, Any], answer: Mapping[str, Any]) -> str | None:
     """What a graph leaves to its caller, in words."""
     if not patches(data):
         return None
-    patch, overlap = list(data['patch']), data.get('overlap', 0.25)
     before = _WHOLE if leaves_scaling(data) else ''
+    if answer['output'] not in ('scores', 'values'):
+        return (
+            f'{before}mdnc predict runs the network over tiles of {_sizes.text(tuple(data["patch"]))}. This file goes '
+            'the last step at once and answers one tile, or a sample as small: several answers cannot be blended'
+        )
+    patch, blend = list(data['patch']), data.get('blend') or 'tent'
+    overlap = Tiles(data.get('overlap'), blend).shared
+    more = '' if blend == 'tent' else f', {blend!r}'
     return (
         f'{before}mdnc predict runs the network over tiles of {_sizes.text(tuple(patch))} that have {overlap:.0%} in '
         'common and blends what they give. This file answers one tile and blends nothing: a larger sample as a whole '
-        f'gets another answer. Over tiles: mdnc.training.tiling.run_tiled(file, x, {patch}, {overlap})'
+        f'gets another answer. Over tiles: mdnc.training.tiling.run_tiled(file, x, {patch}, {overlap}{more})'
     )
 
 
@@ -181,7 +199,7 @@ def facts(net: nn.Module, scales: dict[str, Any], data: Mapping[str, Any] | None
 
     Args:
         net: The network.
-        scales: ``normalisation``, ``target_normalisation`` and ``answer`` that are part of the graph, or None.
+        scales: ``normalisation``, ``target_normalisation``, ``answer`` and ``mirror`` of the graph, or None.
         data: What is known of the data that it was trained on; by default what it was loaded with.
     """
     data = (known(net) if data is None else data) or {}
@@ -195,9 +213,10 @@ def facts(net: nn.Module, scales: dict[str, Any], data: Mapping[str, Any] | None
         'sizes': door.sizes,
         'smallest_equal_sided': door.smallest,
         'answer': None,
+        'mirror': [],
         **scales,
         'gives': given_words(scales.get('answer'), data),
-        'tiles': tile_words(data) if scales.get('answer') else None,
+        'tiles': tile_words(data, scales['answer']) if scales.get('answer') else None,
     }
     return dict(_bundle.plain(said, 'facts'))
 

@@ -28,6 +28,7 @@ class Scaled(nn.Module):
         target_normalisation: The same of the output's channels, to be put on after; or None.
         device: Where the copy goes.
         answer: The last steps, see `mdnc.modules._inference.Steps`; None leaves it at the scales.
+        mirror: Spatial axes, over whose mirror images scores are averaged.
 
     Raises:
         ValueError: A scale doesn't fit.
@@ -40,20 +41,21 @@ class Scaled(nn.Module):
         target_normalisation: dict[str, Any] | None,
         device: torch.device | str = 'cpu',
         answer: dict[str, Any] | None = None,
+        mirror: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.net = _copied(net, device)
         scales = {'normalisation': normalisation, 'target_normalisation': target_normalisation}
         for (name, given), planes in zip(scales.items(), _planes(net), strict=True):
             _refuse_misfit(name, given, planes)
-        self.steps = Steps({**scales, 'answer': answer or {'output': 'values'}})
+        self.steps = Steps({**scales, 'answer': answer or {'output': 'values'}, 'mirror': mirror})
         self.steps.ready(device)
         self.several = isinstance(net, Network) and len(net.plan.results(training=False)) > 1
 
     def forward(self, x: Tensor) -> Any:
         """Answer in the data's own units."""
         if not self.several:
-            return self.steps.last(self.steps.scores(self.net, x))
+            return self.steps.last(self.steps.mirrored(self.net, x))
         return tuple(map(self.steps.last, self.net(self.steps.before.standard(x))))
 
 

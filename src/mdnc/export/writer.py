@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mdnc._files import as_path, whole_file
-from mdnc.export.comparison import Compared, DiffersError, compare
+from mdnc.export.comparison import Compared, DiffersError, compare, predicted
 from mdnc.export.contract import facts, known, last_step, leaves_scaling, ports, refuse_others
 from mdnc.export.formats import AotInductor, Format, Onnx, TorchExport
 from mdnc.export.graph import Scaled, captured
@@ -26,7 +26,8 @@ class Exported:
     Args:
         path: The file.
         facts: What the file says of itself: network and arguments, input, the sizes that it takes, scales.
-        compared: How far it is off the network, at two sizes other than the one it was traced with.
+        compared: How far it is off the network, at sizes other than the one it was traced with; of an
+            `mdnc.checkpoints.Answer` the last row says how far the graph is off what ``mdnc predict`` answers.
 
     Example:
         >>> import pathlib, tempfile
@@ -55,6 +56,8 @@ class _Request:
     normalisation: dict[str, Any] | None
     target_normalisation: dict[str, Any] | None
     device: torch.device | str = 'cpu'
+    mirror: bool = False
+    last_step: bool = False
 
     @property
     def network(self) -> nn.Module:
@@ -69,14 +72,34 @@ class _Request:
         """What becomes part of the graph."""
         given = {'normalisation': self.normalisation, 'target_normalisation': self.target_normalisation}
         if not isinstance(self.net, Answer):
+            for name in ('mirror', 'last_step'):
+                if getattr(self, name):
+                    raise ValueError(
+                        f'{self.owner}: {name}=True is of an Answer, which knows how the network predicts.'
+                    )
             return {**given, 'answer': None}
         twice = [name for name, scale in given.items() if scale is not None]
         if twice:
             raise ValueError(f'{self.owner}: {twice[0]} is known to the Answer that was given; leave it out.')
+        mirror = list(self.data.get('mirror') or [])
+        if self.mirror and not mirror:
+            raise ValueError(
+                f'{self.owner}: mirror=True, but mdnc predict averages over no mirror images of these data.'
+            )
         scales = {name: self.data.get(name) for name in given}
         if leaves_scaling(self.data):
             scales['normalisation'] = None
-        return {**scales, 'answer': last_step(self.data)}
+        return {
+            **scales,
+            'answer': last_step(self.data, self.last_step),
+            'mirror': mirror if self.mirror else [],
+        }
+
+    def predicts(self, scales: dict[str, Any]) -> Answer | None:
+        """What answers as the graph is to, by the way of ``mdnc predict``."""
+        if not isinstance(self.net, Answer):
+            return None
+        return Answer(self.net.network, {**self.data, **scales})
 
 
 def to_onnx(
@@ -86,6 +109,8 @@ def to_onnx(
     normalisation: dict[str, Any] | None = None,
     target_normalisation: dict[str, Any] | None = None,
     opset: int | None = None,
+    mirror: bool = False,
+    last_step: bool = False,
 ) -> Exported:
     """Write a network as one ONNX file with a free batch and free lengths, compared by onnxruntime beforehand.
 
@@ -101,6 +126,9 @@ def to_onnx(
             values in the data's own units, for example ``net.origin.data['normalisation']``.
         target_normalisation: The same of the output's channels, put on behind the network.
         opset: Version of ONNX's operator set; ``None`` for the exporter's own.
+        mirror: Of an `Answer`, whether the graph averages over mirror images as its prediction does.
+        last_step: Of an `Answer` that predicts in tiles, whether the graph makes probabilities or classes of its
+            scores: it is then for single tiles, or samples as small. Without tiles the graph does so anyway.
 
     Returns:
         The file, what it says of itself and how far it is off the network.
@@ -122,7 +150,8 @@ def to_onnx(
     """
     if opset is not None:
         opset = _checks.integer('to_onnx', 'opset', opset)
-    return _export(_Request('to_onnx', net, path, normalisation, target_normalisation), Onnx(opset))
+    request = _Request('to_onnx', net, path, normalisation, target_normalisation, 'cpu', mirror, last_step)
+    return _export(request, Onnx(opset))
 
 
 def to_torch_export(
@@ -131,6 +160,8 @@ def to_torch_export(
     *,
     normalisation: dict[str, Any] | None = None,
     target_normalisation: dict[str, Any] | None = None,
+    mirror: bool = False,
+    last_step: bool = False,
 ) -> Exported:
     """Write a network for ``torch.export.load``, with a free batch and free lengths; it then runs without mdnc.
 
@@ -139,6 +170,8 @@ def to_torch_export(
         path: As in `to_onnx`, but ``….pt2``.
         normalisation: As in `to_onnx`.
         target_normalisation: As in `to_onnx`.
+        mirror: As in `to_onnx`.
+        last_step: As in `to_onnx`.
 
     Returns:
         As `to_onnx`.
@@ -157,7 +190,7 @@ def to_torch_export(
         torch.Size([3, 2])
     """
     return _export(
-        _Request('to_torch_export', net, path, normalisation, target_normalisation),
+        _Request('to_torch_export', net, path, normalisation, target_normalisation, 'cpu', mirror, last_step),
         TorchExport(),
     )
 
@@ -168,6 +201,8 @@ def to_aotinductor(
     *,
     normalisation: dict[str, Any] | None = None,
     target_normalisation: dict[str, Any] | None = None,
+    mirror: bool = False,
+    last_step: bool = False,
 ) -> Exported:
     """Compile a network ahead of time for the device it is on, for ``torch._inductor.aoti_load_package``.
 
@@ -179,6 +214,8 @@ def to_aotinductor(
         path: As in `to_onnx`, but ``….pt2``.
         normalisation: As in `to_onnx`.
         target_normalisation: As in `to_onnx`.
+        mirror: As in `to_onnx`.
+        last_step: As in `to_onnx`.
 
     Returns:
         As `to_onnx`.
@@ -190,7 +227,7 @@ def to_aotinductor(
     """
     refuse_others('to_aotinductor', net, AotInductor.dtypes)
     device = next(net.parameters()).device
-    request = _Request('to_aotinductor', net, path, normalisation, target_normalisation, device)
+    request = _Request('to_aotinductor', net, path, normalisation, target_normalisation, device, mirror, last_step)
     return _export(request, AotInductor())
 
 
@@ -204,12 +241,16 @@ def _export(request: _Request, kind: Format) -> Exported:
         raise ValueError(f'{owner}: path={path} must end in {kind.suffix}: other programs know it by that.')
     kind.prepare()
     scales = request.scales
-    graph = Scaled(net, scales['normalisation'], scales['target_normalisation'], request.device, scales['answer'])
+    units = scales['normalisation'], scales['target_normalisation']
+    graph = Scaled(net, *units, request.device, scales['answer'], scales.get('mirror', ()))
     door, said = ports(net, request.data), facts(net, scales, request.data)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / f'draft{kind.suffix}'
         kind.write(captured(graph, door), door.axes, said, draft)
         compared = compare(kind.open(draft), graph, door.trials)
+        answer = request.predicts(scales)
+        if answer is not None:  # at the last shape, that of a tile where there are such
+            compared += (predicted(graph, answer, door.trials[-1]),)
         for row in compared:
             if not row.agrees:
                 raise DiffersError(

@@ -34,7 +34,8 @@ class Steps:
             ``normalisation`` and ``target_normalisation`` are the scales (see `mdnc.modules._standardization.Scale`),
             ``input`` is the shape of a sample in training, and where ``patch`` says on which windows a dense network
             was trained, it answers in tiles of this size that have ``overlap`` in common, weighted as ``blend`` says,
-            ``tiles`` of them as one batch. ``mirror`` names spatial axes: scores are averaged over a sample or tile and
+            ``tiles`` of them as one batch (``'auto'``: one, until `mdnc predict` finds out how many memory holds).
+            ``mirror`` names spatial axes: scores are averaged over a sample or tile and
             all its mirror images along them.
 
     Raises:
@@ -51,7 +52,11 @@ class Steps:
         self.after = Scale(data.get('target_normalisation'), 'the output')
         self.dense = bool(answer.get('dense', False))
         self.patch = data.get('patch') if self.dense else None
-        self.tiles = Tiles(data.get('overlap', 0.25), data.get('blend') or 'tent', data.get('tiles') or 1)
+        at_once = data.get('tiles') or 1
+        # Who knows how much memory there is says how many these are.
+        self.sized = at_once == 'auto'
+        self.sized_for: tuple[int, ...] = ()  # shape of samples
+        self.tiles = Tiles(data.get('overlap'), data.get('blend') or 'tent', 1 if self.sized else at_once)
         self.mirror = tuple(data.get('mirror') or ())
         self.input = tuple(data.get('input') or ())
 
@@ -146,22 +151,29 @@ class Steps:
         assert total is not None
         return total / len(images)
 
-    def slabs(self, network: Callable[..., Tensor], x: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """The answer of a network trained on patches, in slabs along the first spatial axis as they are done."""
-        assert self.patch is not None
+    def scored(self, network: Callable[..., Tensor], x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """`whole` in slabs along the first spatial axis as they are done; without tiles the whole is one."""
+        if self.patch is None:
+            yield 0, self.mirrored(network, x)
+            return
         run = functools.partial(self.mirrored, network, figures=self._figures(x))
-        for start, scores in tiled_slabs(run, x, self.patch, self.tiles):
+        yield from tiled_slabs(run, x, self.patch, self.tiles)
+
+    def slabs(self, network: Callable[..., Tensor], x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The answer in slabs along the first spatial axis as they are done."""
+        for start, scores in self.scored(network, x):
             yield start, self.last(scores)
 
     def last(self, scores: Tensor) -> Tensor:
         """From scores to what a user gets."""
-        if self.output == 'probabilities':
+        return numbers_of_classes(scores) if self.output == 'classes' else self.soft(scores)
+
+    def soft(self, scores: Tensor) -> Tensor:
+        """From scores to what has a mean: of classes their probabilities."""
+        if self.output in ('probabilities', 'classes'):
             return scores.softmax(1)
         if self.output == 'shares':
             return scores.sigmoid()
-        if self.output == 'classes':
-            classes = scores.argmax(1)
-            return classes.byte() if scores.shape[1] <= _BYTE else classes  # an eighth of the file
         return self.after.own(scores) if self.output == 'values' else scores
 
     def _added(self, x: Tensor, y: Tensor) -> Tensor:
@@ -172,6 +184,12 @@ class Steps:
                 f'{tuple(x.shape[1:])}, to be added to it'
             )
         return added
+
+
+def numbers_of_classes(scores: Tensor) -> Tensor:
+    """The number of the class with the highest score, or probability."""
+    classes = scores.argmax(1)
+    return classes.byte() if scores.shape[1] <= _BYTE else classes  # an eighth of the file
 
 
 def _suited(network: object, x: Tensor) -> Tensor:
@@ -246,6 +264,10 @@ class Answer(nn.Module):
         """Answer inputs ``(B, C, L1, ...)`` in the data's own units."""
         return self.steps.last(self.steps.whole(self.network, x, lengths))
 
+    def giving(self, output: str) -> 'Answer':
+        """The same with another last step, such as ``'probabilities'`` instead of ``'classes'``."""
+        return Answer(self.network, {**self.data, 'answer': {**self.data['answer'], 'output': output}})
+
     def predict(self, x: Any) -> Any:
         """Answer without gradients and in eval mode, whatever mode the network is in.
 
@@ -269,9 +291,29 @@ class Answer(nn.Module):
     def predict_padded(self, x: Tensor, lengths: Any = None) -> Tensor:
         """The same for a batch that was padded to one size; what is made of the padding means nothing."""
         weight = next(self.network.parameters(), None)
-        with torch.no_grad(), _evaluating(self.network):
+        with torch.no_grad(), evaluating(self):
             y: Tensor = self(x if weight is None else x.to(weight.device), lengths).to(x.device)
         return y
+
+    @torch.no_grad()
+    def slabs(self, x: Tensor, spread: bool = False) -> Iterator[tuple[Any, ...]]:
+        """Answer in slabs along the first spatial axis as they are done, so that no more than these are held.
+
+        Args:
+            x: Samples ``(B, C, L1, ...)`` in the data's own units.
+            spread: Whether each slab comes with its spread, of an `mdnc.checkpoints.Ensemble`.
+
+        Yields:
+            First position of a slab, and its answer.
+        """
+        weight = next(self.network.parameters(), x)
+        with evaluating(self):
+            yield from self._slabs(x.to(weight.device), spread)
+
+    def _slabs(self, x: Tensor, spread: bool) -> Iterator[tuple[Any, ...]]:
+        if spread:
+            raise ValueError('Answer: a spread is that of several networks, and there is one')
+        yield from self.steps.slabs(self.network, x)
 
     def _predict_each(self, samples: list[Tensor], tensors: bool) -> Any:
         x, lengths = pad_batch(samples)
@@ -284,7 +326,8 @@ class Answer(nn.Module):
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into eval mode, and each of its parts back into its own."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

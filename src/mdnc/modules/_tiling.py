@@ -24,6 +24,7 @@ def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
 
 
 BLENDS = ('tent', 'gaussian')
+_PIECE = 2**26  # bytes of what is blended at once
 
 
 @dataclass(frozen=True)
@@ -31,27 +32,50 @@ class Tiles:
     """How tiles are laid over a sample, run and blended.
 
     Args:
-        overlap: Share of a tile, in [0, 1), that it has at least in common with the next.
+        overlap: Share of a tile, in [0, 1), that it has at least in common with the next; None for what is usual: a
+            half with a Gaussian (nnU-Net), a quarter with a tent.
         blend: What a value counts that is off its tile's centre: ``'tent'`` falls off to the ends along each axis,
             ``'gaussian'`` with a standard deviation of an eighth of the tile (nnU-Net).
         at_once: Tiles that the network gets as one batch, of those that begin at one place of the first axis.
     """
 
-    overlap: float = 0.25
+    overlap: float | None = None
     blend: str = 'tent'
     at_once: int = 1
 
+    @property
+    def shared(self) -> float:
+        """The share that is in common."""
+        return usual_overlap(self.blend) if self.overlap is None else self.overlap
 
-def _window(tile: Sequence[int], blend: str, like: Tensor) -> Tensor:
+
+def usual_overlap(blend: str) -> float:
+    """What share of a tile is usually in common with the next: with a Gaussian a half, as in nnU-Net."""
+    return 0.5 if blend == 'gaussian' else 0.25
+
+
+def _along(length: int, blend: str, like: Tensor) -> Tensor:
     # Where tiles overlap, the one whose centre is nearer counts more along each axis, and no seam is left.
-    weight = torch.ones((), device=like.device, dtype=like.dtype)
-    for length in tile:
-        place = torch.arange(1, length + 1, device=like.device, dtype=like.dtype)
-        along = torch.minimum(place, place.flip(0)) / ((length + 1) // 2)
-        if blend == 'gaussian':
-            along = torch.exp(-0.5 * ((place - (length + 1) / 2) / (length / 8)) ** 2)
-        weight = weight[..., None] * along
-    return weight
+    place = torch.arange(1, length + 1, device=like.device, dtype=like.dtype)
+    if blend == 'gaussian':
+        return torch.exp(-0.5 * ((place - (length + 1) / 2) / (length / 8)) ** 2)
+    return torch.minimum(place, place.flip(0)) / ((length + 1) // 2)
+
+
+def _product(factors: Sequence[Tensor]) -> Tensor:
+    """Numbers along each axis, multiplied to a map."""
+    whole, *others = factors
+    for factor in others:
+        whole = whole[..., None] * factor
+    return whole
+
+
+def _counts(size: int, starts: Sequence[int], along: Tensor) -> Tensor:
+    """What all tiles count together along an axis."""
+    counts = along.new_zeros(size)
+    for start in starts:
+        counts[start : start + len(along)] += along
+    return counts
 
 
 def single(x: Tensor) -> Tensor:
@@ -75,7 +99,7 @@ def _checked(tile: Sequence[int], size: Sequence[int], words: Tiles) -> None:
         raise ValueError(
             f'run_tiled: tile={list(tile)} must have one length for each of {len(size)} spatial axes, each at least 1'
         )
-    if not 0 <= words.overlap < 1:
+    if words.overlap is not None and not 0 <= words.overlap < 1:
         raise ValueError(f'run_tiled: overlap={words.overlap!r} must be in [0, 1)')
     if words.blend not in BLENDS:
         raise ValueError(f'run_tiled: blend={words.blend!r} must be one of {BLENDS}')
@@ -108,25 +132,32 @@ def tiled_slabs(
             real: Any = (..., slice(max(0, size[0] - start)), *map(slice, size[1:]))
             yield start, values[real]
         return
-    first, *others = (tile_starts(*axis, words.overlap) for axis in zip(size, tile, strict=True))
+    starts = [tile_starts(*axis, words.shared) for axis in zip(size, tile, strict=True)]
     total: Tensor | None = None
-    for number, row in enumerate(first):
-        for place, part in _runs(network, x, _row(row, others, tile), words.at_once):
+    for row, following in zip(starts[0], [*starts[0][1:], size[0]], strict=True):
+        for place, part in _runs(network, x, _row(row, starts[1:], tile), words.at_once):
             if list(part.shape[2:]) != list(tile):
                 raise ValueError(f'run_tiled: the network gave {tuple(part.shape[2:])} for a tile of {tuple(tile)}')
             if total is None:
                 if list(tile) == list(size):
                     yield 0, part
                     return
-                weight, counts = _window(tile, words.blend, part), part.new_zeros(tile[0], *size[1:])
+                weights = [_along(length, words.blend, part) for length in tile]
+                window = _product(weights)
+                # Tiles stand on a grid, so that what they count together is a product too.
+                others = [_counts(*axis) for axis in list(zip(size, starts, weights, strict=True))[1:]]
+                across, down = _product([part.new_ones(()), *others]), part.new_zeros(tile[0])
                 total = part.new_zeros(*part.shape[:2], tile[0], *size[1:])
-            within: Any = (..., slice(None), *place[2:])
-            total[within] += part * weight
-            counts[within] += weight
+            total[(..., slice(None), *place[2:])].addcmul_(part, window)
         assert total is not None
-        done = (first[number + 1] if number + 1 < len(first) else size[0]) - row
-        yield row, total[:, :, :done] / counts[:done]
-        total, counts = _advanced(total, done, 2), _advanced(counts, done, 0)
+        down += weights[0]
+        step = max(1, _PIECE // (total[:, :, 0].numel() * total.itemsize))
+        for start in range(row, following, step):
+            end = min(start + step, following)
+            done = slice(start - row, end - row)
+            yield start, total[:, :, done] / (down[done].view(-1, *(1,) * len(others)) * across)
+        _advance(total, following - row, 2)
+        _advance(down, following - row, 0)
 
 
 def _row(row: int, others: Sequence[Sequence[int]], tile: Sequence[int]) -> list[Any]:
@@ -135,10 +166,13 @@ def _row(row: int, others: Sequence[Sequence[int]], tile: Sequence[int]) -> list
     return [(..., *(slice(at, at + length) for at, length in zip(each, tile, strict=True))) for each in starts]
 
 
-def _advanced(values: Tensor, by: int, axis: int) -> Tensor:
-    """Values moved down an axis, with zeros behind them."""
-    kept = values.narrow(axis, by, values.shape[axis] - by)
-    return torch.cat((kept, torch.zeros_like(values.narrow(axis, 0, by))), axis)
+def _advance(values: Tensor, by: int, axis: int) -> None:
+    """Move values down an axis in place, with zeros behind them."""
+    length = values.shape[axis]
+    for start in range(by, length, by):  # a part at a time, so that no part is written over itself
+        part = values.narrow(axis, start, min(by, length - start))
+        values.narrow(axis, start - by, part.shape[axis]).copy_(part)
+    values.narrow(axis, length - by, by).zero_()
 
 
 def gathered(slabs: Iterator[tuple[int, Tensor]], length: int) -> Tensor:
@@ -157,7 +191,7 @@ def run_tiled(
     network: Callable[[Tensor], Tensor],
     x: Tensor,
     tile: Sequence[int],
-    overlap: float = 0.25,
+    overlap: float | None = None,
     blend: str = 'tent',
     at_once: int = 1,
 ) -> Tensor:
@@ -167,7 +201,8 @@ def run_tiled(
         network: Takes ``(B, C, *tile)`` and gives ``(B, K, *tile)``.
         x: Input ``(B, C, L1, ...)``; an axis shorter than the tile is padded to it with the values at its ends.
         tile: Spatial size of a tile.
-        overlap: Share of a tile, in [0, 1), that it has at least in common with the next.
+        overlap: Share of a tile, in [0, 1), that it has at least in common with the next; None for a half with
+            ``'gaussian'``, else a quarter.
         blend: ``'tent'`` or ``'gaussian'``, by which a value counts less the further it is from its tile's centre.
         at_once: Tiles that the network gets as one batch, at least 1.
 

@@ -1,16 +1,14 @@
 """What a run may take: memory, hours, devices."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from mdnc.analysis.free_memory import free_bytes
 from mdnc.analysis.memory import OPTIMIZERS
 from mdnc.modules import _checks
 
 PRECISIONS = ('32-true', 'bf16-mixed', '16-mixed', 'bf16-true')
-_CGROUPS = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes')
 _FREE_RESERVE = 0.1  # of what is free: other programs, fragments
 
 
@@ -66,18 +64,3 @@ class Budget:
     def bytes(self) -> int:
         """Bytes that a plan may take."""
         return (self.memory or 0) - self.reserve
-
-
-def free_bytes(device: str) -> int:
-    """Bytes that are free now on a device; of main memory, those that this process may still take."""
-    if device == 'cuda':
-        return int(torch.cuda.mem_get_info()[0])
-    free = [os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')] if hasattr(os, 'sysconf') else []
-    available = Path('/proc/meminfo')
-    if available.is_file():
-        lines = dict(line.split(':', 1) for line in available.read_text().splitlines() if ':' in line)
-        free = [int(lines['MemAvailable'].split()[0]) * 1024] if 'MemAvailable' in lines else free
-    for path in map(Path, _CGROUPS):
-        text = path.read_text().strip() if path.is_file() else ''
-        free += [int(text)] if text.isdigit() else []
-    return min(free, default=2**32)

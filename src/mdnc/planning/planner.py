@@ -14,7 +14,7 @@ from mdnc import analysis
 from mdnc.analysis.table import bytes_text
 from mdnc.modules import Network as MdncNetwork
 from mdnc.modules import resnet
-from mdnc.modules._tiling import tile_starts
+from mdnc.modules._tiling import tile_starts, usual_overlap
 from mdnc.planning.budget import Budget
 from mdnc.planning.budget_search import (
     LEVELS,
@@ -498,7 +498,9 @@ class _Planner:
                 self._patches(trial, train),
                 'windows a sample and epoch: about as much as a sample holds',
             )
-            self.pick('data.overlap', 0.25, 'tiles share a quarter, where seams are blended')
+            share = usual_overlap(self.choices.given('data.blend') or 'tent')
+            words = f'tiles share {"a half" if share == 0.5 else "a quarter"}, where seams are blended'
+            self.pick('data.overlap', share, words)
         batch = trial.batch * self.budget.devices
         bound = 'memory' if trial.batch < limits.most else f'the data: {limits.most} are enough for {train} samples'
         if self.budget.devices > 1:
@@ -586,7 +588,8 @@ class _Planner:
         most = self.data.most or self.data.size
         sizes = {'largest': trial.window} if tile is None else {'median': self.data.size, 'largest': most}
         varied = tile is not None and (self.data.least or most) != most
-        overlap, blend = self.choices.given('data.overlap', 0.25), self.choices.given('data.blend') or 'tent'
+        blend = self.choices.given('data.blend') or 'tent'
+        overlap = self.choices.given('data.overlap', usual_overlap(blend))
         needs = cache(partial(prediction_need, net, job=job, budget=self.budget))
         laid = self._laid(
             TileLayout(tile, 1 if varied else trial.batch, overlap=overlap, blend=blend), sizes['largest'], needs

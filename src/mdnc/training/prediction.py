@@ -22,7 +22,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mdnc._files import PART_SUFFIX
-from mdnc.training.prediction_formats import FORMATS, PredictionKind, Row, check_place, named_format, usual_format
+from mdnc.modules._ensemble import Averaged, spread_names
+from mdnc.training.data.reader import release
+from mdnc.training.prediction_formats import (
+    FORMATS,
+    Format,
+    PredictionKind,
+    Row,
+    check_place,
+    named_format,
+    usual_format,
+)
 
 _NAMES = 'names.json'
 
@@ -110,6 +120,13 @@ class _Slabs:
         self._file.close()
 
 
+def beside(path: Path, kind: Format) -> Path:
+    """Where the spread goes that belongs to the answers of a file or folder."""
+    suffix = next((suffix for suffix in kind.suffixes if path.name.lower().endswith(suffix)), '')
+    stem = path.name[: len(path.name) - len(suffix)]
+    return path.with_name(f'{stem}_spread{path.name[len(stem) :]}')
+
+
 class Parts:
     """The answers of one process, kept beside the file that all are written to.
 
@@ -128,6 +145,7 @@ class Parts:
         self.count = 0  # samples that were written
         self._archive: zipfile.ZipFile | None = None
         self._slabs: dict[int, _Slabs] = {}
+        self._beside: Parts | None = None  # for the spread of networks
 
     def begin(self, rank: int, meaning: PredictionKind, samples: Any) -> None:
         """Open the parts, when it is known what the answers are.
@@ -137,6 +155,10 @@ class Parts:
         """
         file = samples.file(0) if hasattr(samples, 'file') and len(samples) else None
         word = self.word or (self.path and named_format(self.path)) or usual_format(meaning, file)
+        if word == 'png' and meaning.spreads:
+            if self.word or (self.path and named_format(self.path)):
+                raise ValueError('the spread of networks is no whole number, which PNG holds; choose tiff, or hdf5')
+            word = 'tiff'
         if self.path is not None:
             check_place(self.path, word)
         if word == 'csv' and meaning.dense:
@@ -147,6 +169,9 @@ class Parts:
         self.meaning, self._samples, self._rank = meaning, samples, rank
         self._known: dict[int, tuple[Row, str | None]] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if meaning.spreads and word != 'csv':
+            self._beside = Parts(beside(self.path, self.kind), word, self._folder)
+            self._beside.begin(rank, PredictionKind(meaning.dense, 'values', columns=meaning.spreads), samples)
         self._file = self.part(rank).open('wb')
         self._archive = zipfile.ZipFile(self._file, 'w')
 
@@ -156,8 +181,10 @@ class Parts:
         number = '' if index is None else f'.{index}'
         return self.path.with_name(f'.{self.path.name}.{rank}{number}{PART_SUFFIX}')
 
-    def slab(self, index: int, size: int, start: int, values: NDArray[Any]) -> None:
+    def slab(self, index: int, size: int, start: int, values: NDArray[Any], spread: NDArray[Any] | None = None) -> None:
         """Take a slab of a map that has ``size`` values along its first spatial axis."""
+        if self._beside is not None and spread is not None:
+            self._beside.slab(index, size, start, spread)
         with self._full_disk_named():
             values = self._stored(values)
             if index not in self._slabs:
@@ -165,10 +192,15 @@ class Parts:
                 shape = (*values.shape[:axis], size, *values.shape[axis + 1 :])
                 self._slabs[index] = _Slabs(self.part(self._rank, index), shape, axis, values.dtype)
             self._slabs[index].put(start, values)
+        release(self._samples)
 
-    def add(self, index: int, row: Row, values: NDArray[Any] | None = None) -> None:
+    def add(self, index: int, row: Row, values: NDArray[Any] | None = None, spread: NDArray[Any] | None = None) -> None:
         """Take an answer; None where it has come in slabs."""
         assert self._archive is not None
+        if self._beside is not None:
+            self._beside.add(index, row, spread)
+        elif spread is not None:
+            row = row._replace(spread=spread.reshape(-1).tolist())
         with self._full_disk_named():
             grid = grid_of_sample(self._samples, index) if self.meaning.dense else None
             if values is None:
@@ -206,6 +238,8 @@ class Parts:
     def end(self) -> None:
         """Close the parts of this process."""
         assert self._archive is not None
+        if self._beside is not None:
+            self._beside.end()
         with self._full_disk_named():
             self._archive.writestr(_NAMES, json.dumps(self._known))
             self._archive.close()
@@ -220,11 +254,15 @@ class Parts:
             if self.count:
                 with self._full_disk_named():
                     self.kind.write(self.path, merged)
+            if self._beside is not None:
+                self._beside.write(world)
         finally:
             self._remove('*')  # of killed processes too
 
     def drop(self) -> None:
         """Give up: remove what this process has."""
+        if self._beside is not None:
+            self._beside.drop()
         if self._archive is None:
             return
         for slabs in self._slabs.values():
@@ -307,11 +345,12 @@ class PredictionWriter(L.Callback):
         if hasattr(task, 'slabs'):
             task.slabs = taker
 
-    def _take_slab(self, batch: dict[str, Any], start: int, values: Tensor) -> None:
+    def _take_slab(self, batch: dict[str, Any], start: int, values: Tensor, spread: Tensor | None = None) -> None:
         parts = self._ready()
         for row, index in enumerate(batch['index'].tolist()):
             if batch['weight'][row] > 0:
-                parts.slab(index, batch['input'].shape[2], start, as_array(values[row]))
+                apart = None if spread is None else as_array(spread[row])
+                parts.slab(index, batch['input'].shape[2], start, as_array(values[row]), apart)
 
     def on_predict_batch_end(
         self,
@@ -323,6 +362,7 @@ class PredictionWriter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         parts = self._ready()
+        outputs, spread = outputs if isinstance(outputs, Averaged) else (outputs, None)
         known = batch if isinstance(batch, dict) else {}
         count = len(outputs) or len(known.get('index', ()))
         indices = known['index'].tolist() if 'index' in known else list(range(self._next, self._next + count))
@@ -330,8 +370,9 @@ class PredictionWriter(L.Callback):
         for row, index in enumerate(indices):
             if 'weight' in known and not known['weight'][row] > 0:
                 continue
-            values = outputs[row] if len(outputs) else None
-            parts.add(index, self._row(known, row, index), None if values is None else as_array(values))
+            answer = as_array(outputs[row]) if len(outputs) else None
+            apart = None if spread is None else as_array(spread[row])
+            parts.add(index, self._row(known, row, index), answer, apart)
 
     def _row(self, batch: dict[str, Any], row: int, index: int) -> Row:
         assert self._parts is not None
@@ -369,10 +410,13 @@ def _meaning(task: Any) -> PredictionKind:
     facts = getattr(task, 'facts', {})
     answer = getattr(task, 'answer', {})
     names = getattr(task, 'names', None)
+    columns = [] if names is None else list(names())
+    output = answer.get('output', 'values')
     return PredictionKind(
         dense=bool(answer.get('dense')),
-        output=answer.get('output', 'values'),
+        output=output,
         classes=facts.get('classes'),
-        columns=list(names()) if names is not None and not answer.get('dense') else [],
+        columns=[] if answer.get('dense') else columns,
         values=facts.get('values'),
+        spreads=spread_names(output, columns) if getattr(task, 'spread', False) else [],
     )

@@ -36,6 +36,7 @@ class PredictionKind:
         classes: Names of the classes.
         columns: Names of the quantities.
         values: The numbers that stand for the classes in files.
+        spreads: Names of the figures that say how far averaged networks are apart.
     """
 
     dense: bool = False
@@ -43,6 +44,7 @@ class PredictionKind:
     classes: list[str] | None = None
     columns: list[str] = field(default_factory=list)
     values: list[int] | None = None
+    spreads: list[str] = field(default_factory=list)
 
 
 class Row(NamedTuple):
@@ -51,6 +53,7 @@ class Row(NamedTuple):
     name: str
     file: str
     target: Any = None
+    spread: Sequence[float] = ()  # of averaged networks, in a table
 
 
 class Predictions(Protocol):
@@ -167,13 +170,14 @@ def _write_csv(path: Path, outcome: Predictions) -> None:
     names = _column_names(meaning, len(first))
     classed = meaning.output == 'probabilities'
     targets = ['target'] if classed or len(names) == 1 else [f'target {name}' for name in names]
-    table.writerow(['path', *(['class'] if classed else []), *names, *(targets if told else [])])
+    apart = meaning.spreads
+    table.writerow(['path', *(['class'] if classed else []), *names, *apart, *(targets if told else [])])
     for index, row in zip(outcome.index.tolist(), outcome.rows, strict=True):
         values = outcome.read(index).reshape(-1)
         given = row.target if isinstance(row.target, list) else [row.target]
         beside = ['' if each is None else each for each in given] if told else []
         best = [names[int(values.argmax())]] if classed else []
-        table.writerow([row.name, *best, *(f'{value:.9g}' for value in values), *beside])
+        table.writerow([row.name, *best, *(f'{value:.9g}' for value in (*values, *row.spread)), *beside])
     with whole_file(path) as file:
         file.write(text.getvalue().encode())
 

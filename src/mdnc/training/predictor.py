@@ -15,13 +15,15 @@ from mdnc._archive import load_archive, save_archive
 from mdnc._files import as_path
 from mdnc._plain import plain
 from mdnc.checkpoints.loading import revived
-from mdnc.modules._checks import integer
+from mdnc.modules._checks import flag, integer
+from mdnc.modules._ensemble import Ensemble, spread_names
 from mdnc.modules._inference import Answer
 from mdnc.training.data import ArrayData
 from mdnc.training.prediction import Parts, as_array, grid_of_sample, on_own_grid
 from mdnc.training.prediction_formats import PredictionKind, Row
 from mdnc.training.tasks.batch import cropped
-from mdnc.training.tasks.network import describe_network
+from mdnc.training.tasks.network import describe_network, output_channels
+from mdnc.training.tile_batches import size_tiles
 
 # What is known of the data and is needed to read new ones as those of the training were read.
 _READ_SO = ('spacing', 'resize', 'window', 'hop', 'horizon')
@@ -31,7 +33,7 @@ class Predictor:
     """Answers new samples in the terms of the data that a network was trained on.
 
     Args:
-        network: A trained network.
+        network: A trained network; or an `mdnc.checkpoints.Answer`, such as an `mdnc.checkpoints.Ensemble` of several.
         data: What is known of its data, as a checkpoint keeps it; by default what the network was loaded with.
         batch_size: Samples that are computed together.
         figures: What the test found, ``{'test/accuracy': …}``.
@@ -60,7 +62,9 @@ class Predictor:
         history: Sequence[Mapping[str, float]] = (),
         run: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._answer = Answer(network, data)
+        if isinstance(network, Answer) and data is not None:
+            raise TypeError('Predictor: data are known to the Answer that was given; leave them out')
+        self._answer = network if isinstance(network, Answer) else Answer(network, data)
         self.batch_size = integer('Predictor', 'batch_size', batch_size)
         self.figures = dict(figures or {})
         self.history = [dict(row) for row in history]
@@ -68,8 +72,14 @@ class Predictor:
 
     @property
     def network(self) -> nn.Module:
-        """The network itself, which takes and gives standard units or logits."""
+        """The network itself, which takes and gives standard units or logits; of several the first."""
         return self._answer.network
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """All networks whose answers are averaged, or the only one."""
+        several = self._answer.members if isinstance(self._answer, Ensemble) else [self._answer]
+        return [each.network for each in several]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -84,7 +94,7 @@ class Predictor:
 
     def to(self, device: torch.device | str) -> 'Predictor':
         """Bring the network to a device, where all is computed from then on."""
-        self.network.to(device)
+        self._answer.to(device)
         return self
 
     def __call__(self, x: Any) -> Any:
@@ -118,7 +128,26 @@ class Predictor:
             return self.predict(x)
         if answer['output'] not in ('probabilities', 'classes'):
             raise ValueError(f'Predictor: the network gives {answer["output"]}, not classes that have probabilities')
-        return self._run(Answer(self.network, {**self.facts, 'answer': {**answer, 'output': 'probabilities'}}), x)
+        return self._run(self._answer.giving('probabilities'), x)
+
+    def spread(self, x: Any) -> Any:
+        """How far the networks are apart that are averaged, for samples as in `predict`.
+
+        Returns:
+            Of quantities the standard deviation of each, as large as the answer. Of classes ``(N, 2)`` or ``(N, 2, L1,
+            ...)`` in nats: the entropy of the mean probabilities, and what of it is disagreement between the networks
+            (mutual information). Of classes that may be there together ``(N, 2 K)``: both for each, entropies first.
+
+        Raises:
+            ValueError: There is one network only.
+        """
+        return self._run(self._several.spread(), x)
+
+    @property
+    def _several(self) -> Ensemble:
+        if not isinstance(self._answer, Ensemble) or len(self._answer.members) < 2:
+            raise ValueError('Predictor: a spread is that of several networks, and there is one; load several runs')
+        return self._answer
 
     def labels(self, x: Any) -> Any:
         """The most probable class of each sample or position: its name, or its number where the data have no names.
@@ -146,7 +175,10 @@ class Predictor:
 
         Raises:
             OSError: It cannot be written; what had the name is as it was.
+            ValueError: There are several networks.
         """
+        if isinstance(self._answer, Ensemble):
+            raise ValueError('Predictor.save: a file holds one network, and these are several: save each by itself')
         target = as_path('Predictor.save', 'path', path)
         weights = {f'{_bundle.OWNER}{key}': value.cpu() for key, value in self.network.state_dict().items()}
         told = {'network': plain(describe_network(self.network), 'network'), 'data': plain(self.facts, 'data')}
@@ -158,6 +190,7 @@ class Predictor:
         if names_files(x):
             return gathered(list(self._of_files(answer, x)))
         if isinstance(x, list | tuple) and len(x) and all(isinstance(each, np.ndarray | Tensor) for each in x):
+            self._size_tiles(answer, (1, *self._channelled(x[0]).shape))
             parts = [answer.predict([self._channelled(each) for each in part]) for part in _parts(x, self.batch_size)]
             return [row for part in parts for row in part] if isinstance(parts[0], list) else _joined(parts)
         samples = x if isinstance(x, Tensor) else np.asarray(x)
@@ -166,7 +199,13 @@ class Predictor:
             raise ValueError(
                 f'Predictor: there is no sample to predict: the input has the shape {tuple(samples.shape)}'
             )
+        self._size_tiles(answer, samples[: self.batch_size].shape)
         return _joined([answer.predict(part) for part in _parts(samples, self.batch_size)])
+
+    @staticmethod
+    def _size_tiles(answer: Answer, shape: Sequence[int]) -> None:
+        for each in answer.members if isinstance(answer, Ensemble) else [answer]:
+            size_tiles(each.network, each.steps, shape)
 
     def _channelled(self, x: Any, batch: int = 0) -> Any:
         known = self.facts.get('input')
@@ -181,12 +220,19 @@ class Predictor:
 
     def _answered(self, answer: Answer, data: ArrayData) -> Iterator[tuple[int, str, np.ndarray]]:
         for batch in data.predict_dataloader():
+            self._size_tiles(answer, batch['input'].shape)
             answers = answer.predict_padded(batch['input'], batch.get('lengths'))
             rows = cropped(answers, batch) if answer.steps.dense else answers
             for index, name, row in zip(batch['index'].tolist(), batch['name'], rows, strict=True):
                 yield index, name, as_array(row)
 
-    def write(self, x: Any, output: str | os.PathLike[str] | None = None, format: str | None = None) -> Path:
+    def write(
+        self,
+        x: Any,
+        output: str | os.PathLike[str] | None = None,
+        format: str | None = None,
+        spread: bool = False,
+    ) -> Path:
         """Write the answers to files as ``mdnc predict`` does.
 
         Args:
@@ -194,23 +240,27 @@ class Predictor:
             output: The file, or a folder of one file a sample; None for ``predictions`` in the working folder.
             format: ``'hdf5'``, ``'npz'``, ``'zarr'``, ``'csv'``, ``'nifti'``, ``'png'`` or ``'tiff'``; None for what
                 the name says, or what is usual for such data.
+            spread: Whether `spread` is written too: in columns of a table, else beside, as ``…_spread``.
 
         Returns:
             Where they are.
 
         Raises:
-            ValueError: Name, format and answers do not go together.
+            ValueError: Name, format and answers do not go together, or there is no spread.
             OSError: They cannot be written.
         """
         facts, steps = self.facts, self._answer.steps
+        several = self._several if flag('Predictor.write', 'spread', spread) else None
         data = self.new_data(x if names_files(x) or isinstance(x, list | tuple) else self._channelled(x, batch=1))
-        columns = facts.get('columns') or []
-        meaning = PredictionKind(steps.dense, steps.output, self.classes, list(columns), facts.get('values'))
+        columns = list(facts.get('columns') or [])
+        names = columns or self.classes or [*map(str, range(output_channels(self.network)))]
+        spreads = [] if several is None else spread_names(steps.output, names)
+        meaning = PredictionKind(steps.dense, steps.output, self.classes, columns, facts.get('values'), spreads)
         parts = Parts(None if output is None else as_path('Predictor.write', 'output', output), format, Path('.'))
         try:
             parts.begin(0, meaning, data.predict)
-            for index, name, values in self._answered(self._answer, data):
-                parts.add(index, Row(name, data.predict.file(index)), values)
+            for batch in data.predict_dataloader():
+                self._put(parts, data.predict, batch, several)
             parts.end()
             parts.write(1)
         except BaseException:
@@ -218,6 +268,25 @@ class Predictor:
             raise
         assert parts.path is not None
         return parts.path
+
+    def _put(self, parts: Parts, samples: Any, batch: dict[str, Any], several: Ensemble | None) -> None:
+        """Answer a batch: in slabs where there are tiles, so that no more than these are held."""
+        answer, x, lengths = self._answer, batch['input'], batch.get('lengths')
+        rows: Any = [None] * len(x)
+        apart: Any = rows
+        self._size_tiles(answer, x.shape)
+        if answer.steps.patch is not None and lengths is None:
+            for start, *found in answer.slabs(x, spread=several is not None):
+                for row, index in enumerate(batch['index'].tolist()):
+                    slab, *more = [as_array(part[row]) for part in found]
+                    parts.slab(index, x.shape[2], start, slab, *more)
+        else:
+            answers: list[Any] = [answer.predict_padded(x, lengths)]
+            answers += [] if several is None else [several.spread().predict_padded(x, lengths)]
+            rows, *spreads = [cropped(each, batch) if answer.steps.dense else each for each in answers]
+            rows, apart = [as_array(row) for row in rows], [as_array(row) for row in spreads[0]] if spreads else apart
+        for row, index in enumerate(batch['index'].tolist()):
+            parts.add(index, Row(batch['name'][row], samples.file(index)), rows[row], apart[row])
 
     def new_data(self, source: Any) -> ArrayData:
         """New samples, read as those of the training were."""
@@ -251,21 +320,28 @@ def _joined(parts: Sequence[Any]) -> Any:
     return torch.cat(list(parts)) if isinstance(parts[0], Tensor) else np.concatenate(parts)
 
 
-def load(source: str | os.PathLike[str], *, network: nn.Module | None = None, allow: Collection[str] = ()) -> Predictor:
+def load(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    network: nn.Module | None = None,
+    allow: Collection[str] = (),
+) -> Predictor:
     """Give back what was trained, on the CPU: by `train`, by ``mdnc fit``, or kept by `Predictor.save`.
 
     Nothing in the files is run.
 
     Args:
         source: The folder of a run (its best checkpoint is taken), a checkpoint, a folder of ``save_pretrained``, or
-            ``'hf://owner/name'``.
+            ``'hf://owner/name'``. Of a list of these, such as the folds of a cross-validation or runs of other seeds,
+            the answer is the mean of all: of their probabilities, or of their values.
         network: The module that was trained, where it was given as one whose arguments nobody knows; it is copied.
         allow: Full names of classes of ``nn.Module``, not mdnc's, that may be imported and built, because you trust
             them.
 
     Raises:
         FileNotFoundError: There is nothing.
-        ValueError: It is damaged, of an unknown class, or of another network than ``network``.
+        ValueError: It is damaged, of an unknown class, or of another network than ``network``; or of several two do not
+            go together: they tell other classes, take other channels, or were trained in other units.
 
     Example:
         >>> import tempfile
@@ -279,6 +355,9 @@ def load(source: str | os.PathLike[str], *, network: nn.Module | None = None, al
         >>> bool((again(x[:5]) == predictor(x[:5])).all())
         True
     """
+    if not isinstance(source, str | os.PathLike) and isinstance(source, Sequence):
+        found = [load(each, network=network, allow=allow) for each in source]
+        return Predictor(Ensemble([each._answer for each in found], [os.fspath(each) for each in source]))
     run = source if isinstance(source, str | os.PathLike) and (Path(source) / _bundle.BEST).is_file() else None
     if network is None:
         return Predictor(revived(_bundle.read(source), source, allow), run=run)

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, default_collate
 from mdnc.training.seed import seed_from
 
 Nonfinite = Literal['stop', 'skip']
+_PART = 2**22  # values
 
 
 class SampleError(ValueError):
@@ -80,13 +81,18 @@ class Checked(Dataset[dict[str, Any]]):
         if broken:
             # 0 × NaN is NaN, so a weight of 0 is not enough.
             item, weight = {name: torch.nan_to_num(value, 0, 0, 0) for name, value in item.items()}, 0.0
+        if getattr(self.samples, 'varied', False):
+            self.samples.release()  # type: ignore[attr-defined]
         read: dict[str, Any] = {**item, 'index': key.index, 'name': self.samples.name(key.index), 'weight': weight}
         # Of 63 bits, as torch's generators take it; what is drawn while reading has a stream of its own.
         return read if key.seed is None else {**read, 'seed': seed_from(*key.seed, 1) >> 1}
 
 
 def _finite(value: Tensor) -> bool:
-    return not value.is_floating_point() or bool(torch.isfinite(value).all())
+    if not value.is_floating_point():
+        return True
+    flat = value.flatten()  # a part at a time: what says it of each value is larger than the values
+    return all(bool(flat[start : start + _PART].isfinite().all()) for start in range(0, flat.numel(), _PART))
 
 
 def _maps(items: list[dict[str, Any]]) -> set[str]:
@@ -135,11 +141,18 @@ def _padded(items: list[dict[str, Any]], maps: set[str]) -> tuple[list[dict[str,
     return padded, sizes
 
 
-def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+def _alone(item: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value[None] if isinstance(value, Tensor) else default_collate([value]) for name, value in item.items()
+    }
+
+
+def collate(items: list[dict[str, Any]], copy: bool = True) -> dict[str, Any]:
     """Stack samples to a batch, or hand on the first error among them.
 
     Where samples differ in size, inputs and maps among the targets are padded with zeros, and ``lengths`` holds the
-    size of each, ``(B, axes)``.
+    size of each, ``(B, axes)``. Without ``copy`` a sample that is alone in its batch keeps its memory, which may be a
+    map of a file that is larger than main memory.
     """
     error = next((item for item in items if 'error' in item), None)
     if error is not None:
@@ -153,7 +166,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     if len({item['input'].shape for item in items}) > 1:
         items, lengths = _padded(items, maps)
     seeds = [item.pop('seed') for item in items if 'seed' in item]
-    batch: dict[str, Any] = default_collate(items)
+    batch: dict[str, Any] = default_collate(items) if copy or len(items) > 1 else _alone(items[0])
     if seeds:
         batch['seed'] = seeds  # no tensor: it stays where numbers are drawn
     batch['weight'] = batch['weight'].float()

@@ -6,6 +6,7 @@ sees the batches it has not seen yet, and an uneven last batch counts every samp
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, get_args
 
 import lightning as L
@@ -250,7 +251,7 @@ def make_loader(
     loader = DataLoader(
         Checked(samples, nonfinite),
         batch_sampler=batches,  # keys instead of numbers
-        collate_fn=collate,
+        collate_fn=partial(collate, copy=not getattr(samples, 'varied', False)),
         num_workers=workers,
         persistent_workers=workers > 0,
         worker_init_fn=outlive_signals,

@@ -18,7 +18,7 @@ WRONG = [
     *(('seed', value) for value in (-1, *NO_COUNTS)),
     *(('patches', value) for value in (0, -1, *NO_COUNTS)),
     *(('order', value) for value in (0, 4, -1, 1.5, '2', True, [2])),
-    *(('overlap', value) for value in (-0.1, 1, 1.5, NAN, INF, *NO_NUMBERS)),
+    *(('overlap', value) for value in (-0.1, 1, 1.5, NAN, INF, *NO_NUMBERS) if value is not None),
     *(('corruption', value) for value in (-0.1, NAN, INF, *NO_NUMBERS)),
     *((name, value) for name in ('crop', 'patch') for value in ([], [0], [-1], 4, '4', [4.0], [True], {4: 1}, [1] * 4)),
     *((name, value) for name in ('normalise', 'missing') for value in (0, 1, 'no', None)),

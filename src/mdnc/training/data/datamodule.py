@@ -11,7 +11,7 @@ import numpy as np
 from lightning.pytorch.utilities import CombinedLoader
 
 from mdnc.modules._checks import flag, integer, integers, number, spatial_order, word
-from mdnc.modules._tiling import BLENDS
+from mdnc.modules._tiling import BLENDS, usual_overlap
 from mdnc.training.augmentation.augmentation import Augmentation, PresetName, share
 from mdnc.training.data.class_positions import count_classes
 from mdnc.training.data.grid import grid_of
@@ -171,10 +171,12 @@ class SampleData(L.LightningDataModule):
         hop: Values from the start of one window to that of the next; None: ``window``, so that they do not overlap.
         horizon: Values after a window that are its target, to be forecast: of the targets, series as long as the
             inputs, or where there are none of the inputs. They become a vector, channel by channel.
-        overlap: Share of a tile, in [0, 1), that it has in common with the next.
+        overlap: Share of a tile, in [0, 1), that it has in common with the next. None: a half with ``blend: gaussian``
+            (nnU-Net), a quarter with a tent; without ``blend``, as the run was trained.
         blend: What tiles count off their centres where they overlap: ``'tent'``, or ``'gaussian'`` as in nnU-Net. None:
             as the run was trained, else a tent.
-        tiles: Tiles that the network predicts as one batch; None: as the run was trained, else 1.
+        tiles: Tiles that the network predicts as one batch: a number, or ``'auto'``: as many as half of the free memory
+            holds by the forecast, at most 16; None: as the run was trained, else 1.
         mirror: Spatial axes, counted from 0: predictions are averaged over a sample, or each tile, and all its mirror
             images along them. None: as the run was trained, else none.
         corruption: Standard deviation, in the data's own units, of the noise added to the inputs of every part; where
@@ -211,7 +213,7 @@ class SampleData(L.LightningDataModule):
         crop: list[int] | None = None,
         patch: list[int] | None = None,
         patches: int = 1,
-        overlap: float = 0.25,
+        overlap: float | None = None,
         corruption: float = 0.0,
         missing: bool = False,
         nonfinite: Nonfinite = 'stop',
@@ -220,7 +222,7 @@ class SampleData(L.LightningDataModule):
         resize: list[int] | None = None,
         balance: float = 0.0,
         blend: Literal['tent', 'gaussian'] | None = None,
-        tiles: int | None = None,
+        tiles: int | Literal['auto'] | None = None,
         mirror: list[int] | None = None,
         window: int | None = None,
         hop: int | None = None,
@@ -235,10 +237,14 @@ class SampleData(L.LightningDataModule):
         self.nonfinite: Nonfinite = word(owner, 'nonfinite', nonfinite, get_args(Nonfinite))  # type: ignore[assignment]
         self.split = self._record(Split, 'split', split)
         self.normalise, self.missing = normalisation(owner, normalise), flag(owner, 'missing', missing)
-        self.patch, self.overlap = _lengths(owner, 'patch', patch), share(owner, 'overlap', overlap)
+        self.patch = _lengths(owner, 'patch', patch)
         self.balance = _most_one(owner, 'balance', balance)
         self.blend = None if blend is None else word(owner, 'blend', blend, BLENDS)
-        self.tiles = None if tiles is None else integer(owner, 'tiles', tiles)
+        usual = None if self.blend is None else usual_overlap(self.blend)
+        self.overlap = usual if overlap is None else share(owner, 'overlap', overlap)
+        if isinstance(tiles, str) and tiles != 'auto':
+            raise ValueError(f"{owner}: tiles={tiles!r} must be 'auto', or a number of tiles, at least 1.")
+        self.tiles = tiles if tiles is None or tiles == 'auto' else integer(owner, 'tiles', tiles)
         self.mirror = None if mirror is None else _mirror(owner, mirror)
         self.baselines = {} if baselines is None else _baselines(owner, baselines)
         cropped = _lengths(owner, 'crop', crop)
@@ -359,7 +365,7 @@ class SampleData(L.LightningDataModule):
             'normalisation': self._normalisation,
             'classes': self.classes,
             'patch': self.patch,
-            'overlap': self.overlap,
+            'overlap': usual_overlap(self.blend or 'tent') if self.overlap is None else self.overlap,
             **{name: value for name, value in self._predicted_by().items() if value is not None},
             'input': list(self._first),
             'spacing': self._spacing,

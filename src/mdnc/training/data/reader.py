@@ -7,6 +7,7 @@ a number ``()``. A format is one file beside this one, which says how a path bec
 ``shape`` and slicing; the readers here do the rest.
 """
 
+import mmap
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -119,6 +120,12 @@ class Rows:
     def read(self, index: int, window: Window = ()) -> Array:
         return np.asarray(self._array[(index, ..., *window)])
 
+    def release(self) -> None:
+        """Let go of what was read of a memory map; it is read anew where it is asked for."""
+        mapped = self._opened if self._process == os.getpid() else None
+        if isinstance(mapped, np.memmap) and hasattr(mmap, 'MADV_DONTNEED'):
+            mapped._mmap.madvise(mmap.MADV_DONTNEED)
+
     def name(self, index: int) -> str:
         return f'{self._label}[{index}]'
 
@@ -165,6 +172,12 @@ def uniform(reader: Reader) -> bool:
     return found is not None and bool(found())
 
 
+def release(reader: Any) -> None:
+    """Let go of what was read of memory maps, where samples come from such."""
+    if hasattr(reader, 'release'):
+        reader.release()
+
+
 class Joined:
     """Several readers one after the other, as one.
 
@@ -208,6 +221,11 @@ class Joined:
     def uniform(self) -> bool:
         """Whether all samples are known to be of one shape."""
         return all(map(uniform, self.readers)) and len({reader.shape(0) for reader in self.readers if len(reader)}) == 1
+
+    def release(self) -> None:
+        """Let go of what was read of memory maps."""
+        for reader in self.readers:
+            release(reader)
 
     def grid(self, index: int) -> Any:
         """What the reader of the sample knows of its axes."""

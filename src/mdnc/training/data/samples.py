@@ -12,7 +12,7 @@ from mdnc.training.data.class_positions import ClassPositions, find_class_positi
 from mdnc.training.data.cropping import add_noise, crop_window
 from mdnc.training.data.grid import Grid, grid_of
 from mdnc.training.data.normalisation import channel_statistics, read_pieces
-from mdnc.training.data.reader import Array, DataError, Window, class_name, uniform
+from mdnc.training.data.reader import Array, DataError, Window, class_name, release, uniform
 from mdnc.training.data.sources import Pair
 
 
@@ -129,6 +129,10 @@ class Samples:
     def grid(self, index: int) -> Grid | None:
         """Where the values of a whole sample lie in its file; None where nothing is known of it, or it is cut."""
         return None if self._window_size else grid_of(self._pair.inputs, self._number(index))
+
+    def release(self) -> None:
+        """Let go of what was read of memory maps: a volume that is larger than memory is used a part at a time."""
+        release(self._pair.inputs)
 
     def balance(self, share: float, ignore: int | None) -> None:
         """From now on draw a share of the windows so that a rarer class is in them; all targets are read once.
@@ -283,7 +287,7 @@ class Samples:
             raise DataError(f'its values are of type {values.dtype}, not numbers')
         if values.ndim == self._view.order:
             values = values[None]
-        return _plain(values, np.float32)
+        return values if self.varied and _mapped(values) else _plain(values, np.float32)
 
     def _target(self, number: int, size: tuple[int, ...], cut: Cut) -> dict[str, Array]:
         targets, classes = self._pair.targets, self._view.classes
@@ -304,6 +308,15 @@ class Samples:
 
 def _columns(statistics: dict[str, list[float]]) -> Array:
     return np.array([statistics['mean'], statistics['std']], np.float32).T
+
+
+def _mapped(values: Array) -> bool:
+    """Whether values are read from their file when they are needed, so that a volume may be larger than memory."""
+    plain = values.dtype == np.float32 and values.flags.c_contiguous and values.flags.writeable
+    base = values.base
+    while base is not None and not isinstance(base, np.memmap):
+        base = getattr(base, 'base', None)
+    return plain and base is not None
 
 
 def _plain(values: Array, dtype: type) -> Array:

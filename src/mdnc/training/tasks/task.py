@@ -4,7 +4,7 @@ import functools
 import math
 import os
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -23,6 +23,7 @@ from mdnc._plain import plain
 from mdnc.checkpoints.loading import revived
 from mdnc.modules import decaying_names
 from mdnc.modules._checks import integer
+from mdnc.modules._ensemble import Averaged, Ensemble
 from mdnc.modules._inference import Answer, Steps
 from mdnc.modules._standardization import normalised_by
 from mdnc.training.augmentation import mixed_losses
@@ -38,6 +39,7 @@ from mdnc.training.tasks.loss import OwnLoss
 from mdnc.training.tasks.network import Network, as_network, build_network, describe_network, output_channels
 from mdnc.training.tasks.precision import NetworkHalf
 from mdnc.training.tasks.warm_start import hold, layered_groups, scale_rates, take_weights, words
+from mdnc.training.tile_batches import size_tiles
 from mdnc.training.weight_averaging import averaging
 
 Made = TypeVar('Made', bound='Task')
@@ -153,7 +155,12 @@ class Task(L.LightningModule):
         self._plateau = Plateau(settings['plateau_factor'], settings['plateau_patience'])  # type: ignore[arg-type]
         self._validated = False
         self._source: object = None
-        self.slabs: Callable[[Batch, int, Tensor], None] | None = None
+        self.slabs: Callable[..., None] | None = None
+        self.spread = False  # whether prediction says how far the networks are apart that it averages
+        # Not modules of its own: a checkpoint holds one network.
+        self._others: tuple[tuple[str, ...], tuple[Answer, ...]] = (), ()
+        self._ensemble: tuple[Ensemble, ...] = ()
+        self._tiling: dict[str, Any] = {}  # what of the tiling is another than the checkpoint says
         self._begun: str | ValueError | None = None  # what became of the weights that a training starts from
         self._evidence = SampleResults()
         self._table: Table | None = None
@@ -344,6 +351,7 @@ class Task(L.LightningModule):
         said = {name: getattr(source, name, None) for name in names}
         changed = {name: value for name, value in said.items() if value is not None and value != self.facts.get(name)}
         if changed:
+            self._tiling |= changed
             self.learn({**self.facts, **changed})
 
     # What Lightning calls, but for the steps.
@@ -424,6 +432,26 @@ class Task(L.LightningModule):
 
     def on_predict_start(self) -> None:
         self._meet_data()
+        self._ensemble = (self._joined_ensemble(),) if self._others[1] else ()
+
+    def _joined_ensemble(self) -> Ensemble:
+        names, others = self._others
+        own = Answer(self.network, {**self.facts, 'answer': self.answer})
+        weight = next(self.network.parameters(), torch.empty(0))
+        kept = [Answer(each.network.to(weight.device, weight.dtype), {**each.data, **self._tiling}) for each in others]
+        ensemble = Ensemble([own, *kept], names)
+        return ensemble.eval()
+
+    def average_with(self, others: Mapping[str, Answer], spread: bool = False, called: str = 'this network') -> None:
+        """Predict by the mean of several networks from now on, see `mdnc.checkpoints.Ensemble`.
+
+        Args:
+            others: The answers of the other networks, by what errors call them.
+            spread: Whether a prediction also says how far the networks are apart.
+            called: What errors call the task's own network.
+        """
+        self._others = (called, *others), tuple(others.values())
+        self.spread = spread
 
     def _meet_data(self) -> None:
         source = getattr(self.trainer, 'datamodule', None)
@@ -526,6 +554,7 @@ class Task(L.LightningModule):
 
     def whole(self, x: Tensor, lengths: Any = None) -> Tensor:
         """The output in overlapping tiles where the network was trained on patches of such samples."""
+        size_tiles(self.network, self._steps, x.shape)
         return self._steps.whole(self.network, x, lengths)
 
     def predicted(self, output: Tensor) -> Tensor:
@@ -573,18 +602,33 @@ class Task(L.LightningModule):
             self.collect(output, batch)
             self._keep(output, losses[real], batch)
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor | list[Tensor]:
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
         """The answer; of a padded batch maps as large as their samples, one by one.
 
         Where ``slabs`` is there to take them, an answer in tiles is handed on in slabs, and nothing is returned.
         """
         batch = as_batch(type(self).__name__, batch)
+        if self._ensemble:
+            return self._averaged(self._ensemble[0], batch)
         if self.slabs is not None and self._steps.patch is not None and 'lengths' not in batch:
+            size_tiles(self.network, self._steps, batch['input'].shape)
             for start, part in self._steps.slabs(self.network, batch['input']):
                 self.slabs(batch, start, part)
             return []
         answer = self.predicted(self.whole(batch['input'], batch.get('lengths')))
         return cropped(answer, batch) if self.dense else answer
+
+    def _averaged(self, ensemble: Ensemble, batch: Batch) -> Any:
+        for each in ensemble.members:
+            size_tiles(each.network, each.steps, batch['input'].shape)
+        if self.slabs is not None and self._steps.patch is not None and 'lengths' not in batch:
+            for start, *parts in ensemble.slabs(batch['input'], self.spread):
+                self.slabs(batch, start, *parts)
+            return []
+        found = ensemble.agreement(batch['input'], batch.get('lengths'), self.spread)
+        parts = [found.answer(), *([found.spread()] if self.spread else [])]
+        rows = [cropped(part, batch) for part in parts] if self.dense else parts
+        return Averaged(*rows) if self.spread else rows[0]
 
     def _keep(self, output: Tensor, losses: Tensor, batch: Batch) -> None:
         known = self.known(batch)

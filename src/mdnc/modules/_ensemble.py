@@ -117,8 +117,8 @@ class Ensemble(Answer):
         >>> nets = [mdnc.modules.resnet.EncoderNet1d(4, [1, 1], out_length=2) for _ in range(3)]
         >>> answers = [mdnc.checkpoints.Answer(net, {'answer': {'output': 'probabilities'}}) for net in nets]
         >>> ensemble = mdnc.checkpoints.Ensemble(answers)
-        >>> ensemble.predict(torch.randn(5, 1, 32)).sum(1)
-        tensor([1., 1., 1., 1., 1.])
+        >>> ensemble.predict(torch.randn(5, 1, 32)).shape
+        torch.Size([5, 2])
         >>> ensemble.spread().predict(torch.randn(5, 1, 32)).shape
         torch.Size([5, 2])
     """

@@ -27,20 +27,26 @@ class Case:
         def values(*shape: int) -> Tensor:
             return (torch.randn(shape, generator=generator, dtype=torch.float64) * 0.5).to(dtype).requires_grad_()
 
-        def of(unit: Unit, width: int, out: int) -> Weights:
+        def of(unit: Unit, planes: int, out: int) -> Weights:
             normed = self.affine and unit.norm is not None
-            scale, shift = (values(PLANES), values(PLANES)) if normed else (None, None)
-            slope = values(self.slopes) if unit.activator == 'prelu' else None
-            kernel = values(out, PLANES, *(width,) * self.order)
+            scale, shift = (values(planes), values(planes)) if normed else (None, None)
+            slope = values(planes if self.slopes > 1 else 1) if unit.activator == 'prelu' else None
+            if unit.geometry is None:
+                return Weights(scale, shift, slope, None, None)
+            kernel = values(out, planes, *(2 * unit.geometry.padding[0] + 1,) * self.order)
             return Weights(scale, shift, slope, kernel, values(out) if self.bias else None)
 
-        *inner, last = self.how.units
-        out = OUT if self.how.adds == 'shortcut' else PLANES
-        found = [of(unit, 2 * unit.geometry.padding[0] + 1, PLANES) for unit in inner]
-        found.append(of(last, 2 * last.geometry.padding[0] + 1, out))
+        found, planes, last = [], PLANES, max(i for i, unit in enumerate(self.how.units) if unit.geometry is not None)
+        for index, unit in enumerate(self.how.units):
+            out = OUT if self.how.adds == 'shortcut' and index >= last else PLANES
+            found.append(of(unit, planes, out))
+            planes = out
         if self.how.shortcut is not None:
-            scale, shift = (values(OUT), values(OUT)) if self.affine else (None, None)
+            affine = self.affine and self.how.shortcut.norm is not None
+            scale, shift = (values(OUT), values(OUT)) if affine else (None, None)
             found.append(Weights(scale, shift, None, values(OUT, PLANES, *(1,) * self.order), None))
+            if self.bias:
+                found[-1] = found[-1]._replace(bias=values(OUT))
         return found
 
     def input(self, dtype: torch.dtype = torch.float64, layout: str = 'contiguous') -> Tensor:
@@ -63,6 +69,8 @@ def _cases() -> list[Case]:
         still, strided = Geometry(one, one), Geometry(two, one)
         point, wide = Unit(Geometry(one, zero)), Unit(still)
         up = Resize(factors=(2.0,) * order)
+        lifted = Shortcut(Geometry(one, zero), None, up)
+        first, tail = Unit(Geometry(one, zero), None, 'null'), Unit(None)
         odd = Resize(size=tuple(2 * n - 1 for n in SIZES[order]))
         cases += [
             Case(f'point{order}d', order, Block((point,))),
@@ -75,10 +83,24 @@ def _cases() -> list[Case]:
             Case(
                 f'down{order}d', order, Block((point, Unit(strided), point), 'shortcut', Shortcut(Geometry(two, zero)))
             ),
+            Case(f'conv first{order}d', order, Block((first, wide, tail), 'input')),
+            Case(
+                f'conv first, down{order}d',
+                order,
+                Block((first, Unit(strided), Unit(None, activator='gelu')), 'shortcut', Shortcut(Geometry(two, zero))),
+                affine=False,
+            ),
+            Case(f'no norms{order}d', order, Block((first, Unit(still, None), Unit(None, None)), 'input'), bias=True),
             Case(
                 f'up{order}d',
                 order,
                 Block((wide, Unit(still, resize=up)), 'shortcut', Shortcut(Geometry(one, zero), resize=up)),
+            ),
+            Case(
+                f'conv first, up{order}d',
+                order,
+                Block((Unit(still, None, 'null', resize=up), Unit(None, None)), 'shortcut', lifted),
+                bias=True,
             ),
             Case(
                 f'odd{order}d',

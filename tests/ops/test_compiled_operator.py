@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import mdnc
 from mdnc.modules.resnet import BlockPlain1d, EncoderNet1d, EncoderNet2d, UNet1d, UNet2d, UNet3d
 from mdnc.ops import definition, library, norm_act_conv, path
+from mdnc.ops.definition import Block, Norm
+from mdnc.ops.units import Statistics
 from tests.ops.cases import CASES, Case, flat, laid_out
 
 # What torch's compiler itself warns of.
@@ -62,7 +65,10 @@ def grads(run: Callable[[Tensor], Tensor], net: nn.Module, x: Tensor) -> list[Te
     return list(torch.autograd.grad(run(x).square().sum(), wanted))
 
 
-def arguments(case: Case, x: Tensor, *way: str) -> tuple[Tensor, list[Tensor], str]:
+Arguments = tuple[Tensor, list[Tensor], list[Tensor], str]
+
+
+def arguments(case: Case, x: Tensor, *way: Any) -> Arguments:
     """What ``library.block`` hands to its operator."""
     caught: list[Any] = []
 
@@ -76,10 +82,11 @@ def arguments(case: Case, x: Tensor, *way: str) -> tuple[Tensor, list[Tensor], s
     return caught[0]
 
 
-def check(x: Tensor, weights: list[Tensor], plan: str) -> None:
+def check(x: Tensor, weights: list[Tensor], statistics: list[Tensor], plan: str, updated: int = 0) -> None:
     """Have torch check both operators on these arguments, for all gradients and for some."""
-    torch.library.opcheck(library._forward, (x, weights, plan))
-    y, *kept = library._forward(x, weights, plan)
+    torch.library.opcheck(library._forward, (x, weights, statistics, plan))
+    y, *rest = library._forward(x, weights, statistics, plan)
+    kept = rest[updated:]
     x, *weights = (each.detach() for each in (x, *weights))
     kept = [each.detach() for each in kept]
     for needs in ([True] * (1 + len(weights)), [at % 3 > 0 for at in range(1 + len(weights))]):
@@ -99,6 +106,76 @@ def test_operators_are_what_torch_asks_of_one(case: Case, memory: str):
 def test_so_they_are_with_compiled_kernels(name: str):
     case = next(each for each in CASES if each.name == name)
     check(*arguments(case, case.input(torch.float32), 'fast', 'optimized'))
+
+
+def batch_normed(how: Block, kind: str) -> Block:
+    units = tuple(each if each.norm is None else replace(each, norm=Norm(kind)) for each in how.units)
+    return replace(how, units=units, shortcut=how.shortcut and replace(how.shortcut, norm=Norm(kind)))
+
+
+@pytest.mark.parametrize('kind', ['batch', 'fixed'])
+@pytest.mark.parametrize('memory', ['fast', 'leaner'])
+@pytest.mark.parametrize('name', ['down2d', 'conv first1d'])
+def test_so_they_are_with_batch_norms(name: str, memory: str, kind: str):
+    case = next(each for each in CASES if each.name == name)
+    case = replace(case, how=batch_normed(case.how, kind))
+    seen = []
+    for own, unit in zip(case.weights(), (*case.how.units, case.how.shortcut), strict=False):
+        counts = (torch.tensor(3), 0.1) if kind == 'batch' else ()
+        normed = unit.norm is not None and own.scale is not None
+        mean = torch.rand(len(own.scale) if normed else 1, dtype=torch.float64)
+        seen.append(Statistics(mean, mean + 0.5, *counts) if normed else None)
+    updated = 3 * sum(each is not None for each in seen) if kind == 'batch' else 0
+    check(*arguments(case, case.input(), memory, 'torch', seen), updated)
+
+
+def trained(net: nn.Module, run: Callable[[Tensor], Tensor], steps: int = 3) -> list[Tensor]:
+    """Outputs, gradients, statistics and weights of some steps of training, and outputs in eval."""
+    numbers, found = torch.Generator().manual_seed(5), list[Tensor]()
+    for _ in range(steps):
+        x = torch.randn(3, 1, 9, 8, generator=numbers, dtype=torch.float64, requires_grad=True)
+        y = run(x)
+        net.zero_grad()
+        y.square().mean().backward()
+        with torch.no_grad():
+            for each in net.parameters():
+                each.sub_(0.1 * each.grad)
+        found += [y.detach(), x.grad, *(each.grad for each in net.parameters())]
+        found += [each.clone() for each in net.buffers()]
+    net.eval()
+    with torch.no_grad():
+        return [*found, run(x), *net.state_dict().values()]
+
+
+@pytest.mark.parametrize(
+    ('memory', 'order', 'change'),
+    [
+        ('lean', 'new', 'none'),
+        ('least', 'new', 'average over all batches'),
+        ('fast', 'old', 'none'),
+        ('lean', 'old', 'no statistics'),
+        ('lean', 'new', 'one frozen'),
+    ],
+)
+def test_batch_norms_are_those_of_eager_torch(memory: str, order: str, change: str):
+    net = UNet2d(4, [1, 1], normalizer='batch', layer_order=order, memory=memory).double()
+    norms = [each for each in net.modules() if isinstance(each, nn.BatchNorm2d)]
+    for each in norms:
+        if change == 'average over all batches':
+            each.momentum = None
+        if change == 'no statistics':
+            each.track_running_stats, each.running_mean, each.running_var = False, None, None
+    if change == 'one frozen':
+        norms[1].eval()
+    other, forward, backward = copy.deepcopy(net), Graphs(), Graphs()
+    backend = aot_autograd(fw_compiler=forward.boxed, bw_compiler=backward.boxed)
+    got = trained(net, torch.compile(net, backend=backend, fullgraph=True))
+    blocks = len({each.unit.rpartition('.')[0] for each in net.paths()})
+    assert forward.operators() == [blocks + OUTER, blocks + OUTER]  # in training, and in eval
+    assert backward.operators() == [blocks + OUTER]
+    with mdnc.ops.plain():
+        wants = trained(other, other)
+    torch.testing.assert_close(got, wants)
 
 
 @pytest.mark.parametrize('memory', path.MEMORY_LEVELS[1:])
@@ -173,8 +250,9 @@ def kept_bytes(run: Callable[[Tensor], Tensor], net: nn.Module, x: Tensor) -> in
     return sum(seen.values())
 
 
-def test_keeps_what_the_level_says():
-    net, x = EncoderNet2d(8, [2, 2]), torch.randn(4, 1, 64, 64)
+@pytest.mark.parametrize('norm', ['pinst', 'batch'])
+def test_keeps_what_the_level_says(norm: str):
+    net, x = EncoderNet2d(8, [2, 2], normalizer=norm), torch.randn(4, 1, 64, 64)
     with mdnc.ops.plain():
         plainly = kept_bytes(net, net, x)
     for level, share in {'fast': 0.75, 'lean': 0.45, 'leaner': 0.3, 'least': 0.2}.items():

@@ -155,7 +155,8 @@ def test_keeps_the_layout(case: Case, layout: str):
     weights = case.weights(torch.float32)
     if layout != 'contiguous':
         weights = [
-            own._replace(kernel=own.kernel.detach().movedim(1, -1).contiguous().movedim(-1, 1)) for own in weights
+            own._replace(kernel=None if own.kernel is None else laid_out(own.kernel.detach(), layout))
+            for own in weights
         ]
     y = fused.block(x, weights, case.how)
     at_end = y if layout == 'contiguous' else y.movedim(1, -1)

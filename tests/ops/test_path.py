@@ -79,8 +79,8 @@ def test_a_wrong_level_is_refused():
 @pytest.mark.parametrize(
     ('options', 'reason'),
     [
-        ({'layer_order': 'old'}, 'PReLU stands where a convolution would'),
-        ({'normalizer': 'null'}, 'PReLU stands where a convolution would'),
+        ({'padding_mode': 'reflect'}, 'Conv1d has dilation or padding of another kind'),
+        ({'padding_mode': 'circular', 'layer_order': 'old'}, 'Conv1d has dilation or padding of another kind'),
     ],
 )
 def test_other_blocks_run_plainly_and_say_why(options: dict[str, str], reason: str, fused_calls):
@@ -88,6 +88,21 @@ def test_other_blocks_run_plainly_and_say_why(options: dict[str, str], reason: s
     block(torch.randn(2, 3, 8))
     assert not fused_calls
     assert {each.reason for each in block.paths()} == {reason}
+
+
+@pytest.mark.parametrize('options', [{'layer_order': 'old'}, {'normalizer': 'null'}, {'normalizer': 'batch'}], ids=str)
+@pytest.mark.parametrize('stride', [1, 2])
+def test_blocks_of_each_order_are_fused_as_a_whole(options: dict[str, str], stride: int, fused_calls):
+    block = BlockBottleneck2d(3, 3, stride=stride, **{'layer_order': 'old', **options})
+    x = torch.randn(2, 3, 9, 8, requires_grad=True)
+    y = block(x)
+    assert fused_calls == [4]  # a convolution, two from norm to convolution, and what follows the last of them
+    assert not reasons(block)
+    got = torch.autograd.grad(y.square().sum(), (x, *block.parameters()))
+    with mdnc.ops.plain():
+        want = block(x)
+        wants = torch.autograd.grad(want.square().sum(), (x, *block.parameters()))
+    torch.testing.assert_close((y, *got), (want, *wants), rtol=1e-4, atol=1e-4)
 
 
 def test_a_hook_is_called_and_the_other_units_stay_fused(fused_calls):
@@ -238,9 +253,9 @@ def test_python_calls_of_a_block():
     block, x = BlockBottleneck2d(16, 16), torch.randn(2, 16, 16, 16, requires_grad=True)
     block(x).sum().backward()
     y = [block(x)]
-    assert calls(lambda: y.append(block(x))) <= 57
+    assert calls(lambda: y.append(block(x))) <= 58
     g = torch.ones_like(y[1])
-    assert calls(lambda: torch.autograd.grad(y[1], [x, *block.parameters()], g)) <= 61
+    assert calls(lambda: torch.autograd.grad(y[1], [x, *block.parameters()], g)) <= 62
 
 
 def test_other_tensors_run_plainly(fused_calls):

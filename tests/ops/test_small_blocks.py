@@ -168,7 +168,7 @@ def test_keeps_what_lean_keeps():
         z, own, _ = ready(x, weights, torch.float32)
         kept.append([])
         with torch.autograd.graph.saved_tensors_hooks(lambda t: kept[-1].append(t.numel()) or t, lambda t: t):
-            fused._FusedBlock.apply(z, how, 'lean', by, (), *own[0])
+            fused._FusedBlock.apply(z, fused.Call(how, 'lean', by, z.dtype), (), *own[0])
     assert sorted(kept[0]) == sorted(kept[1])
 
 

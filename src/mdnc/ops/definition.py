@@ -61,14 +61,14 @@ class Unit:
     """A unit ``conv(resize(act(norm(x))))``, its parameters left out.
 
     Args:
-        geometry: Where the convolution's kernel goes.
+        geometry: Where the convolution's kernel goes; ``None`` for a unit without one, which may come last in a block.
         norm: The norm; ``None`` for a unit without one.
         activator: A word of ``norm_act.ACTIVATORS``.
         alpha: Slope of a leaky ReLU for negative values, or what an ELU goes down to.
         resize: Up-sampling between activation and convolution, if any.
     """
 
-    geometry: Geometry
+    geometry: Geometry | None
     norm: Norm | None = INSTANCE
     activator: str = 'prelu'
     alpha: float = 0.0
@@ -100,13 +100,14 @@ class Weights(NamedTuple):
         shift: Bias of the norm, β ``(C,)``.
         slope: Slope of the PReLU for negative values, α ``(C,)`` or ``(1,)``.
         kernel: Weight of the convolution ``(O, C / groups, K1, …)``; of a transposed one ``(C, O / groups, K1, …)``.
+            Only a unit without a convolution has none.
         bias: Bias of the convolution ``(O,)``.
     """
 
     scale: Tensor | None
     shift: Tensor | None
     slope: Tensor | None
-    kernel: Tensor
+    kernel: Tensor | None
     bias: Tensor | None
 
 
@@ -114,7 +115,8 @@ def unit(x: Tensor, weights: Weights, how: Unit, at: Moments | None = None) -> T
     """``x (B, C, L1, …)`` → ``(B, O, M1, …)``; ``at`` are the moments of a fixed norm."""
     h = x if how.norm is None else normalised(x, weights, how.norm, at)
     h = activated(h, weights, how)
-    return convolution(h if how.resize is None else how.resize(h), weights, how.geometry)
+    h = h if how.resize is None else how.resize(h)
+    return h if how.geometry is None else convolution(h, weights, how.geometry)
 
 
 def shortcut(x: Tensor, weights: Weights, how: Shortcut, at: Moments | None = None) -> Tensor:
@@ -168,6 +170,7 @@ def windows(x: Tensor, stride: tuple[int, ...]) -> list[int]:
 
 def convolution(z: Tensor, weights: Weights, how: Geometry) -> Tensor:
     """torch's convolution of the input's order."""
+    assert weights.kernel is not None, 'a convolution has weights'
     if how.transposed:
         longer = how.output_padding or 0
         return _TRANSPOSED[z.dim() - 2](z, weights.kernel, weights.bias, how.stride, how.padding, longer, how.groups)

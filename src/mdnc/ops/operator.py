@@ -12,7 +12,8 @@ from torch import Tensor
 from mdnc.ops import definition
 from mdnc.ops.convolution import Geometry
 from mdnc.ops.definition import Block, Norm, Resize, Unit, Weights
-from mdnc.ops.path import DTYPES, MEMORY_LEVELS, fuse, why_not_now, why_not_with
+from mdnc.ops.path import DTYPES, MEMORY_LEVELS, why_not_now, why_not_with
+from mdnc.ops.reading import fuse
 
 ACTIVATORS = ('prelu', 'relu', 'null')
 
@@ -139,6 +140,8 @@ def _admit(x: Tensor, weights: Weights, how: Unit) -> None:
 
 
 def _admit_shapes(x: Tensor, weights: Weights, how: Unit) -> None:
+    assert weights.kernel is not None
+    assert how.geometry is not None
     shape = tuple(weights.kernel.shape)
     fits = len(shape) == x.dim() and shape[1] == x.shape[1] and 0 not in shape
     _refuse('kernel', shape, fits, 'must fit x')

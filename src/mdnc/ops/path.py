@@ -14,18 +14,14 @@ from torch import Tensor, nn
 
 from mdnc import _torch
 from mdnc._torch import HOOKS_ON_ALL, FakeTensor, tracer
-from mdnc.ops import fused, library
+from mdnc.ops import fused
 from mdnc.ops.backend import DEFAULT, TABLE
 from mdnc.ops.channels_last import is_channels_last, to_layout, to_layout_both_ways
-from mdnc.ops.convolution import Geometry
-from mdnc.ops.definition import INTERPOLATION, Block, Norm, Resize, Shortcut, Unit, Weights
-from mdnc.ops.fused import Statistics
+from mdnc.ops.reading import CONVOLUTIONS, INSTANCE_NORMS, Fused, read
 
 MEMORY_LEVELS = ('plain', 'fast', 'lean', 'leaner', 'least')
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # the first three are what autocast mixes
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 # The version of torch whose compiler was seen to trace this rule; older ones get torch's own layers.
 _COMPILES = torch.__version__ >= '2.13'  # compared as versions are
@@ -62,52 +58,6 @@ def _count(step: int) -> None:
         _anywhere = _open > 0
 
 
-@dataclass(frozen=True)
-class Fused:
-    """A block read from its layers, ready for the fused path; see `fuse`."""
-
-    how: Block
-    weights: tuple[Weights, ...]
-    tensors: tuple[Tensor, ...]
-    statistics: tuple[Statistics | None, ...]
-    axes: int
-
-    def __call__(self, x: Tensor, memory: str = 'lean', backend: str = DEFAULT) -> Tensor:
-        if torch.compiler.is_compiling():
-            return library.block(x, self.weights, self.how, memory, backend)
-        return fused.block(x, self.weights, self.how, memory, backend, self.statistics)
-
-
-def fuse(how: Block, weights: tuple[Weights, ...], statistics: tuple[Statistics | None, ...] = ()) -> Fused:
-    """A block with its parameters."""
-    tensors = tuple(each for own in weights for each in own if each is not None)
-    seen = statistics if any(each is not None for each in statistics) else ()
-    first: Any = how.units[0] if how.units else how.shortcut
-    return Fused(how, weights, tensors, seen, len(first.geometry.stride))
-
-
-class _NotFused(Exception):
-    """The reason why layers can't take the fused path."""
-
-
-def read(units: Sequence[nn.Module], adds: str = 'nothing', shortcut: nn.Module | None = None) -> Fused | str:
-    """Read a block from its layers, or say why it can't take the fused path.
-
-    Args:
-        units: Units, each a ``Sequential`` of [norm, act, (up-sampling), conv] or a convolution alone.
-        adds: See ``definition.Block``.
-        shortcut: ``Sequential`` of [(up-sampling), conv, norm].
-    """
-    try:
-        parts = [_unit(_layers(each)) for each in units]
-        last = None if shortcut is None else _shortcut(_layers(shortcut))
-    except _NotFused as reason:
-        return str(reason)
-    how = Block(tuple(how for how, _, _ in parts), adds, None if last is None else last[0])
-    _, *rest = zip(*parts, *(() if last is None else (last,)), strict=True)
-    return fuse(how, *rest)
-
-
 def call(module: nn.Module, x: Tensor, memory: str = 'lean', backend: str = DEFAULT) -> Tensor:
     """``module(x)``, for a unit or a convolution by the fused path where it may be taken."""
     y = run(x, [module], memory, backend)
@@ -123,11 +73,11 @@ def plainly(module: nn.Module, x: Tensor) -> Tensor:
     if type(x) not in _TENSORS or x.device.type != 'cpu' or x.dim() < 3 or _traced(x):
         return module(x)  # type: ignore[no-any-return]
     layers = list(module) if isinstance(module, nn.Sequential) else [module]
-    if any(isinstance(each, _CONVS) and max(each.kernel_size) == 1 < max(each.stride) for each in layers):
+    if any(isinstance(each, CONVOLUTIONS) and max(each.kernel_size) == 1 < max(each.stride) for each in layers):
         x = to_layout(x, False)
     y: Tensor = module(x)
     # A compiler has no place for a function of autograd, and computes norms by itself.
-    alone = x.shape[0] == 1 and any(isinstance(each, _INSTANCE_NORMS) for each in layers)
+    alone = x.shape[0] == 1 and any(isinstance(each, INSTANCE_NORMS) for each in layers)
     if alone and y.requires_grad and not torch.compiler.is_compiling():
         return to_layout_both_ways(y, is_channels_last(y), False)
     return y
@@ -264,9 +214,6 @@ def why_not_compiled(x: Tensor, block: Fused, memory: str) -> str:
     """
     if not torch.compiler.is_compiling():
         return ''
-    norms = [unit.norm for unit in block.how.units]
-    if any(norm is not None and norm.kind in ('batch', 'fixed') for norm in norms):
-        return 'torch.compile fuses batch norms'
     if x.device.type != 'cpu' and memory not in ('leaner', 'least'):
         return f'torch.compile fuses the layers on {x.device.type}'
     return ''
@@ -283,19 +230,6 @@ def _traced(x: Tensor) -> bool:
 def transformed() -> bool:
     """Whether a compiler, a tracer or a transform follows each step, and knows no derivative given beside them."""
     return torch.compiler.is_compiling() or bool(tracer())
-
-
-# ---- Reading layers ----
-
-
-def _layers(module: nn.Module) -> list[Any]:
-    layers = list(module) if isinstance(module, nn.Sequential) else [module]
-    for each in (module, *layers):
-        if any(_torch.hooks(each)):
-            raise _NotFused(f'{type(each).__name__} carries a hook')
-        if 'forward' in each.__dict__:
-            raise _NotFused(f'{type(each).__name__} has a forward of its own')
-    return layers
 
 
 class _Reading:
@@ -332,102 +266,3 @@ class _Reading:
 
 
 _READINGS: WeakKeyDictionary[nn.Module, _Reading] = WeakKeyDictionary()
-
-
-_Part = tuple[Any, Weights, Statistics | None]  # a Unit or Shortcut, its parameters, the statistics of a batch norm
-_ACTIVATIONS: dict[type[nn.Module], str] = {
-    **{nn.PReLU: 'prelu', nn.ReLU: 'relu', nn.LeakyReLU: 'leaky_relu', nn.ELU: 'elu', nn.GELU: 'gelu', nn.SiLU: 'silu'}
-}
-
-
-def _unit(layers: list[Any]) -> _Part:
-    *before, conv = layers
-    geometry = _convolution(conv)
-    norm, scale, shift, statistics = _norm(before.pop(0)) if before and _is_norm(before[0]) else _WITHOUT
-    act = before.pop(0) if before and type(before[0]) in _ACTIVATIONS else None
-    word, alpha = _activation(act)
-    unit = Unit(geometry, norm, word, alpha, _resize(before, len(geometry.stride)))
-    slope = act.weight if type(act) is nn.PReLU else None
-    return unit, Weights(scale, shift, slope, conv.weight, conv.bias), statistics
-
-
-def _shortcut(layers: list[Any]) -> _Part:
-    norm, scale, shift, statistics = _norm(layers.pop()) if _is_norm(layers[-1]) else _WITHOUT
-    *before, conv = layers
-    geometry = _convolution(conv)
-    plainest = geometry == Geometry(geometry.stride, (0,) * len(geometry.stride)) and max(conv.kernel_size) == 1
-    if conv.bias is not None or not (plainest or geometry.transposed):
-        raise _NotFused('the shortcut has another convolution than 1 × … × 1 without bias')
-    pool = before.pop(0).stride if before and getattr(before[0], 'averages', False) else ()
-    if pool and max(geometry.stride) > 1:
-        raise _NotFused('the shortcut pools and has a stride')
-    how = Shortcut(geometry, norm, _resize(before, len(geometry.stride)), pool)
-    return how, Weights(scale, shift, None, conv.weight, None), statistics
-
-
-_Normed = tuple[Norm | None, Tensor | None, Tensor | None, Statistics | None]
-_WITHOUT: _Normed = (None, None, None, None)
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
-def _is_norm(layer: Any) -> bool:
-    return type(layer) in (*_INSTANCE_NORMS, *_BATCH_NORMS, nn.GroupNorm, nn.SyncBatchNorm)
-
-
-def _norm(norm: Any) -> _Normed:
-    if type(norm) in _BATCH_NORMS:
-        return _batch_norm(norm)
-    if type(norm) is nn.GroupNorm:
-        return Norm('group', norm.eps, norm.num_groups), norm.weight, norm.bias, None
-    if type(norm) not in _INSTANCE_NORMS:
-        raise _NotFused(f'{type(norm).__name__} takes its statistics from all processes')
-    if norm.track_running_stats:
-        raise _NotFused(f'{type(norm).__name__} tracks statistics')
-    return Norm('instance', norm.eps), norm.weight, norm.bias, None
-
-
-def _batch_norm(norm: Any) -> _Normed:
-    # As nn.BatchNorm2d chooses between the statistics of the batch and those of before.
-    if norm.training or (norm.running_mean is None and norm.running_var is None):
-        tracks = norm.training and norm.track_running_stats and norm.running_mean is not None
-        own = Statistics(norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum)
-        return Norm('batch', norm.eps), norm.weight, norm.bias, own if tracks else None
-    fixed = Statistics(norm.running_mean, norm.running_var)
-    return Norm('fixed', norm.eps), norm.weight, norm.bias, fixed
-
-
-def _activation(act: Any) -> tuple[str, float]:
-    word = 'null' if act is None else _ACTIVATIONS[type(act)]
-    if word == 'gelu' and act.approximate != 'none':
-        raise _NotFused('GELU is approximate')
-    own = {'leaky_relu': 'negative_slope', 'elu': 'alpha'}
-    return word, float(getattr(act, own[word])) if word in own else 0.0
-
-
-def _resize(layers: list[Any], axes: int) -> Resize | None:
-    if not layers:
-        return None
-    up, *more = layers
-    if more or type(up) is not nn.Upsample:
-        raise _NotFused(f'{type(layers[-1]).__name__} stands between activation and convolution')
-    linear = up.mode in INTERPOLATION.values() and up.align_corners
-    if not linear and up.mode != 'nearest':
-        raise _NotFused(f'Upsample(mode={up.mode!r}) stands between activation and convolution')
-    return Resize(_each(up.size, axes), _each(up.scale_factor, axes), not linear)
-
-
-def _each(value: Any, axes: int) -> Any:
-    return value if value is None or isinstance(value, tuple) else (value,) * axes
-
-
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
-
-def _convolution(conv: Any) -> Geometry:
-    if type(conv) not in (*_CONVS, *_TRANSPOSED):
-        raise _NotFused(f'{type(conv).__name__} stands where a convolution would')
-    if max(conv.dilation) > 1 or conv.padding_mode != 'zeros' or isinstance(conv.padding, str):
-        raise _NotFused(f'{type(conv).__name__} has dilation or padding of another kind')
-    if type(conv) in _TRANSPOSED:
-        return Geometry(conv.stride, conv.padding, conv.groups, True, conv.output_padding)
-    return Geometry(conv.stride, conv.padding, conv.groups)

@@ -151,12 +151,20 @@ def plan(x: Tensor, weights: Sequence[Weights], how: Block) -> Plan | None:
             if each is not None and not each.is_contiguous():
                 return None
     threads = torch.get_num_threads()
-    key = (id(how), x.shape, x.dtype, x.device.type, threads, *[own.kernel.shape for own in weights])
+    key = (id(how), x.shape, x.dtype, x.device.type, threads, *_shapes(weights))
     if key not in _PLANS:
         if len(_PLANS) >= _MANY:
             _PLANS.clear()
         _PLANS[key] = how, _planned(x, weights, how, threads)
     return _PLANS[key][1]
+
+
+def _shapes(weights: Sequence[Weights]) -> list[torch.Size]:
+    shapes = []
+    for own in weights:
+        if own.kernel is not None:
+            shapes.append(own.kernel.shape)  # noqa: PERF401
+    return shapes
 
 
 def _planned(x: Tensor, weights: Sequence[Weights], how: Block, threads: int) -> Plan | None:
@@ -165,8 +173,8 @@ def _planned(x: Tensor, weights: Sequence[Weights], how: Block, threads: int) ->
         not on_cpu
         or not how.units
         or not all(map(_knows, how.units, weights))
-        or not _knows_shortcut(how.shortcut)
-        or any(own.kernel.numel() > MOST_WEIGHTS for own in weights)
+        or not _knows_shortcut(how.shortcut, weights[-1])
+        or any(own.kernel is None or own.kernel.numel() > MOST_WEIGHTS for own in weights)
     ):
         return None
     units = _units(x, weights, how)
@@ -182,15 +190,16 @@ def _planned(x: Tensor, weights: Sequence[Weights], how: Block, threads: int) ->
 def _units(x: Tensor, weights: Sequence[Weights], how: Block) -> list[_Unit]:
     size, units = tuple(x.shape[2:]), []
     for unit, own in zip(how.units, weights, strict=False):
+        assert own.kernel is not None and unit.geometry is not None, 'such blocks were refused'  # noqa: PT018
         units.append(_unit(own.kernel, size, unit.geometry, unit.norm, _ALPHA.get(unit.activator, unit.alpha)))
         size = tuple(units[-1].out_size)[_AXES - len(size) :]
-    if how.shortcut is not None:
+    if how.shortcut is not None and weights[-1].kernel is not None:
         units.append(_unit(weights[-1].kernel, tuple(x.shape[2:]), how.shortcut.geometry, how.shortcut.norm, 1.0))
     return units
 
 
 def _knows(unit: Unit, own: Weights) -> bool:
-    if unit.resize is not None or unit.geometry.groups > 1 or unit.geometry.transposed:
+    if unit.resize is not None or unit.geometry is None or unit.geometry.groups > 1 or unit.geometry.transposed:
         return False
     if unit.norm is None:  # whose infinite values a ReLU sets to zero
         return unit.activator in ('null', 'prelu', 'leaky_relu') and _has_slopes(own)
@@ -200,13 +209,13 @@ def _knows(unit: Unit, own: Weights) -> bool:
 
 
 def _has_slopes(own: Weights) -> bool:
-    return own.slope is None or own.slope.numel() == own.kernel.shape[1]
+    return own.slope is None or (own.kernel is not None and own.slope.numel() == own.kernel.shape[1])
 
 
-def _knows_shortcut(shortcut: Shortcut | None) -> bool:
+def _knows_shortcut(shortcut: Shortcut | None, own: Weights) -> bool:
     if shortcut is None:
         return True
-    if shortcut.resize is not None or shortcut.pool or shortcut.geometry.transposed:
+    if own.bias is not None or shortcut.resize is not None or shortcut.pool or shortcut.geometry.transposed:
         return False
     return shortcut.norm is not None and shortcut.norm.kind == 'instance'
 

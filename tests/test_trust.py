@@ -212,14 +212,14 @@ CHECKPOINTS = {
     'a width': (lambda: archive(contents({'channel': 10**12})), r'instead of \(1000000000000, 1, 5\)'),
     'a spread weight': (
         lambda: archive(contents({'out_length': 10**5}, fc_weight=SPREAD)),
-        r'fc\.weight is spread over its shape',
+        r'fc\.weight is expanded to its shape',
     ),
     'overlapping weights': (
         lambda: archive(contents(netbody_0_weight=torch.zeros(6).as_strided((2, 1, 5), (1, 1, 1)))),
-        r'netbody\.0\.weight is spread over its shape \(2, 1, 5\)',
+        r'netbody\.0\.weight is expanded to its shape \(2, 1, 5\)',
     ),
     'no values': (lambda: archive(contents(fc_weight=torch.zeros(2, 4, device='meta'))), 'no values for fc.weight'),
-    'a sparse weight': (lambda: archive(contents(fc_weight=torch.zeros(2, 4).to_sparse())), 'is no dense tensor'),
+    'a sparse weight': (lambda: archive(contents(fc_weight=torch.zeros(2, 4).to_sparse())), 'is not a dense tensor'),
     'no weight': (lambda: archive(contents(fc_weight=3)), 'is not named by a str'),
     'lists in each other': (lambda: archive(contents({'layers': aliased()})), 'more than 1000000 things'),
     'lists in each other as data': (lambda: archive(contents(data={'a': aliased()})), 'more than 1000000 things'),
@@ -280,8 +280,8 @@ def test_state_dicts_of_others():
     state = resnet.EncoderNet1d(2, [1, 1]).state_dict()
     into = resnet.EncoderNet1d(2, [1, 1])
     bad = {
-        'is spread over its shape': SPREAD,
-        'is no dense tensor': state['fc.weight'].to_sparse(),
+        'is expanded to its shape': SPREAD,
+        'is not a dense tensor': state['fc.weight'].to_sparse(),
     }
     for text, value in bad.items():
         for use in (mdnc.rebuild, lambda given: mdnc.load_into(into, given)):

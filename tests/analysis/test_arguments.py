@@ -41,7 +41,7 @@ class Bilinear(nn.Module):
         ((3, SIZE), TypeError, 'net must be a torch.nn.Module, not int'),
         ((EncoderNet2d, SIZE), TypeError, 'net must be a torch.nn.Module, not type'),
         ((nn.LazyLinear(3), (5,)), ValueError, 'net has parameters without a shape yet: weight, bias'),
-        ((Bilinear(), (5,)), TypeError, r'Bilinear is to take 1 input, but its forward has the arguments \(one, two\)'),
+        ((Bilinear(), (5,)), TypeError, r'Bilinear must take 1 input, but its forward has the arguments \(one, two\)'),
         ((None, (1, 16, 10**30)), ValueError, r'an input of shape \(1, 1, 16, 10+.* has more than 2\^50 values'),
         ((None, (1, 10**10, 10**10)), ValueError, r'an input of shape .* has more than'),
         ((None, SIZE, 10**30), ValueError, r'an input of shape \(10+.* has more than'),
@@ -104,7 +104,7 @@ def test_no_traceback_of_torch_is_logged(caplog):
         (lambda net: analysis.Thresholds(few_values='a'), TypeError, "Thresholds: few_values='a'"),
         (lambda net: analysis.Thresholds(constant=-1), ValueError, 'Thresholds: constant=-1 .* of at least 0'),
         (lambda net: analysis.saved_bytes(3), TypeError, 'saved_bytes: net must be a torch.nn.Module'),
-        (lambda net: analysis.saved_bytes(net), TypeError, 'saved_bytes: EncoderNet2d is to take 0 inputs'),
+        (lambda net: analysis.saved_bytes(net), TypeError, 'saved_bytes: EncoderNet2d must take 0 inputs'),
         (lambda net: analysis.saved_bytes(net, torch.eye(3).to_sparse()), TypeError, 'an input must be a dense tensor'),
         (lambda net: analysis.figure(net, True), TypeError, 'figure: input_size=True'),
         (lambda net: analysis.draw(net, 3), TypeError, 'draw: path=3 must be a str or a path'),
@@ -129,7 +129,7 @@ def test_arguments(call, error, text, net, tmp_path, monkeypatch):
         (torch.zeros(2, 1, 0, 8), ValueError, 'is empty'),
         (torch.tensor(3.0), ValueError, 'is a single number'),
         (torch.zeros(2, 1, 9, 8, device='meta'), ValueError, 'is on the meta device'),
-        (torch.zeros(2, 1, 9, 8).to_sparse(), TypeError, 'must be a dense tensor, and this one is of layout'),
+        (torch.zeros(2, 1, 9, 8).to_sparse(), TypeError, 'must be a dense tensor, not one of layout'),
         (torch.zeros(2, 1, 9, 8, dtype=torch.complex64), TypeError, 'not of torch.complex64'),
         ([1.0], TypeError, 'not list'),
     ],
@@ -142,7 +142,7 @@ def test_batches_that_cannot_be_diagnosed(x, error, text, flat, net):
 
 def test_nested_tensors_are_refused(net):
     x = nested()
-    with pytest.raises(TypeError, match='diagnose: x must be a dense tensor, and this one is nested'):
+    with pytest.raises(TypeError, match='diagnose: x must be a dense tensor, not one nested'):
         analysis.diagnose(net, x)
     for call in (net, lambda x: analysis.saved_bytes(net, x), BlockPlain2d(1, 4)):
         with pytest.raises(TypeError, match=r'Net2d: the input must be|Block\w+: the input must be'):

@@ -148,7 +148,10 @@ def test_other_formats_are_named_before_anything_else(change, text, folder, tmp_
         (lambda config: config['network']['arguments'].update(extra=1), r"unknown arguments \['extra'\]"),
         (lambda config: config['network']['arguments'].pop('channel'), r"missing arguments \['channel'\]"),
         (lambda config: config['network']['arguments'].update(channel=3), r'netbody\.0\.weight has shape \(2, 1, 5\)'),
-        (lambda config: config['network']['arguments'].update(channel='2'), 'describes no network .* channel'),
+        (
+            lambda config: config['network']['arguments'].update(channel='2'),
+            'describes a network that cannot be built.* channel',
+        ),
         (lambda config: config.update(network=3), 'wrong type'),
         (lambda config: config.update(data=[]), 'wrong type'),
         (lambda config: config['parts']['model'].update(sha256='../../x'), 'wrong type'),

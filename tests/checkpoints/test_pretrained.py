@@ -148,7 +148,7 @@ def test_a_changed_function_is_noticed(factor, noticed, tmp_path):
     if not noticed:
         assert 0 < EncoderNet2d.from_pretrained(tmp_path).origin.difference < 1e-7
         return
-    with pytest.raises(ValueError, match=r'answer to the example saved with it is off by 1\.0e-05'):
+    with pytest.raises(ValueError, match=r'output for the saved example differs by 1\.0e-05'):
         EncoderNet2d.from_pretrained(tmp_path)
 
 
@@ -296,7 +296,7 @@ def test_other_training_checkpoints_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"missing arguments \['layers'\]"):
         checkpoints.load(path)
     _archive(path, net, prefix='network.', arguments=net.config | {'kernel_size': 4})
-    with pytest.raises(ValueError, match=r'describes no network that can be built: .*kernel_size'):
+    with pytest.raises(ValueError, match=r'describes a network that cannot be built: .*kernel_size'):
         checkpoints.load(path)
     _archive(path, net, prefix='network.', name=['EncoderNet2d'])
     with pytest.raises(ValueError, match='not named by a str'):

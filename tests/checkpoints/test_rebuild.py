@@ -212,5 +212,5 @@ def test_what_shapes_do_not_tell_is_asked_for_by_name():
     assert again.config == net.config
     with pytest.raises(ValueError, match=r"normalizer='batch' is not what the shapes say: "):
         rebuild(net.state_dict(), **known | {'normalizer': 'batch', 'norm_groups': 8})
-    with pytest.raises(ValueError, match=r'does not hold the weights of layers=.*1000000000'):
+    with pytest.raises(ValueError, match=r'does not contain the weights of layers=.*1000000000'):
         rebuild(net.state_dict(), layers=[10**9, 1])

@@ -175,9 +175,9 @@ def test_a_summary_beside_another(capsys, tmp_path):
                 '9' * 30,
             )
         ),
-        (['forecast', *UNET, *SIZE, '--budgt', '1GB'], 'unrecognized arguments: --budgt: is it --budget?'),
+        (['forecast', *UNET, *SIZE, '--budgt', '1GB'], 'unrecognized arguments: --budgt: did you mean --budget?'),
         (['forecast', *UNET, '--input_size', '[]'], 'input_size=[] must be an int'),
-        (['summary', *UNET, '--input_size', '[]'], 'UNet2d is to take 0 inputs'),
+        (['summary', *UNET, '--input_size', '[]'], 'UNet2d must take 0 inputs'),
         (['summary', *UNET, '--input_size', '[1,100000000000000000000,8]'], 'has more than 2^50 values'),
         (['summary', *UNET, *SIZE, '--dtypes', 'quint8'], 'dtypes holds torch.quint8, of which no input can be made'),
         (['summary', *UNET, *SIZE, '--against', 'none.json'], 'none.json: No such file or directory'),

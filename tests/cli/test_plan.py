@@ -44,7 +44,7 @@ def test_words_of_the_recipe_and_hours_are_followed(folder, capsys):
         (['gone.npy', '--memory', '1GiB'], 'gone.npy'),
         (['x.npy', '--targets', 'y.npy', '--memory', '1KiB'], 'too small: the least that works'),
         (['x.npy', '--targets', 'y.npy', '--memory', 'much'], 'number of bytes'),
-        (['x.npy', '--targts', 'y.npy'], 'is it --targets'),
+        (['x.npy', '--targts', 'y.npy'], 'did you mean --targets'),
         (['x.npy', '--like', 'nowhere'], 'nowhere is neither a run'),
         (['x.npy', '--targets', 'y.npy', '--data.class_path', 'Nothing'], "no data called 'Nothing'"),
     ],

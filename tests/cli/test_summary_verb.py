@@ -105,15 +105,15 @@ def test_help_has_words_for_every_argument(capsys, name):
     ('argv', 'words'),
     [
         ([], 'the following arguments are required: NETWORK'),
-        (['EncoderNt2d'], "invalid choice: 'EncoderNt2d': is it EncoderNet2d?"),
-        (['runs/none'], "runs/none does not exist, and is no network: argument NETWORK: invalid choice: 'runs/none'"),
+        (['EncoderNt2d'], "invalid choice: 'EncoderNt2d': did you mean EncoderNet2d?"),
+        (['runs/none'], "runs/none is neither a file nor a network: argument NETWORK: invalid choice: 'runs/none'"),
         (['EncoderNet2d', '--channel', '4'], 'required: --layers'),
         (SMALL[:-2], 'EncoderNet2d: --input_size is needed'),
         ([*SMALL, '--channel', '0'], 'channel=0 must be an int of at least 1'),
         ([*SMALL, '--layers', '[2]*5'], "layers='[2]*5' must be a sequence"),
         ([*SMALL, '--block', 'Plain'], "block='Plain' must be one of 'plain', 'bottleneck'"),
-        ([*SMALL, '--chan', '4'], 'unrecognized arguments: --chan: is it --channel?'),
-        (['EncoderNet2d', '--laiers', '[1,1]'], 'unrecognized arguments: --laiers: is it --layers?'),
+        ([*SMALL, '--chan', '4'], 'unrecognized arguments: --chan: did you mean --channel?'),
+        (['EncoderNet2d', '--laiers', '[1,1]'], 'unrecognized arguments: --laiers: did you mean --layers?'),
         ([*SMALL, '--input_size', '[1,2,2]'], 'input size (2, 2) is too small'),
         ([*SMALL, '--input_size', '[3,9,9]'], '(B, 1, L1, L2) is needed'),
         ([*SMALL, '--input_size', '9'], 'input_size=9 must be one size'),
@@ -139,4 +139,4 @@ def test_a_bug_is_not_taken_for_a_refusal():
 def test_a_network_too_large_to_count_is_no_traceback(capsys):
     for channel in (10**12, 10**30):
         assert run([*SMALL, '--channel', str(channel)]) == 2
-        assert 'EncoderNet2d: a weight of it would be too large for any memory' in capsys.readouterr().err
+        assert 'EncoderNet2d: one of its weights would be too large for any memory' in capsys.readouterr().err

@@ -123,7 +123,7 @@ def test_a_damaged_checkpoint_is_passed_over_by_name(finished, tmp_path):
     shutil.copytree(finished, run_dir)
     bad, _ = newest(run_dir)
     bad.write_bytes(bad.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match=rf'{bad.name} is damaged: it is cut short .*; passed over'):
+    with pytest.warns(UserWarning, match=rf'{bad.name} is damaged: it is cut short .*; skipped'):
         assert main(['fit', '--continue', str(run_dir)]) == 0
     one, two = _weights(finished), _weights(run_dir)
     assert all(torch.equal(one[key], two[key]) for key in one)
@@ -145,8 +145,8 @@ WRONG = [
     (['--model.foo', '3'], "Option 'foo' is not accepted"),
     (['--trainer.max_epoch', '3'], 'unrecognized arguments: --trainer.max_epoch 3'),
     (['--trainer.max_epochs', 'many'], 'option "trainer.max_epochs": Expected an int. Given value: many.'),
-    (['--model', 'Nope'], 'option "model": there is no class called Nope.'),
-    (['--model.network.name', 'Foo'], "there is no network called 'Foo'"),
+    (['--model', 'Nope'], 'option "model": unknown class Nope.'),
+    (['--model.network.name', 'Foo'], "unknown network 'Foo'"),
     (['--model.network.arguments.kernel_size', '4'], 'kernel_size'),
     (['--keeper.keep', '1'], 'keep a whole number of at least 2'),
     (['--ckpt_path', '/no/such.ckpt'], 'there is no checkpoint /no/such.ckpt'),
@@ -187,7 +187,7 @@ def test_another_network_than_the_checkpoints_is_refused(recipe, finished, tmp_p
     words = ['--trainer.default_root_dir', str(tmp_path), '--model.network.arguments.channel', '8']
     assert main(['test', '--config', str(recipe), *words, *best]) == 1
     err = capsys.readouterr().err
-    assert 'of another network: it holds EncoderNet1d(channel=4' in err
+    assert 'another network: it contains EncoderNet1d(channel=4' in err
     assert 'the configuration builds EncoderNet1d(channel=8' in err
 
 
@@ -220,7 +220,7 @@ def test_a_damaged_record_of_the_epochs_costs_the_curves_only(finished, tmp_path
     shutil.copytree(finished, copy)
     (copy / 'metrics.csv').write_text('epoch,val/loss\n0,abc\n')
     (copy / 'test.json').unlink()
-    with pytest.warns(UserWarning, match=r'metrics.csv, row 1 is damaged: .*; the curves are left out'):
+    with pytest.warns(UserWarning, match=r'metrics.csv, row 1 is damaged: .*; no curves are drawn'):
         assert main(['test', '--config', str(copy)]) == 0
     assert (copy / 'test.json').is_file()
 
@@ -232,14 +232,14 @@ def test_a_damaged_record_of_the_epochs_costs_the_curves_only(finished, tmp_path
             ['predict', '--config', 'RUN', '--output', 'out.txt'],
             '--output, --format: predictions are written to a file .h5',
         ),
-        (['predict', '--config', 'RUN', '--format', 'jpeg'], "there is no format 'jpeg'"),
-        (['predict', '--config', 'RUN', '--fromat', 'csv'], 'unrecognized arguments: --fromat: is it --format?'),
+        (['predict', '--config', 'RUN', '--format', 'jpeg'], "unknown format 'jpeg'"),
+        (['predict', '--config', 'RUN', '--fromat', 'csv'], 'unrecognized arguments: --fromat: did you mean --format?'),
         (
             ['predict', '--config', 'RUN', '--output', 'f.npz', '--trainer.limit_predict_batches', '0'],
-            'no sample to predict',
+            'there is nothing to predict',
         ),
-        (['test', '--config', 'RECIPE'], 'holds no checkpoint; give one by --ckpt_path'),
-        (['test', '--config', 'RUN', '--ckpt_path', 'RUN'], '--ckpt_path: there is a folder, no checkpoint'),
+        (['test', '--config', 'RECIPE'], 'contains no checkpoint; give one with --ckpt_path'),
+        (['test', '--config', 'RUN', '--ckpt_path', 'RUN'], 'is a folder, not a checkpoint'),
         (
             ['fit', '--config', 'RECIPE', '--trainer.accumulate_grad_batches', '-1'],
             'must be a whole number, at least 1',
@@ -279,7 +279,7 @@ def test_a_reader_that_goes_away_ends_a_run_without_a_word(recipe, tmp_path):
 
 def test_a_folder_with_a_run_is_not_trained_over(recipe, finished, capsys):
     assert main(['fit', '--config', str(recipe), '--trainer.default_root_dir', str(finished)]) == 2
-    assert f'holds a run already; go on with it by --continue {finished}' in capsys.readouterr().err
+    assert f'already contains a run: continue it with --continue {finished}' in capsys.readouterr().err
 
 
 def test_a_run_is_the_folder_it_lies_in(recipe, finished, tmp_path, monkeypatch, capsys):
@@ -302,7 +302,7 @@ def test_a_run_is_the_folder_it_lies_in(recipe, finished, tmp_path, monkeypatch,
     assert (finished / 'test.json').read_bytes() == before
     assert not (finished / 'predictions.csv').exists()
     assert main(['fit', '--config', '.']) == 2
-    assert 'holds a run already' in capsys.readouterr().err
+    assert 'already contains a run' in capsys.readouterr().err
 
 
 def test_a_recipe_may_be_called_config_yaml(recipe, tmp_path, monkeypatch):
@@ -319,7 +319,7 @@ def test_figures_of_a_run_may_go_elsewhere_but_not_to_another_run(finished, tmp_
     other = str(tmp_path / 'other')
     assert main(['test', '--config', str(finished), '--trainer.default_root_dir', other]) == 2
     assert main(['fit', '--continue', str(finished), '--trainer.default_root_dir', other]) == 2
-    assert capsys.readouterr().err.count('two runs are named') == 2
+    assert capsys.readouterr().err.count('two runs are given') == 2
     assert main(['test', '--config', str(finished), '--config', other]) == 2
     assert '--config names several runs' in capsys.readouterr().err
 
@@ -396,7 +396,7 @@ def test_a_folder_is_trained_in_by_one_process_at_a_time(recipe, finished, tmp_p
         ['--config', str(recipe), '--trainer.default_root_dir', 'run'],
     ):
         assert main(['fit', *words]) == 2
-        assert f'run is being trained already, by process {other.pid} on ' in capsys.readouterr().err
+        assert f'run is already in use for training by process {other.pid} on ' in capsys.readouterr().err
     assert main(['fit', '--config', str(recipe), *FEW]) == 0
     assert sorted(path.name for path in (tmp_path / 'runs').iterdir()) == ['bumps', 'bumps-2']
     assert [path.name for path in (tmp_path / 'runs/bumps').iterdir()] == ['.lock']
@@ -430,18 +430,18 @@ def test_without_a_folder_runs_are_named_after_the_recipe(recipe, tmp_path, monk
 
 
 NEAR = [
-    ('--confg x', 'unrecognized arguments: --confg: is it --config?'),
-    ('--contiue x', 'is it --continue?'),
-    ('--seed_everthing 3', 'is it --seed_everything?'),
-    ('--trainer.max_epoch 3', 'is it trainer.max_epochs?'),
-    ('--keeper.kep 3', 'is it keeper.keep?'),
-    ('--model.lrr 3', "Option 'lrr' is not accepted. is it lr?"),
-    ('--data.batchsize 3', 'is it batch_size?'),
-    ('--data.split.vall 0.2', 'is it val?'),
+    ('--confg x', 'unrecognized arguments: --confg: did you mean --config?'),
+    ('--contiue x', 'did you mean --continue?'),
+    ('--seed_everthing 3', 'did you mean --seed_everything?'),
+    ('--trainer.max_epoch 3', 'did you mean trainer.max_epochs?'),
+    ('--keeper.kep 3', 'did you mean keeper.keep?'),
+    ('--model.lrr 3', "Option 'lrr' is not accepted. did you mean lr?"),
+    ('--data.batchsize 3', 'did you mean batch_size?'),
+    ('--data.split.vall 0.2', 'did you mean val?'),
     ('--model.network.arguments.chanel 3', 'Did you mean channel'),
     (
         '--model Clasification',
-        'there is no class called Clasification. Given value: Clasification. is it Classification',
+        'unknown class Clasification. Given value: Clasification. did you mean Classification',
     ),
 ]
 
@@ -455,9 +455,9 @@ def test_an_unknown_word_is_answered_with_the_near_one(recipe, capsys, words, te
 @pytest.mark.parametrize(
     ('old', 'new', 'text'),
     [
-        ('max_epochs', 'max_epoch', 'is it trainer.max_epochs?'),
-        ('lr:', 'lrr:', 'is it lr?'),
-        ('trainer:', 'trainr:', 'is it trainer'),
+        ('max_epochs', 'max_epoch', 'did you mean trainer.max_epochs?'),
+        ('lr:', 'lrr:', 'did you mean lr?'),
+        ('trainer:', 'trainr:', 'did you mean trainer'),
     ],
 )
 def test_an_unknown_key_of_a_recipe_is_too(recipe, tmp_path, capsys, old, new, text):
@@ -471,10 +471,10 @@ def test_an_unknown_key_of_a_recipe_is_too(recipe, tmp_path, capsys, old, new, t
     [
         (
             'a: &a [x, x]\n' + ''.join(f'a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n' for n in range(1, 60)),
-            'aliases stand for more',
+            'aliases expand to more',
         ),
-        ('a: &a [*a]\n', 'or for themselves'),
-        ('a: [1\n', 'is no YAML: while parsing'),
+        ('a: &a [*a]\n', 'or refer to themselves'),
+        ('a: [1\n', 'is not valid YAML: while parsing'),
         (b'\xff\xfe\x00', 'is no YAML'),
     ],
 )
@@ -511,11 +511,11 @@ def test_classes_of_the_folder_that_it_is_called_in_are_found(recipe, tmp_path):
     [
         (['--model.help', 'Segmentation'], '--model.criterion  (default: both)'),
         (['--model.help=mdnc.training.Regression'], '--model.lr  (default: 0.001)'),
-        (['--data.help', 'ArrayData'], '--data.inputs  (needed)'),
-        (['--data.help', 'ArrayData'], '--data.split  (words of its own: --data.help Split)'),
-        (['--data.help', 'Split'], '--data.split.group  (default: null)  What samples have in common that must not be'),
+        (['--data.help', 'ArrayData'], '--data.inputs  (required)'),
+        (['--data.help', 'ArrayData'], '--data.split  (has arguments of its own: --data.help Split)'),
+        (['--data.help', 'Split'], '--data.split.group  (default: null)  Attribute of samples that must be'),
         (['--data.help', 'Augmentation'], '--data.augmentation.'),
-        (['--model.help'], 'Classification   Says which class a sample is of'),
+        (['--model.help'], 'Classification   Classification of samples'),
         (['--data.help', '--trainer.max_epochs', '3'], 'Digits'),
     ],
 )
@@ -529,11 +529,11 @@ def test_the_help_on_a_class_fits_on_a_screen(capsys, words, shown):
 
 def test_help_on_an_unknown_class_names_the_near_one(capsys):
     assert main(['fit', '--model.help', 'Segmentatio']) == 2
-    assert 'there is no class called Segmentatio: is it Segmentation?' in capsys.readouterr().err
+    assert 'unknown class Segmentatio: did you mean Segmentation?' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('words', [[], ['--continue', '/no/such/run']])
 def test_a_request_without_a_configuration_says_what_is_missing(words, capsys):
     assert main(['fit', *words]) == 2
     err = capsys.readouterr().err
-    assert '--config is missing' in err or 'holds no run' in err
+    assert '--config is missing' in err or 'contains no run' in err

@@ -38,7 +38,7 @@ def test_no_verb_is_a_wish_for_help(capsys):
 
 def test_an_unknown_verb_is_answered_with_those_there_are(capsys):
     assert main(['frobnicate']) == 2
-    assert "there is no verb 'frobnicate'; there are: plan, fit, validate" in capsys.readouterr().err
+    assert "unknown verb 'frobnicate'; choose from: plan, fit, validate" in capsys.readouterr().err
 
 
 def test_a_missing_package_names_its_extra(monkeypatch, capsys):
@@ -65,9 +65,7 @@ def test_recipes_are_found_by_name_path_and_run(tmp_path):
     assert find_config('digits').name == 'digits.yaml'
     (tmp_path / 'config.yaml').touch()
     assert find_config(str(tmp_path)) == tmp_path / 'config.yaml'
-    with pytest.raises(
-        cli.UsageError, match=r'no such file, no run in such a folder, and no such recipe; recipes: .*digits'
-    ):
+    with pytest.raises(cli.UsageError, match=r'no file, run folder or recipe has this name; recipes: .*digits'):
         find_config('nothing')
 
 

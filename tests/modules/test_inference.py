@@ -99,7 +99,9 @@ def test_a_residual_is_added_in_the_units_of_the_output():
     x = torch.tensor([[[90.0, 120.0]]])
     torch.testing.assert_close(steps.last(steps.whole(torch.zeros_like, x)), x)
     torch.testing.assert_close(steps.last(steps.whole(torch.ones_like, x)), x + 10)
-    with pytest.raises(ValueError, match=r'residual: the network gives \(1, 2\) a sample and must give .* \(3, 2\)'):
+    with pytest.raises(
+        ValueError, match=r'residual: the network returns \(1, 2\) for a sample, but must return .* \(3, 2\)'
+    ):
         Steps({'answer': {**VALUES, 'residual': True}}).scores(lambda x: x[:, :1], torch.zeros(1, 3, 2))
 
 
@@ -153,7 +155,7 @@ def test_dropout_is_off_in_answers():
 
 def test_what_is_not_known_is_not_answered():
     net = resnet.EncoderNet1d(4, [1, 1], out_length=2)
-    with pytest.raises(ValueError, match=r'EncoderNet1d: nothing is known of the data .* say it by data='):
+    with pytest.raises(ValueError, match=r'EncoderNet1d: nothing is known of the data .* give it as data='):
         net.predict(torch.zeros(1, 1, 32))
     with pytest.raises(ValueError, match='only classes, normalisation is known'):
         Answer(net, {'classes': ['a', 'b'], 'normalisation': None})

@@ -181,26 +181,26 @@ def test_small_keep_takes_every_size_with_the_same_parameters(name: str, options
 
 REFUSED = [
     ('EncoderNet1d', {'normalizer': 'group', 'norm_groups': 3}, 'norm_groups=3 does not divide the 4 channels'),
-    ('EncoderNet1d', {'norm_groups': 4}, "norm_groups=4 means nothing without a norm 'group'"),
+    ('EncoderNet1d', {'norm_groups': 4}, "norm_groups=4 has no effect without a norm 'group'"),
     ('EncoderNet1d', {'groups': 3}, 'groups=3 does not divide'),
     ('EncoderNet1d', {'ratio': 3}, 'ratio=3 does not divide 4 channels'),
     ('EncoderNet1d', {'block': 'plain', 'ratio': 2}, "ratio=2 needs block='bottleneck'"),
-    ('EncoderNet1d', {'channels': [4, 8], 'max_channel': 6}, 'max_channel=6 caps the doubling'),
+    ('EncoderNet1d', {'channels': [4, 8], 'max_channel': 6}, 'max_channel=6 has no effect with channels'),
     ('EncoderNet1d', {'channels': [4]}, 'channels=(4,) must be 2 ints'),
     ('EncoderNet1d', {'strides': 5}, 'strides=5 must be an int from 1 to 4'),
     ('EncoderNet1d', {'strides': [2, 2, 2]}, 'one of these for each of 2 stages'),
     ('EncoderNet1d', {'strides': 0}, 'strides=0 must be'),
     ('EncoderNet1d', {'out_length': None, 'pool': 'max'}, 'pool='),
-    ('EncoderNet1d', {'tail_normalizer': 'inst'}, "means nothing without tail='norm'"),
+    ('EncoderNet1d', {'tail_normalizer': 'inst'}, "has no effect without tail='norm'"),
     ('EncoderNet1d', {'tail': 'act', 'activator': 'null'}, "tail='act' needs an activator"),
-    ('EncoderNet1d', {'upsampling': 'nearest'}, 'which grows nothing'),
+    ('EncoderNet1d', {'upsampling': 'nearest'}, 'which does not up-sample'),
     ('EncoderNet1d', {'drop_path': 1.0}, 'drop_path=1.0 must be at least 0 and below 1'),
     ('EncoderNet1d', {'drop_path': float('nan')}, 'drop_path=nan must be'),
     ('UNet1d', {'deep_supervision': 2}, 'deep_supervision=2 must be at most 1'),
     ('UNet1d', {'up_layers': [1, 1]}, 'up_layers=[1, 1] must have 1 ints'),
     ('UNet1d', {'up_layers': -1}, 'up_layers=-1'),
     ('UNet1d', {'small': 'keep', 'upsampling': 'transposed'}, "small='keep' needs"),
-    ('DecoderNet1d', {'out_size': 20, 'shortcut': 'pool'}, "shortcut='pool' means nothing in a decoder"),
+    ('DecoderNet1d', {'out_size': 20, 'shortcut': 'pool'}, "shortcut='pool' has no effect in a decoder"),
 ]
 
 
@@ -212,7 +212,7 @@ def test_what_makes_no_sense_is_refused_by_name(name: str, options: dict[str, An
 
 
 def test_an_unknown_option_gives_the_near_word():
-    with pytest.raises(TypeError, match=r'EncoderNet1d: normaliser= is no argument of it. Did you mean normalizer'):
+    with pytest.raises(TypeError, match=r'EncoderNet1d: unknown argument normaliser. Did you mean normalizer'):
         resnet.EncoderNet1d(4, [1, 1], normaliser='batch')
 
 

@@ -146,7 +146,7 @@ def test_sizes_keys_and_layers_are_known(cls: Any, size: tuple[int, ...]):
     smaller = tuple(side - 1 for side in net.min_size)
     with pytest.raises(ValueError, match=rf'{cls.__name__}: input size .* is too small for 5 stages'):
         net(torch.randn(2, 3, *smaller))
-    with pytest.raises(ValueError, match=rf'{cls.__name__}: dropout=0.5 means nothing'):
+    with pytest.raises(ValueError, match=rf'{cls.__name__}: dropout=0.5 has no effect'):
         cls(4, [2, 1], dropout=0.5)
 
 
@@ -224,7 +224,7 @@ def test_two_heads_give_a_tuple_which_is_saved_and_exported_but_no_answer(tmp_pa
     assert [each.shape for each in again(torch.randn(2, 1, 7))] == [(2, 3), (2, 1)]
     assert mdnc.export.to_torch_export(net, tmp_path / 'net.pt2').difference < 1e-4
     answer = mdnc.checkpoints.Answer(net, {'answer': {'output': 'probabilities'}})
-    with pytest.raises(ValueError, match=r'the network gives a tuple of 2 .* an answer is made of one tensor'):
+    with pytest.raises(ValueError, match=r'the network returns a tuple of 2 .* a prediction is made from one tensor'):
         answer.predict(torch.randn(2, 1, 7))
 
 

@@ -531,12 +531,12 @@ def test_refusals_of_what_does_not_go_together():
     with pytest.raises(ValueError, match='one int for each axis of each sample'):
         build('UNet', 2)(x, lengths=[20, 17])
     decoder = resnet.DecoderNet1d(4, [1, 1], out_size=20)
-    with pytest.raises(ValueError, match='DecoderNet1d: lengths= means nothing in a network of one size'):
+    with pytest.raises(ValueError, match='DecoderNet1d: lengths= cannot be used in a network with a single size'):
         decoder(torch.randn(2, 2), lengths=[1, 1])
     net = build('UNet', 1, (1, 1, 1, 1), small='keep')
     with pytest.raises(ValueError, match="UNet1d: small='keep' strides samples 0 and 1 of lengths"):
         net(x[..., 0], lengths=[20, 4])
-    with pytest.raises(ValueError, match="UNet1d: small='keep' goes by the size of each sample"):
+    with pytest.raises(ValueError, match="UNet1d: small='keep' depends on the size of each sample"):
         torch.jit.trace(Given(net), (x[..., 0], torch.tensor([20, 19])))
     batch = nn.SyncBatchNorm.convert_sync_batchnorm(build('EncoderNet', 1, normalizer='batch'))
     with pytest.raises(TypeError, match='SyncBatchNorm, which stands where the plan has a Norm'):

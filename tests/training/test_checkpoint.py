@@ -46,7 +46,7 @@ def test_no_checkpoint_is_a_start_and_only_damaged_ones_an_error(folder):
     assert newest(folder.parent / 'nothing') == (None, [])
     for path in folder.iterdir():
         _spoil(path, 'cut')
-    with pytest.raises(DamagedFileError, match='no checkpoint of this run is good'):
+    with pytest.raises(DamagedFileError, match='all checkpoints of this run are damaged'):
         newest(folder.parent)
 
 
@@ -54,8 +54,8 @@ def test_a_folder_in_the_place_of_a_checkpoint_is_passed_over_by_name(folder):
     (folder / 'step-000000200.ckpt').mkdir()
     path, [fault] = newest(folder.parent)
     assert path.name == 'step-000000100.ckpt'
-    assert 'step-000000200.ckpt is a folder, no checkpoint' in fault
-    with pytest.raises(DamagedFileError, match='is a folder, no checkpoint'):
+    assert 'step-000000200.ckpt is a folder, not a checkpoint' in fault
+    with pytest.raises(DamagedFileError, match='is a folder, not a checkpoint'):
         WholeFileIO().load_checkpoint(folder / 'step-000000200.ckpt')
 
 
@@ -120,8 +120,9 @@ def test_a_checkpoint_of_another_network_is_refused_with_both_named():
         'hyper_parameters': {'network': {'name': 'EncoderNet2d', 'arguments': {'channel': 17}}},
     }
     text = (
-        r'of another network: it holds EncoderNet2d\(channel=17\), the configuration builds another network. '
-        r'1 of 4 tensors fit; the first that does not is network.0.weight: \(17, 3\) in the checkpoint, \(16, 3\) in'
+        r'another network: it contains EncoderNet2d\(channel=17\), the configuration builds another network. '
+        r'1 of 4 tensors fit; the first that does not fit is network.0.weight: \(17, 3\) in the checkpoint, '
+        r'\(16, 3\) in'
     )
     with pytest.raises(ValueError, match=text):
         check_fits(small, checkpoint)

@@ -95,13 +95,13 @@ def test_averaged_weights_go_on_to_the_bit(tmp_path, stop):
 
 
 def test_averages_that_reach_no_checkpoint_are_refused(tmp_path):
-    with pytest.raises(ValueError, match='take WeightAveraging or EMAWeightAveraging'):
+    with pytest.raises(ValueError, match='use WeightAveraging or EMAWeightAveraging'):
         train(tmp_path, callbacks=[StochasticWeightAveraging(swa_lrs=0.1)])
 
 
 def test_a_run_with_averages_does_not_go_on_without(tmp_path):
     train(tmp_path, callbacks=[EMAWeightAveraging()], max_epochs=1)
-    with pytest.raises(ValueError, match='the run averages its weights, and goes on with the callback'):
+    with pytest.raises(ValueError, match='the run averages its weights, and can only be continued with this callback'):
         train(tmp_path, max_epochs=2)
 
 
@@ -216,7 +216,9 @@ def test_a_schedule_of_accumulation_weighs_each_step_as_a_mean(tmp_path):
 def test_an_epoch_goes_on_as_it_was_begun(tmp_path, data, options, text):
     with pytest.raises(SystemExit):
         train(tmp_path, callbacks=[SignalAt(9, signal.SIGTERM)])
-    with pytest.raises(ValueError, match=f'after 3 of 7 batches of 8 samples, and goes on .* not with {text}: change'):
+    with pytest.raises(
+        ValueError, match=f'after 3 of 7 batches of 8 samples, and can only be continued .* not with {text}: change'
+    ):
         train(tmp_path, data=data, **options)
 
 

@@ -104,7 +104,7 @@ def test_a_module_is_copied():
 @pytest.mark.parametrize(
     ('kind', 'options', 'samples', 'targets', 'text'),
     [
-        (NetClassifier, {}, X, np.repeat('a', 48), 'one class only'),
+        (NetClassifier, {}, X, np.repeat('a', 48), 'only one class'),
         (NetClassifier, {}, UNEQUAL, NAMES[:-1], 'inconsistent numbers of samples'),
         (NetClassifier, {'epochs': 0}, X, NAMES, 'NetClassifier: epochs=0'),
         (NetClassifier, {'device': 'fast'}, X, NAMES, "NetClassifier: device='fast'"),
@@ -113,7 +113,7 @@ def test_a_module_is_copied():
         (NetRegressor, {}, [*UNEQUAL[:-1], np.full(8, np.nan)], X[:, 0], r'X\[47\] contains NaN'),
         (NetRegressor, {}, [*UNEQUAL[:-1], np.zeros((2, 9))], X[:, 0], r'differ in \(channels, axes\)'),
         (NetRegressor, {}, X, None, 'requires y to be passed'),
-        (NetRegressor, {'network': 'EncoderNot'}, X, X[:, 0], 'no network called'),
+        (NetRegressor, {'network': 'EncoderNot'}, X, X[:, 0], 'unknown network'),
     ],
 )
 def test_what_is_wrong_is_said(kind, options, samples, targets, text):

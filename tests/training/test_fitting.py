@@ -105,7 +105,7 @@ def test_a_module_of_ones_own_is_trained_itself(tmp_path):
         np.testing.assert_array_equal(load(place, network=fresh)(X), found(X))
         with pytest.raises(ValueError, match=r'not known: build it as you did.*mdnc\.load\(…, network=…\)'):
             load(place)
-        with pytest.raises(ValueError, match='whose weights do not fit network='):
+        with pytest.raises(ValueError, match='with weights that do not fit network='):
             load(place, network=nn.Linear(3, 2))
     assert torch.equal(start, fresh[1].weight), 'the module that is given is copied'
     with pytest.raises(TypeError, match='load: network=3 must be a module'):
@@ -132,7 +132,7 @@ def test_one_answer_on_every_way(tmp_path):
     for way, given in ways.items():
         np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-6, err_msg=way)
     assert mdnc.load(tmp_path / 'run').run == tmp_path / 'run'
-    with pytest.raises(ValueError, match='holds a run already'):
+    with pytest.raises(ValueError, match='already contains a run'):
         learn(run=tmp_path / 'run')
 
 
@@ -153,14 +153,14 @@ def test_maps_of_unequal_sizes_come_one_by_one(tmp_path):
 @pytest.mark.parametrize(
     ('change', 'error', 'text'),
     [
-        ({'chanel': 4}, TypeError, 'train: there is no option chanel; is it channel?'),
+        ({'chanel': 4}, TypeError, 'train: unknown option chanel; did you mean channel?'),
         ({'task': 'classify'}, ValueError, "task='classify' must be one of classification"),
         ({'epochs': 0}, ValueError, 'train: epochs=0'),
         ({'device': 'fast'}, ValueError, "train: device='fast'"),
         ({'smoothing': 0.1, 'task': 'regression', 'data': (X, X.std((1, 2)))}, TypeError, 'smoothing'),
-        ({'network': 'EncoderNot'}, ValueError, "there is no network called 'EncoderNot'"),
+        ({'network': 'EncoderNot'}, ValueError, "unknown network 'EncoderNot'"),
         ({'data': {'training': X}}, TypeError, 'data must be'),
-        ({'data': ArrayData(X, NAMES), 'normalise': False}, TypeError, 'normalise are for arrays and files'),
+        ({'data': ArrayData(X, NAMES), 'normalise': False}, TypeError, 'normalise apply to arrays and files'),
         ({'run': 3}, TypeError, 'train: run=3'),
     ],
 )

@@ -27,7 +27,7 @@ def test_the_figure_that_a_run_is_judged_by_is_always_shown():
 @pytest.mark.parametrize(
     ('text', 'words'),
     [
-        (b'epoch,val/loss\n0,0.5\n1,abc\n', r"row 2 is damaged: \['1', 'abc'\] are no numbers for"),
+        (b'epoch,val/loss\n0,0.5\n1,abc\n', r"row 2 is damaged: \['1', 'abc'\] are not numbers, for"),
         (b'epoch,val/loss\n0,0.5,7\n', 'row 1 is damaged'),
         (b'\xff\xfe\x00epoch', 'metrics.csv is damaged'),
         (b'epoch,val/loss\n0,"0.5\n', 'metrics.csv is damaged'),

@@ -50,8 +50,11 @@ def test_a_single_quantity_may_be_it(tmp_path):
 @pytest.mark.parametrize(
     ('words', 'text'),
     [
-        ({'monitor': 'val/f2'}, r"monitor='val/f2' is none of val/loss, val/accuracy, val/f1, .*is it val/f1\?"),
-        ({'monitor': 'own'}, "monitor='val/own' does not say what is better; give mode='min' or 'max'"),
+        (
+            {'monitor': 'val/f2'},
+            r"monitor='val/f2' is not one of val/loss, val/accuracy, val/f1, .*did you mean val/f1\?",
+        ),
+        ({'monitor': 'own'}, "monitor='val/own' has no known direction; give mode='min' or 'max'"),
     ],
 )
 def test_a_figure_that_there_is_not_is_refused_before_the_first_step(words, text, tmp_path):
@@ -64,7 +67,7 @@ def test_a_figure_that_there_is_not_is_refused_before_the_first_step(words, text
     ('words', 'error', 'text'),
     [
         ({'monitor': 3}, TypeError, 'Keeper: monitor=3'),
-        ({'mode': 'max'}, ValueError, "Keeper: mode='max' .* beside a monitor"),
+        ({'mode': 'max'}, ValueError, "Keeper: mode='max' .* together with a monitor"),
         ({'monitor': 'f1', 'mode': 'most'}, ValueError, "Keeper: mode='most'"),
     ],
 )

@@ -14,7 +14,7 @@ LATE = list(Batches(49, 8, shuffle=True, seed=3))[3][0].index  # a sample of the
 
 
 def test_a_loss_without_a_number_stops_the_run_and_names_the_sample(tmp_path):
-    text = rf'NaN or Inf at epoch 0, step 4, batch 3; samples: points.npy\[{LATE}\]. Nothing of this step is saved'
+    text = rf'NaN or Inf at epoch 0, step 4, batch 3; samples: points.npy\[{LATE}\]. This step was not saved'
     with pytest.raises(NonfiniteLossError, match=text):
         train(tmp_path, data={'faults': {LATE: 'loss'}})
     assert not list((tmp_path / 'checkpoints').glob('*.ckpt'))
@@ -36,12 +36,12 @@ def test_only_two_words_are_legal():
 def test_the_first_batch_is_described(tmp_path, capsys):
     train(tmp_path, max_epochs=1)
     out = capsys.readouterr().out
-    assert 'network: Sequential, 81 parameters, 81 of them trained' in out
+    assert 'network: Sequential, 81 parameters, 81 of them trainable' in out
     assert 'Total params: 81' in (tmp_path / 'network.txt').read_text()
     assert len(out.splitlines()) < 10
     assert 'data: 49 training samples in 7 batches; input (8, 3) float32' in out
-    assert 'memory: 0 MiB a process' in out
-    assert 'its gradient reaches every parameter' in out
+    assert 'memory: 0 MiB per process' in out
+    assert 'every parameter gets a gradient' in out
     assert 'epoch 0  step 7' in out
     assert len(read_history(tmp_path)) == 1
 
@@ -77,5 +77,5 @@ def test_a_parameter_that_cannot_learn_is_named(tmp_path, monkeypatch):
 
 def test_a_first_batch_without_a_finite_loss_stops_before_training(tmp_path):
     faults = dict.fromkeys(range(49), 'loss')
-    with pytest.raises(ValueError, match='the loss is NaN or Inf before any training, for points'):
+    with pytest.raises(ValueError, match='the loss is NaN or Inf before training, for points'):
         train(tmp_path, data={'faults': faults})

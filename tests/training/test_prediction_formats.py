@@ -95,7 +95,7 @@ def test_quantities_of_images_are_tiff(images, tmp_path):
     assert files(place) == ['cat/a.tif', 'dog/a.tif', 'dog/b.tif']
     found = tifffile.imread(place / 'dog/b.tif')
     np.testing.assert_array_equal(found, 2.0 * np.array(Image.open(images / 'dog/b.png')))
-    with pytest.raises(ValueError, match='a PNG holds one whole number a place'):
+    with pytest.raises(ValueError, match='a PNG can store one whole number per pixel'):
         predict(tmp_path / 'run', DenseRegression(Double()), given(images), tmp_path / 'png', 'png')
     probabilities = Segmentation(Sign(2), probabilities=True)
     place = predict(tmp_path / 'run', probabilities, given(images), tmp_path / 'shares')
@@ -141,7 +141,7 @@ def test_one_volume_to_one_file(volumes, tmp_path):
         nibabel.load(place).get_fdata(), 2 * nibabel.load(volumes / 'one/t1.nii.gz').get_fdata(), rtol=1e-6
     )
     data = ArrayData(np.zeros((4, 1, 8, 8, 8), np.float32), predict=volumes, order=3, normalise=False)
-    with pytest.raises(ValueError, match=r'mask\.nii holds one sample, and there are 2; name a folder'):
+    with pytest.raises(ValueError, match=r'mask\.nii can store one sample, but there are 2; give a folder'):
         predict(tmp_path, DenseRegression(Double(3)), data, tmp_path / 'mask.nii')
 
 
@@ -216,7 +216,7 @@ def test_names_of_files(rows, names):
         (('p.txt',), 'predictions are written to a file'),
         (
             (None, 'jpeg'),
-            "there is no format 'jpeg'; predictions are written as hdf5, npz, zarr, csv, nifti, png, tiff",
+            "unknown format 'jpeg'; choose from hdf5, npz, zarr, csv, nifti, png, tiff",
         ),
         (('p.h5', 'csv'), r'p\.h5 is a file of the format hdf5, not csv'),
         (('out', 'npz'), r'of the format npz are written to a file \.npz, not out'),
@@ -229,7 +229,7 @@ def test_names_and_formats_that_do_not_go_together(words, text):
 
 def test_maps_are_no_table(tmp_path):
     data = ArrayData(np.zeros((4, 1, 8), np.float32), normalise=False)
-    with pytest.raises(ValueError, match='csv are a row a sample, and these are maps'):
+    with pytest.raises(ValueError, match='csv has one row per sample, but these predictions are maps'):
         predict(tmp_path, DenseRegression(Double(1)), data, tmp_path / 'p.csv')
     assert list(tmp_path.glob('.p*')) == []
 

@@ -77,7 +77,7 @@ def test_a_stop_within_an_epoch_is_saved_there(tmp_path, capsys):
     path, _ = newest(tmp_path)
     assert path.name == 'step-000000010.ckpt'
     assert len(read_history(tmp_path)) == 1
-    assert f'go on with: mdnc fit --continue {tmp_path}' in capsys.readouterr().out
+    assert f'continue with: mdnc fit --continue {tmp_path}' in capsys.readouterr().out
 
 
 def test_sigusr1_saves_and_goes_on(tmp_path):

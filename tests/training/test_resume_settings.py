@@ -57,7 +57,7 @@ def test_a_changed_rate_stands_at_its_place_of_any_schedule(tmp_path):
 
 def test_another_optimizer_is_refused_before_it_is_filled(tmp_path):
     _go_on(tmp_path, Steps(), 1)
-    with pytest.raises(ValueError, match='the run was trained by SGD, the configuration says AdamW'):
+    with pytest.raises(ValueError, match='the run was trained with SGD, but the configuration has AdamW'):
         _go_on(tmp_path, Steps(kind=torch.optim.AdamW), 2)
 
 

@@ -107,7 +107,7 @@ def test_a_sample_with_nan_can_be_left_out():
 
 
 def test_a_dead_worker_ends_the_loading():
-    with pytest.raises(WorkerError, match=r'a reading process died .* before batch [01] of epoch 0 was read'):
+    with pytest.raises(WorkerError, match=r'a worker process died .* before batch [01] of epoch 0 was read'):
         list(make_loader(Points(9, 0, {5: 'deadly'}), batch_size=4, workers=1))
 
 
@@ -144,6 +144,6 @@ def test_the_batch_of_a_dead_worker_is_named_wherever_its_death_is_told(tmp_path
             if number == 2:  # torch raises at any place of the program
                 raise RuntimeError('DataLoader worker (pid 17) is killed by signal: Killed.')
 
-    text = r'a reading process died .* before batch 3 of epoch 0 was read: DataLoader worker'
+    text = r'a worker process died .* before batch 3 of epoch 0 was read: DataLoader worker'
     with pytest.raises(RuntimeError, match=text):
         train(tmp_path, callbacks=[Late()])

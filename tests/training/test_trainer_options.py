@@ -47,14 +47,14 @@ def test_what_is_legal_is_taken(tmp_path):
         ('', {}, TypeError, "run_dir must be the path of a folder, not ''"),
         ('x', {'callbacks': L.Callback()}, TypeError, 'callbacks must be a list of Lightning callbacks'),
         ('x', {'callbacks': [3]}, TypeError, 'callbacks must be a list of Lightning callbacks'),
-        ('x', {'max_epoch': 3}, TypeError, 'there is no option max_epoch; is it max_epochs?'),
+        ('x', {'max_epoch': 3}, TypeError, 'unknown option max_epoch; did you mean max_epochs?'),
         (
             'x',
             {'default_root_dir': 'y'},
             ValueError,
-            "default_root_dir='y' is not for the caller to say: run_dir says it",
+            "default_root_dir='y' cannot be set: it is set by run_dir",
         ),
-        ('x', {'enable_checkpointing': False}, ValueError, 'checkpoints are what a run is kept in'),
+        ('x', {'enable_checkpointing': False}, ValueError, 'a run needs checkpoints'),
     ],
 )
 def test_what_is_no_option_is_refused(run_dir, options, kind, text):

@@ -11,27 +11,35 @@ from mdnc._version import __version__
 class Verb(NamedTuple):
     """One command."""
 
-    entry: str  # 'module:function', called with the arguments behind the verb; gives the exit code
+    entry: str  # 'module:function', called with the arguments after the verb; returns the exit code
     help: str
     extra: str | None  # the extra of mdnc that it needs
 
 
 VERBS = {
-    'plan': Verb('mdnc.cli.plan:run', 'from data and a budget to a recipe that fits', 'train'),
-    'fit': Verb('mdnc.cli.train:fit', 'train on a recipe, test, draw; or continue a run', 'train'),
-    'validate': Verb('mdnc.cli.train:validate', 'figures of a checkpoint on the validation part', 'train'),
-    'test': Verb('mdnc.cli.train:test', 'figures and pictures of a checkpoint on the test part', 'train'),
-    'predict': Verb('mdnc.cli.train:predict', 'write the outputs of a checkpoint to a file', 'train'),
-    'export': Verb('mdnc.cli.export:run', 'write a trained network as ONNX, torch.export or compiled', 'export'),
-    'summary': Verb('mdnc.cli.summary:run', 'print the table of a network', None),
-    'forecast': Verb('mdnc.cli.forecast:run', 'memory, cost and receptive field, before a run', None),
-    'draw': Verb('mdnc.cli.draw:run', 'draw a picture of a network', 'analysis'),
-    'diagnose': Verb('mdnc.cli.diagnose:run', 'say what may be wrong with a network on a batch', None),
+    'plan': Verb(
+        'mdnc.cli.plan:run', 'choose a network and settings for data and a memory budget, and write a recipe', 'train'
+    ),
+    'fit': Verb('mdnc.cli.train:fit', 'train from a recipe, then test and write a report; or continue a run', 'train'),
+    'validate': Verb('mdnc.cli.train:validate', 'compute the metrics of a checkpoint on the validation data', 'train'),
+    'test': Verb(
+        'mdnc.cli.train:test', 'compute metrics, pictures and a report of a checkpoint on the test data', 'train'
+    ),
+    'predict': Verb(
+        'mdnc.cli.train:predict', 'apply a checkpoint to samples and write its predictions to files', 'train'
+    ),
+    'export': Verb('mdnc.cli.export:run', 'write a trained network as ONNX, torch.export or AOTInductor', 'export'),
+    'summary': Verb('mdnc.cli.summary:run', 'print the layers of a network as a table', None),
+    'forecast': Verb(
+        'mdnc.cli.forecast:run', 'estimate memory, cost and receptive field without running a network', None
+    ),
+    'draw': Verb('mdnc.cli.draw:run', 'draw a network as a picture', 'analysis'),
+    'diagnose': Verb('mdnc.cli.diagnose:run', 'run a network on a batch and report possible problems', None),
 }
 
 
 class UsageError(Exception):
-    """What was asked for makes no sense; the text is all that the user needs."""
+    """A request that cannot be carried out; the message tells the user all that is needed, without a traceback."""
 
 
 def _help() -> str:
@@ -42,7 +50,7 @@ def _help() -> str:
         f'mdnc {__version__}: residual networks for signals, images and volumes\n\n'
         f'usage: mdnc VERB [options]        mdnc VERB --help\n\n{rows}\n\n'
         "A verb marked [extra] needs: pip install 'mdnc[extra]'\n"
-        '--traceback   after any verb: show where an error comes from'
+        '--traceback   with any verb: show the traceback of an error'
     )
 
 
@@ -50,7 +58,7 @@ def _call(name: str, argv: list[str]) -> int:
     verb = VERBS[name]
     module, function = verb.entry.split(':')
     if not sys.flags.safe_path and (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # a recipe may name classes of the folder that it is called in
+        sys.path.append(here)  # a recipe may name classes of the working directory
     try:
         entry = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
@@ -70,7 +78,7 @@ def _answer(argv: list[str]) -> int:
         print(__version__ if name == '--version' else _help())
         return 0
     if name not in VERBS:
-        print(f'mdnc: error: there is no verb {name!r}; there are: {", ".join(VERBS)}', file=sys.stderr)
+        print(f'mdnc: error: unknown verb {name!r}; choose from: {", ".join(VERBS)}', file=sys.stderr)
         return 2
     try:
         return _call(name, rest)
@@ -81,7 +89,7 @@ def _answer(argv: list[str]) -> int:
     except Exception as error:
         if traceback:
             raise
-        # A worker's or a library's message may be long; all of it is shown, but not where it was raised.
+        # A worker's or a library's message may be long; all of it is shown, without the traceback.
         text = str(error) or type(error).__name__
         print(f'mdnc {name}: error: {text}', file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
@@ -91,10 +99,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: Verb and arguments; None takes those of the process.
+        argv: Verb and arguments; None: those of the process.
 
     Returns:
-        The exit code: 0; 1 for a run that failed; 2 for a wrong request; 130 and 143 after SIGINT and SIGTERM.
+        The exit code: 0; 1 if the run failed; 2 if the request was wrong; 130 and 143 after SIGINT and SIGTERM.
     """
     end = None
     try:
@@ -110,10 +118,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _flushed(code: int) -> int:
-    # What waits to be written fails here, or Python says so at its end in words of its own.
+    # Buffered output fails here; otherwise Python would report it at exit in its own words.
     try:
         print(end='', flush=True)
-    except BrokenPipeError:  # the reader went away, as in `mdnc summary … | head`
+    except BrokenPipeError:  # the reader closed the pipe, as in `mdnc summary … | head`
         return _write_nothing_more(141)
     except OSError as error:
         if code == 0:

@@ -1,4 +1,4 @@
-"""``mdnc diagnose``: what may be wrong with a network on a batch."""
+"""``mdnc diagnose``: possible problems of a network on a batch."""
 
 import json
 from argparse import ArgumentParser, Namespace
@@ -14,17 +14,17 @@ from mdnc._extras import require
 from mdnc.analysis.fake_run import trial
 from mdnc.cli.networks import asked, refusals, value
 
-DESCRIPTION = 'Run a network on a batch and say what may be wrong with it; nothing is changed.'
+DESCRIPTION = 'Run a network on a batch and report possible problems; the network is not changed.'
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Print the diagnosis that the arguments ask for.
+    """Print the requested diagnosis.
 
     Args:
         argv: What follows ``mdnc diagnose`` on the command line.
 
     Returns:
-        The exit status: 0, or 1 if something may be wrong.
+        The exit status: 0, or 1 if there are findings.
 
     Raises:
         UsageError: An argument was refused.
@@ -43,7 +43,7 @@ def _add_options(parser: ArgumentParser) -> None:
         '--input_size',
         type=value,
         metavar='VALUE',
-        help="Or the size of the input, as in '[64,63]': 8 of noise are run",
+        help="Size of the input, as in '[64,63]'; without --batch, 8 samples of noise are run",
     )
     add('--json', action='store_true', help='Print JSON')
 
@@ -68,7 +68,7 @@ def _array(path: Path) -> Tensor:
     try:
         array = numpy.load(path, mmap_mode='r', allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f'--batch {path}: no array of numbers can be read from it ({error})') from error
+        raise ValueError(f'--batch {path}: it holds no array of numbers ({error})') from error
     if getattr(array, 'dtype', numpy.dtype(object)).kind not in 'fiub':
         raise ValueError(f'--batch {path}: it must hold one array of real numbers')
     return torch.from_numpy(numpy.array(array, dtype='float32'))

@@ -10,7 +10,7 @@ DESCRIPTION = 'Draw the parts of a network with their sizes and channels, shortc
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Draw what the arguments ask for and print the name of the file.
+    """Draw the requested network and print the name of the file.
 
     Args:
         argv: What follows ``mdnc draw`` on the command line.

@@ -16,7 +16,7 @@ FORMATS = {'onnx': export.to_onnx, 'torch': export.to_torch_export, 'aoti': expo
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Export what the arguments ask for and print what was compared.
+    """Export the requested network and print how the file compares with it.
 
     Args:
         argv: What follows ``mdnc export`` on the command line.
@@ -30,11 +30,11 @@ def run(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.opset is not None and arguments.format != 'onnx':
-        parser.error(f'--opset is of --format onnx, not {arguments.format}')
+        parser.error(f'--opset needs --format onnx, not {arguments.format}')
     with refusals(but=export.DiffersError):
         net = checkpoints.load(arguments.source, allow=arguments.allow)
         for size in arguments.check or ():
-            given_shape(net, size)  # what is refused later must not leave a file
+            given_shape(net, size)  # refused before a file is written
         options: dict[str, Any] = {} if arguments.opset is None else {'opset': arguments.opset}
         data = net.origin.data or {}
         if arguments.normalise is not False and data.get('answer'):
@@ -60,7 +60,8 @@ def _parser() -> Parser:
     parser.add_argument(
         '--normalise',
         action=BooleanOptionalAction,
-        help="the graph takes and gives the data's own units, as mdnc predict does (default for what mdnc fit wrote); "
+        help="input and output of the graph are in the units of the data, as with mdnc predict (default for what "
+        "mdnc fit wrote); "
         '--no-normalise: the network alone, in standard units and logits',
     )
     parser.add_argument(
@@ -78,7 +79,7 @@ def _parser() -> Parser:
         nargs='+',
         default=[],
         metavar='CLASS',
-        help="full names of networks' classes that are not mdnc's and may be imported: their code runs",
+        help='full names of network classes outside mdnc that may be imported (this runs their code)',
     )
     parser.add_argument(
         '--check',

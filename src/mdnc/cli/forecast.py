@@ -1,4 +1,4 @@
-"""``mdnc forecast``: memory, cost and receptive field of a network, before it is run."""
+"""``mdnc forecast``: memory, cost and receptive field of a network, estimated without running it."""
 
 import json
 import re
@@ -13,13 +13,13 @@ from mdnc import analysis
 from mdnc.analysis.table import bytes_text
 from mdnc.cli.networks import asked, refusals, value
 
-DESCRIPTION = 'Forecast what training a network needs, without computing or allocating anything.'
+DESCRIPTION = 'Estimate what training a network needs, without computing or allocating anything.'
 AMOUNT = re.compile(r'((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[0-9]+)?) *([kmgtp]?)(i?)b?', re.IGNORECASE)
 MOST = 2**60  # bytes, an exbibyte
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Print the figures that the arguments ask for.
+    """Print the requested estimates.
 
     Args:
         argv: What follows ``mdnc forecast`` on the command line.
@@ -67,12 +67,18 @@ def _add_options(parser: ArgumentParser) -> None:
     add('--batch_size', type=value, default=1, metavar='VALUE', help='Size of the batch (default: 1)')
     add('--dtype', metavar='WORD', help='Type of parameters and input, as in bfloat16 (default: float32)')
     add('--optimizer', default='adamw', metavar='WORD', help='adamw, adam, sgd, momentum, rmsprop (default: adamw)')
-    add('--budget', metavar='BYTES', help='Say what fits into this, as in 80GB or 24GiB')
-    add('--cost', action='store_true', help='Count multiply-adds and bytes moved by a training step, too')
     add(
-        '--measure', action='store_true', help='Measure this machine for a second, and say how fast it could be at best'
+        '--budget',
+        metavar='BYTES',
+        help='Print the largest batch, size and memory level within this, as in 80GB or 24GiB',
     )
-    add('--field', action='store_true', help='Give the receptive field of each stage, too')
+    add('--cost', action='store_true', help='Also count multiply-adds and bytes moved by a training step')
+    add(
+        '--measure',
+        action='store_true',
+        help='Measure this machine for a second, and print the shortest possible time of a step',
+    )
+    add('--field', action='store_true', help='Also print the receptive field of each stage')
     add('--json', action='store_true', help='Print JSON')
 
 
@@ -91,7 +97,7 @@ def _figures(net: nn.Module, size: Any, arguments: Namespace) -> Iterator[tuple[
 
 
 def _fits(net: nn.Module, size: Any, arguments: Namespace) -> Iterator[str]:
-    """Sentences on what a budget holds; a reason where it holds nothing."""
+    """Sentences on what fits into a budget, or the reason why nothing does."""
     budget, batch = bytes_of(arguments.budget), arguments.batch_size
     how = (budget, _dtype(arguments.dtype), arguments.optimizer)
     yield f'Within {bytes_text(budget)}:'
@@ -108,5 +114,5 @@ def _answer(question: Callable[[], Any]) -> str:
 
 
 def _dtype(word: str | None) -> Any:
-    # What names no dtype is left for the forecast to refuse.
+    # A word that is no dtype is refused by the forecast itself.
     return None if word is None else getattr(torch, word, word)

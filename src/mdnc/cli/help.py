@@ -1,4 +1,4 @@
-"""What the class of a task or of data can be told, in a line or two for each argument."""
+"""Help of the training commands, and of the arguments of classes of tasks and data."""
 
 import importlib
 import inspect
@@ -12,9 +12,72 @@ import lightning as L
 from mdnc import training
 from mdnc.cli import UsageError
 from mdnc.cli.networks import ARGUMENT, near
+from mdnc.cli.recipe import recipe_names
+from mdnc.training.nonfinite_loss import Guard
+from mdnc.training.saving import Keeper
 from mdnc.training.tasks import Task
 
 BASES: dict[str, type] = {'model': Task, 'data': L.LightningDataModule}
+CALLBACKS: dict[str, type] = {'keeper': Keeper, 'guard': Guard}
+
+ABOUT = {
+    'fit': 'Train a network, test its best checkpoint, and write metrics, pictures and a report to the run folder.',
+    'validate': 'Compute the metrics of a checkpoint on the validation data.',
+    'test': 'Compute the metrics of a checkpoint on the test data; write pictures and a report to the run folder.',
+    'predict': 'Apply a checkpoint to samples and write its predictions to files.',
+}
+_OPTIONS = {
+    '-c, --config RECIPE': 'recipe file, run folder, or a recipe of mdnc ({recipes}); may be repeated, later ones win',
+    '--continue RUN_DIR': 'continue a run from its newest undamaged checkpoint',
+    '--ckpt_path FILE': 'checkpoint to use (default: {checkpoint})',
+    '--output PATH': 'file or folder for the predictions (default: in the run folder)',
+    '--format FORMAT': 'hdf5, npz, zarr, csv, nifti, png or tiff (default: by the suffix of --output, else csv where a '
+    'sample has one answer, and for maps the format of the inputs)',
+    '--seed_everything N': 'seed of all random numbers (default: 0)',
+    '--print_config': 'print the complete configuration and exit',
+    '-h, --help': 'print this help and exit',
+}
+_CHECKPOINT = {'fit': 'none, training starts from the beginning'}
+_ONLY = {'--output PATH': 'predict', '--format FORMAT': 'predict', '--continue RUN_DIR': 'fit'}
+
+
+def command_help(verb: str) -> str:
+    """The help of a training command: its own options, and where those of a recipe are explained.
+
+    Args:
+        verb: ``'fit'``, ``'validate'``, ``'test'`` or ``'predict'``.
+    """
+    options = [
+        _entry(
+            name,
+            text.format(recipes=', '.join(recipe_names()), checkpoint=_CHECKPOINT.get(verb, 'the best of the run')),
+        )
+        for name, text in _OPTIONS.items()
+        if _ONLY.get(name, verb) == verb
+    ]
+    classes = {owner: ', '.join(sorted(known_classes(owner))) for owner in BASES}
+    callbacks = [
+        _entry(f'--{owner}.{name}', f'{_words(kind)[name]} {_default(owner, parameter.default)}')
+        for owner, kind in CALLBACKS.items()
+        for name, parameter in parameters(kind).items()
+    ]
+    trainer = [name for name in inspect.signature(L.Trainer.__init__).parameters if name != 'self']
+    return '\n'.join(
+        [
+            f'usage: mdnc {verb} --config RECIPE [--SECTION.NAME VALUE ...]\n\n{ABOUT[verb]}\n\noptions:',
+            *options,
+            '\nsettings of a recipe, each of which can be given here, as in --model.lr 0.001:',
+            _entry('--model CLASS', f'the task: {classes["model"]}; --model.help CLASS lists its arguments'),
+            _entry('--data CLASS', f'the data: {classes["data"]}; --data.help CLASS lists its arguments'),
+            *callbacks,
+            _entry('--trainer.NAME', f"argument of Lightning's Trainer: {', '.join(trainer)}; --trainer.help explains"),
+        ]
+    )
+
+
+def _entry(name: str, text: str) -> str:
+    lines = textwrap.wrap(text, 92, break_on_hyphens=False)
+    return '\n'.join(f'  {head:<24}  {line}' for head, line in zip([name, *[''] * len(lines)], lines, strict=False))
 
 
 def class_help(owner: str, name: str) -> str:
@@ -22,14 +85,16 @@ def class_help(owner: str, name: str) -> str:
 
     Args:
         owner: ``'model'`` or ``'data'``.
-        name: The class, by its name or by its full name; nothing lists the classes.
+        name: The class, by its name or its full name; empty: all classes are listed.
 
     Raises:
-        UsageError: There is no such class.
+        UsageError: The class is unknown.
     """
     if not name:
         rows = [f'  {word:<16} {_sentence(kind)}' for word, kind in sorted(known_classes(owner).items())]
-        return '\n'.join([f'--{owner} CLASS, or the full name of your own; --{owner}.help CLASS says more', *rows])
+        return '\n'.join(
+            [f'--{owner} CLASS, or the full name of your own class; --{owner}.help CLASS lists its arguments', *rows]
+        )
     record = _records(owner).get(name)
     kind = record or find_class(owner, name)
     words, place = _words(kind), f'{owner}.{name.lower()}' if record else owner
@@ -42,14 +107,14 @@ def class_help(owner: str, name: str) -> str:
 
 
 def _records(owner: str) -> dict[str, type]:
-    """The records that stand for an argument of the classes, with words of their own, by name."""
+    """The dataclasses that are arguments of the classes, by name."""
     kinds = [find_class(owner, name) for name in known_classes(owner)]
     found = {type(parameter.default) for kind in kinds for parameter in parameters(kind).values()}
     return {kind.__name__: kind for kind in found if is_dataclass(kind)}
 
 
 def known_classes(owner: str) -> dict[str, type]:
-    """The classes of this library, and of what was imported, that may stand there."""
+    """The classes that can be given: those of this library and of modules that were imported."""
     found, left = {}, [BASES[owner]]
     while left:
         kind = left.pop()
@@ -63,7 +128,7 @@ def find_class(owner: str, name: str) -> type:
     """A class by its name.
 
     Raises:
-        UsageError: There is none.
+        UsageError: The class is unknown.
     """
     known = known_classes(owner)
     module, _, attribute = name.rpartition('.')
@@ -72,12 +137,12 @@ def find_class(owner: str, name: str) -> type:
     except (ImportError, AttributeError):
         found = None
     if not isinstance(found, type):
-        raise UsageError(f'--{owner}: there is no class called {name}: {near(name, known)}')
+        raise UsageError(f'--{owner}: unknown class {name}: {near(name, known)}')
     return found
 
 
 def parameters(kind: type) -> dict[str, inspect.Parameter]:
-    """The parameters of a class by name, with those that it hands on to its base classes."""
+    """The parameters of a class by name, with those that it passes on to its base classes."""
     found: dict[str, inspect.Parameter] = {}
     for base in reversed(kind.__mro__):
         if '__init__' in vars(base) and base.__module__.startswith(('mdnc.', kind.__module__)):
@@ -97,9 +162,9 @@ def _words(kind: type) -> dict[str, str]:
 
 def _default(owner: str, value: Any) -> str:
     if value is inspect.Parameter.empty:
-        return '(needed)'
+        return '(required)'
     if is_dataclass(value):
-        return f'(words of its own: --{owner}.help {type(value).__name__})'
+        return f'(has arguments of its own: --{owner}.help {type(value).__name__})'
     return f'(default: {"null" if value is None else value})'
 
 

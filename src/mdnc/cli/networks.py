@@ -1,4 +1,4 @@
-"""A public network by its name and its constructor's arguments on a command line.
+"""A public network on a command line: its name and the arguments of its constructor.
 
 For a verb that takes a network::
 
@@ -8,8 +8,8 @@ For a verb that takes a network::
         net = build(arguments)
         …
 
-``mdnc draw EncoderNet2d --channel 64 … --out net.png`` then works, with help and errors of one line. Names, arguments
-and defaults are read off ``mdnc.modules.resnet``.
+``mdnc draw EncoderNet2d --channel 64 … --out net.png`` then works, with help and one-line errors. Names, arguments
+and defaults are read from ``mdnc.modules.resnet``.
 """
 
 import ast
@@ -39,27 +39,27 @@ VALUES = "Values are numbers, words, lists as '[2,2,2]', and null."
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """Ask for the nearest of the known words, or say them all."""
+    """Suggest the nearest of the known words, or list all of them."""
     found = difflib.get_close_matches(word, known, n=1)
-    return f'is it {found[0]}?' if found else f'there are {", ".join(sorted(known))}'
+    return f'did you mean {found[0]}?' if found else f'choose from {", ".join(sorted(known))}'
 
 
 class Parser(ArgumentParser):
-    """A parser whose errors are those of the command, one line each."""
+    """A parser that raises one-line errors of the command."""
 
     def __init__(self, **options: Any) -> None:
-        # An abbreviation that works today means something else, or nothing, when an argument is added.
+        # An abbreviation that works today may mean something else, or nothing, when an argument is added.
         super().__init__(allow_abbrev=False, formatter_class=RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the arguments."""
+        """Raise what is wrong with the arguments."""
         raise UsageError(message)
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        (file or sys.stderr).write(message)  # argparse's own passes over a reader that went away
+        (file or sys.stderr).write(message)  # argparse's own ignores a closed pipe
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, and say of an unknown network or option before all else that it is, with the nearest that there is."""
+        """Parse; an unknown network or option is reported first, with the nearest known one."""
         words = list(sys.argv[1:] if args is None else args)
         parser = self._parser_of(words)
         for word in words:
@@ -74,21 +74,19 @@ class Parser(ArgumentParser):
             return self
         name, known = words[0], networks.choices
         if name not in known:
-            path = (
-                f'{name} does not exist, and is no network: ' if os.path.basename(name) != name or '.' in name else ''
-            )
+            path = f'{name} is neither a file nor a network: ' if os.path.basename(name) != name or '.' in name else ''
             self.error(f'{path}argument NETWORK: invalid choice: {name!r}: {near(name, known)}')
         return cast(ArgumentParser, known[name])
 
 
 @contextlib.contextmanager
 def refusals(but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
-    """Turn the refusal of an argument, which names it and what is legal, into an error of the command.
+    """Turn an error about an argument, which names it and its legal values, into an error of the command.
 
-    So are files that are not there, are others than they should be, or need a package that is not installed.
+    The same holds for missing or wrong files, and for packages that are not installed.
 
     Args:
-        but: What is no refusal all the same.
+        but: Errors that are raised as they are.
     """
     try:
         yield
@@ -102,7 +100,7 @@ def refusals(but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
 
 
 def value(text: str) -> Any:
-    """Read a JSON or Python literal; whatever is none is a word.
+    """Read a JSON or Python literal; anything else is a string.
 
     Example:
         >>> [value(text) for text in ('64', '[2,2]', '(3, 1)', 'null', 'None', 'plain')]
@@ -121,10 +119,10 @@ def network_parser(prog: str, description: str, add_options: Callable[[ArgumentP
     Args:
         prog: The command, for example ``'mdnc summary'``.
         description: What it does, for its help.
-        add_options: Adds the command's own options to a parser; they stand after the name of the network.
+        add_options: Adds the command's own options to a parser; they follow the name of the network.
 
     Returns:
-        The parser; ``network`` in what it parses is the name, and `build` makes the network of it.
+        The parser; the parsed ``network`` is the name, from which `build` makes the network.
     """
     parser = Parser(prog=prog, description=description, epilog=f'`{prog} NETWORK --help` lists its arguments. {VALUES}')
     networks = parser.add_subparsers(dest='network', metavar='NETWORK', required=True, title='networks')
@@ -169,13 +167,13 @@ def _add_arguments(parser: ArgumentParser, make: Callable[..., nn.Module]) -> No
 
 
 def _parameters(make: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:
-    # Where and as what a network is built is for each command to say.
+    # Device and dtype are chosen by each command.
     known = inspect.signature(make).parameters
     return {name: parameter for name, parameter in known.items() if name not in ('device', 'dtype')}
 
 
 def _words(make: Callable[..., nn.Module]) -> dict[str, str]:
-    """The words of a docstring on each argument; a preset names the class that has them."""
+    """What a docstring says about each argument; a preset refers to the class that documents them."""
     text = _doc(make)
     elsewhere = WORDS_OF.search(text)
     if elsewhere:
@@ -191,14 +189,14 @@ def _doc(make: Callable[..., nn.Module]) -> str:
 def asked(
     prog: str, description: str, add_options: Callable[[ArgumentParser], None], argv: Sequence[str] | None, device: str
 ) -> tuple[nn.Module, Namespace]:
-    """The network that a command names, or reads from a file, and the command's options.
+    """The network that is named on the command line, or read from a file, and the command's options.
 
     Args:
         prog: See `network_parser`.
         description: See `network_parser`.
         add_options: See `network_parser`.
         argv: What follows the verb: a network and its arguments, or what `mdnc.checkpoints.load` reads; options.
-        device: Where a named network is made.
+        device: Device on which a named network is made.
     """
     words = list(sys.argv[2:] if argv is None else argv)
     if words and words[0] not in resnet.__all__ and (os.path.exists(words[0]) or words[0].startswith('hf://')):
@@ -207,7 +205,7 @@ def asked(
         add_options(reader)
         arguments = reader.parse_args(words)
         return checkpoints.load(arguments.network), arguments
-    note = f'{description} A checkpoint or run folder of mdnc fit may stand in the place of NETWORK and its arguments.'
+    note = f'{description} NETWORK and its arguments may be replaced by a checkpoint or run folder of mdnc fit.'
     arguments = network_parser(prog, note, add_options).parse_args(words)
     with torch.device(device):
         return build(arguments), arguments

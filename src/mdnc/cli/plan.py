@@ -1,4 +1,4 @@
-"""``mdnc plan``: from data and a budget to a recipe that fits, with the reason of each choice."""
+"""``mdnc plan``: choose a network and settings for data and a memory budget, and write a recipe."""
 
 import sys
 from argparse import Namespace
@@ -23,7 +23,7 @@ _SECTIONS = ('--data.', '--model.', '--trainer.', '--keeper.', '--guard.', '--se
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Plan what the arguments ask for, and write it.
+    """Make the requested plan and write it.
 
     Args:
         argv: What follows ``mdnc plan`` on the command line.
@@ -32,7 +32,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         The exit status, 0.
 
     Raises:
-        UsageError: An argument was refused, or nothing can be planned; the text says why.
+        UsageError: An argument was refused, or no plan is possible; the message gives the reason.
     """
     quieten()
     own, given = _divided(list(sys.argv[2:] if argv is None else argv))
@@ -41,7 +41,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         words = _words(arguments, given)
         if not arguments.data and 'data.class_path' not in words and 'data.inputs' not in words:
             raise UsageError('plan: no data: name a file, folder or pattern, or a recipe with data by --config')
-        made = plan(_data(arguments), _budget(arguments), words, **_manner(arguments))
+        made = plan(_data(arguments), _budget(arguments), words, **_options(arguments))
         files = made.save(arguments.output)
         files.append(write_page(made, arguments.output))
     print(_report(made))
@@ -50,7 +50,7 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _divided(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """The command's own words, and those of the recipe."""
+    """The command's own arguments, and settings of the recipe."""
     own: list[str] = []
     given: dict[str, Any] = {}
     rest = iter(argv)
@@ -76,38 +76,57 @@ def _value(name: str, text: str) -> Any:
 def _parser() -> Parser:
     parser = Parser(
         prog='mdnc plan',
-        description='Plan a run: read data once, and write a recipe that fits, with the reason of each choice.',
-        epilog='Any word of a recipe may be said, as in --data.order 1 --data.batch_size 8 --model.lr 0.001: it stays '
-        'as it is, and the rest is planned around it. `mdnc fit --config plan.yaml` runs what was written.',
+        description=(
+            'Plan a run: read the data once, choose a network and settings that fit the budget, and write a '
+            'recipe with the reason of each choice.'
+        ),
+        epilog='Settings of a recipe can be given, as in --data.order 1 --data.batch_size 8 --model.lr 0.001: they '
+        'are kept, and '
+        'the rest is planned around them. `mdnc fit --config plan.yaml` runs the plan.',
     )
     add = parser.add_argument
-    add('data', nargs='*', metavar='DATA', help='inputs: files, folders or patterns, as data.inputs of a recipe')
-    add('--targets', metavar='WHERE', help='targets, as data.targets of a recipe')
+    add('data', nargs='*', metavar='DATA', help='inputs: files, folders or patterns, as for data.inputs of a recipe')
+    add('--targets', metavar='WHERE', help='targets, as for data.targets of a recipe')
     add(
         '-c',
         '--config',
         action='append',
         default=[],
         metavar='FILE',
-        help='a recipe, or a part of one, whose words stay',
+        help='a recipe, or a part of one; its settings are kept',
     )
-    add('--output', type=Path, default=Path('plan.yaml'), metavar='FILE', help='the recipe (default: plan.yaml)')
-    add('--memory', metavar='BYTES', help='memory of a device, as in 8GiB (default: what is free on it)')
-    add('--reserve', metavar='BYTES', help='what is left alone of it (default: nothing)')
-    add('--hours', type=float, metavar='N', help='how long the run may take (default: as long as is usual)')
-    add('--devices', type=int, default=1, metavar='N', help='how many devices there are (default: 1)')
-    add('--device', choices=('cpu', 'cuda'), help='what they are (default: cuda where there is one)')
-    add('--precision', choices=PRECISIONS, help='of the trainer (default: bf16-mixed on cuda, else 32-true)')
+    add(
+        '--output',
+        type=Path,
+        default=Path('plan.yaml'),
+        metavar='FILE',
+        help='where to write the recipe (default: plan.yaml)',
+    )
+    add('--memory', metavar='BYTES', help='memory of one device, as in 8GiB (default: what is free now)')
+    add('--reserve', metavar='BYTES', help='memory to leave unused (default: 0)')
+    add(
+        '--hours',
+        type=float,
+        metavar='N',
+        help='how long the run may take (default: the usual number of epochs, however long)',
+    )
+    add('--devices', type=int, default=1, metavar='N', help='number of devices (default: 1)')
+    add('--device', choices=('cpu', 'cuda'), help='type of device (default: cuda if available)')
+    add(
+        '--precision',
+        choices=PRECISIONS,
+        help='numerical precision of training (default: bf16-mixed on cuda, else 32-true)',
+    )
     add('--optimizer', default='adamw', metavar='WORD', help='adamw, adam, sgd, momentum, rmsprop (default: adamw)')
-    add('--task', metavar='CLASS', help='as model.class_path of a recipe (default: by the targets)')
+    add('--task', metavar='CLASS', help='task, as model.class_path of a recipe (default: chosen by the targets)')
     add(
         '--network',
         metavar='NAME',
-        help='class, preset, or package.Class(patch, strides, widths) (default: by the task)',
+        help='network class or preset, or package.Class(patch, strides, widths) (default: chosen by the task)',
     )
-    add('--like', metavar='RUN', help='take the network of this run or recipe, so that its weights fit')
-    add('--dry', action='store_true', help='time nothing')
-    add('--check', action='store_true', help='run one real step, and compare its memory with the forecast')
+    add('--like', metavar='RUN', help='use the network of this run or recipe, so that its weights can be loaded')
+    add('--dry', action='store_true', help='do not time training steps')
+    add('--check', action='store_true', help='run one training step, and compare its memory with the estimate')
     return parser
 
 
@@ -130,7 +149,7 @@ def _data(arguments: Namespace) -> Any:
     return arguments.data[0] if len(arguments.data) == 1 else arguments.data or None
 
 
-def _manner(arguments: Namespace) -> dict[str, Any]:
+def _options(arguments: Namespace) -> dict[str, Any]:
     return {'like': arguments.like, 'dry': arguments.dry, 'check': arguments.check}
 
 
@@ -161,4 +180,4 @@ def _report(made: Plan) -> str:
         rows.append(
             f'checked   a real step took {bytes_text(check["measured"])}, {check["error"]:+.1%} of the forecast'
         )
-    return '\n'.join([*rows, *(f'look      {note}' for note in made.notes)])
+    return '\n'.join([*rows, *(f'note      {note}' for note in made.notes)])

@@ -1,4 +1,4 @@
-"""Which configuration and which folder a training command means."""
+"""Arguments of a training command: its configuration, its run folder, and the rest."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ class Request(NamedTuple):
 
     configs: list[Path]
     run_dir: Path | None  # of --continue
-    named: Path | None  # the run that --config names: it is the folder it lies in, whatever is written there
+    named: Path | None  # the run that --config names: the folder of the file, whatever is written in it
     checkpoint: Path | None
     output: Path | None
     format: str | None
@@ -43,14 +43,14 @@ class Request(NamedTuple):
 
 
 def read_request(argv: list[str], several: bool = False) -> Request:
-    """Split a training command into its parts and find the files that it means.
+    """Split the arguments of a training command and find the files that they name.
 
     Args:
         argv: What follows the verb.
         several: Whether several runs, or checkpoints, may be named, which prediction averages.
 
     Raises:
-        UsageError: A configuration is not there.
+        UsageError: A configuration does not exist.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument('-c', '--config', action='append', nargs='+', default=[])
@@ -67,7 +67,9 @@ def read_request(argv: list[str], several: bool = False) -> Request:
         configs = [_saved_config(own.run_dir)]
     shown_only = [word for word in rest if word == '-h' or word.split('=')[0].endswith(('help', '--print_config'))]
     if not configs and not shown_only:
-        raise UsageError(f'--config is missing: a recipe file, a run folder, or one of {", ".join(recipe_names())}')
+        raise UsageError(
+            f'--config is missing: give a recipe file, a run folder, or one of {", ".join(recipe_names())}'
+        )
     for path in configs:
         _refuse_bomb(path)
     if own.spread and not others:
@@ -107,7 +109,7 @@ def find_network(name: str) -> Path:
     """The checkpoint that is meant by a run's folder, its configuration, a recipe that was run, or the file itself.
 
     Raises:
-        UsageError: There is none.
+        UsageError: It does not exist.
     """
     if (path := _checkpoint(name)) is not None:
         return path
@@ -138,7 +140,7 @@ def latest_run(parent: Path, name: str) -> Path:
 
 
 def _refuse_unknown(words: list[str]) -> None:
-    # What has a dot is looked up when the configuration is known.
+    # Names with a dot are checked when the configuration is known.
     for word in words:
         option = word.partition('=')[0].rstrip('+')
         if option.startswith('--') and '.' not in option and option[2:] not in (*_OWN, *_TOPMOST, ''):
@@ -147,23 +149,25 @@ def _refuse_unknown(words: list[str]) -> None:
 
 
 def _refuse_bomb(path: Path) -> None:
-    """Refuse a YAML file that grows without bounds when its aliases are followed, as the reader of options does.
+    """Refuse a YAML file whose aliases expand without bounds.
 
     Raises:
-        UsageError: It does, or is no YAML at all.
+        UsageError: They do, or the file is no YAML.
     """
     try:
         root = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f'--config {path} is no YAML: {" ".join(str(error).split())}') from error
+        raise UsageError(f'--config {path} is not valid YAML: {" ".join(str(error).split())}') from error
     sizes: dict[int, int] = {}
     if root is not None and _size(root, sizes) > _LARGEST:
-        raise UsageError(f'--config {path}: its aliases stand for more than {_LARGEST:,} values, or for themselves')
+        raise UsageError(
+            f'--config {path}: its aliases expand to more than {_LARGEST:,} values, or refer to themselves'
+        )
 
 
 def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
     if id(node) not in sizes:
-        sizes[id(node)] = _LARGEST + 1  # as long as it is not known: a node within itself is endless
+        sizes[id(node)] = _LARGEST + 1  # until it is known: a node that contains itself has no end
         inner = node.value if isinstance(node, yaml.SequenceNode) else []
         inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else inner
         sizes[id(node)] = 1 + sum(_size(part, sizes) for part in inner)
@@ -176,14 +180,14 @@ def _named_run(names: list[str]) -> Path | None:
     if len(runs) > 1:
         listed = [str(path) for path in runs.values()]
         raise UsageError(
-            f'--config names several runs: {", ".join(listed)}; name one, or let mdnc predict average them: '
+            f'--config names several runs, {", ".join(listed)}; name one, or let mdnc predict average them: '
             f'--config {" ".join(listed)}'
         )
     return next(iter(runs.values()), None)
 
 
 def _is_run(path: Path) -> bool:
-    # A recipe may be called config.yaml too; beside the file of a run there are its checkpoints.
+    # A recipe may also be called config.yaml; the file of a run has a folder of checkpoints beside it.
     if path.suffix == '.ckpt':
         return (path.resolve().parents[1] / CONFIG).is_file()
     return (path / CONFIG).is_file() or (path.name == CONFIG and (path.parent / BEST.parent).is_dir())
@@ -192,7 +196,7 @@ def _is_run(path: Path) -> bool:
 def _saved_config(run_dir: Path) -> Path:
     path = run_dir / CONFIG
     if not path.is_file():
-        raise UsageError(f'{run_dir} holds no run ({path} is missing); with --config too, one is started there')
+        raise UsageError(f'{run_dir} contains no run ({path} is missing); add --config to start one there')
     return path
 
 
@@ -212,7 +216,7 @@ def find_config(name: str) -> Path:
     """A configuration by path, by the folder of its run, or by the name of a recipe.
 
     Raises:
-        UsageError: There is none.
+        UsageError: It does not exist.
     """
     path = Path(name)
     if path.is_dir() and (path / CONFIG).is_file():
@@ -230,17 +234,16 @@ def find_config(name: str) -> Path:
     if name in recipe_names():
         return recipe_folder() / f'{name}.yaml'
     raise UsageError(
-        f'--config {name}: there is no such file, no run in such a folder, and no such recipe; '
-        f'recipes: {", ".join(recipe_names()) or "none"}'
+        f'--config {name}: no file, run folder or recipe has this name; recipes: {", ".join(recipe_names()) or "none"}'
     )
 
 
 def keep_plan(recipe: Path, run_dir: Path) -> None:
-    """Keep the plan that stands beside its recipe, what was read of the data among it, with the run: ``plan.json``."""
+    """Copy the plan that lies beside its recipe, with the fingerprint of the data, to the run folder: ``plan.json``."""
     path = recipe.with_suffix('.json')
     try:
         known = json.loads(path.read_text())
-    except (OSError, ValueError):  # the recipe was not planned
+    except (OSError, ValueError):  # the recipe was not made by a plan
         return
     if not isinstance(known, dict) or not {'choices', 'fingerprint'} <= set(known):
         return

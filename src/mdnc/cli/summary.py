@@ -18,7 +18,7 @@ DESCRIPTION = "Print the table of a network's layers, with their output shapes a
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Print the table that the arguments ask for.
+    """Print the requested table.
 
     Args:
         argv: What follows ``mdnc summary`` on the command line.
@@ -53,8 +53,8 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _describe(net: nn.Module, input_size: Any, arguments: Namespace) -> None:
-    """Print the tree with more figures, alone or beside one that was written before."""
-    from mdnc.analysis import compare, describe  # only here: the plain table needs none of it
+    """Print the detailed tree, alone or compared with one that was written before."""
+    from mdnc.analysis import compare, describe  # imported here: the plain table does not need it
 
     batch = 1 if arguments.batch_size == -1 else arguments.batch_size
     dtype = (_dtypes(arguments.dtypes) or [None])[0]
@@ -71,7 +71,7 @@ def _before(path: Path) -> Any:
     try:
         return Description.from_dict(json.loads(path.read_text(encoding='utf-8')))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f'--against {path}: it holds no description that --json has written ({error})') from error
+        raise ValueError(f'--against {path}: it is no description written by --json ({error})') from error
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -99,21 +99,21 @@ def _add_options(parser: ArgumentParser) -> None:
         metavar='VALUE',
         help='Type of the network and its input, as in bfloat16 (default: float32)',
     )
-    rich = parser.add_argument_group('a tree with more figures, of batch 1 where it is left open')
-    rich.add_argument('--rich', action='store_true', help='Print it in place of the table')
-    rich.add_argument('--json', action='store_true', help='Print all of it as JSON')
-    rich.add_argument('--against', metavar='FILE', help='Compare it with one that --json has written')
-    rich.add_argument('--depth', type=value, default=2, metavar='VALUE', help='How deep the tree goes (default: 2)')
+    rich = parser.add_argument_group('a detailed tree (with batch size 1 if --batch_size is not given)')
+    rich.add_argument('--rich', action='store_true', help='Print the tree in place of the table')
+    rich.add_argument('--json', action='store_true', help='Print the tree as JSON')
+    rich.add_argument('--against', metavar='FILE', help='Compare the tree with one that --json has written')
+    rich.add_argument('--depth', type=value, default=2, metavar='VALUE', help='Depth of the tree (default: 2)')
     rich.add_argument(
         '--columns',
         default='input,output,kernel,parameters,macs,kept',
         metavar='NAMES',
-        help='Its columns, in any order (default: %(default)s)',
+        help='Columns of the tree, in any order (default: %(default)s)',
     )
 
 
 def _dtypes(words: Any) -> Any:
-    """A dtype for each word; what is none is left for the summary to refuse."""
+    """A dtype for each word; other words are refused by the summary itself."""
     if words is None:
         return None
     return [getattr(torch, str(word), word) for word in (words if isinstance(words, list) else [words])]

@@ -1,4 +1,4 @@
-"""`mdnc fit | validate | test | predict`: a configuration in LightningCLI's syntax → task, data, trainer → a run."""
+"""`mdnc fit | validate | test | predict`: reads a configuration, makes task, data and trainer, and runs them."""
 
 import contextlib
 import difflib
@@ -21,20 +21,18 @@ from mdnc import checkpoints
 from mdnc._files import whole_file
 from mdnc.checkpoints import Answer
 from mdnc.cli import UsageError
-from mdnc.cli.help import class_help, find_class, known_classes, parameters
+from mdnc.cli.help import ABOUT, CALLBACKS, class_help, command_help, find_class, known_classes, parameters
 from mdnc.cli.networks import near
 from mdnc.cli.recipe import CONFIG, Request, keep_plan, latest_run, read_request, run_places
 from mdnc.training import run
 from mdnc.training.checkpoint import FOLDER, numbered
-from mdnc.training.nonfinite_loss import Guard
 from mdnc.training.process_signals import leaving_at_once
 from mdnc.training.run_lock import TakenError, claimed, is_first_process
-from mdnc.training.saving import Keeper
 from mdnc.training.tasks import Task
 
 
 class _Command(LightningCLI):
-    """Task, data and trainer of one configuration; `run_dir` is known before they are made."""
+    """Task, data and trainer of one configuration; `run_dir` is chosen before they are made."""
 
     def __init__(self, verb: str, request: Request, claims: contextlib.ExitStack) -> None:
         self.verb = verb
@@ -50,7 +48,7 @@ class _Command(LightningCLI):
                 'exit_on_error': False,
                 'allow_abbrev': False,
                 'prog': f'mdnc {verb}',
-                'description': _ABOUT[verb],
+                'description': ABOUT[verb],
             },
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -61,8 +59,8 @@ class _Command(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_lightning_class_args(Keeper, 'keeper')
-        parser.add_lightning_class_args(Guard, 'guard')
+        for name, callback in CALLBACKS.items():
+            parser.add_lightning_class_args(callback, name)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
@@ -78,22 +76,22 @@ class _Command(LightningCLI):
         config['default_root_dir'] = str(self.run_dir)
 
     def _given(self, place: Path) -> Path:
-        """The folder that was named, if this command may use it."""
+        """The folder that was given, if this command may use it."""
         meant = self.request.run_dir or self.request.named
         other = meant is not None and place.resolve() != meant.resolve()
         if other and (self.request.run_dir or numbered(place / FOLDER)):
-            raise UsageError(f'two runs are named, {meant} and --trainer.default_root_dir {place}: name one of them')
+            raise UsageError(f'two runs are given, {meant} and --trainer.default_root_dir {place}: give only one')
         if self.verb == 'fit':
             self._claim(place)
             if self.request.run_dir is None and numbered(place / FOLDER):
                 raise UsageError(
-                    f'{place} holds a run already; go on with it by --continue {place}, or choose another '
+                    f'{place} already contains a run: continue it with --continue {place}, or choose another '
                     '--trainer.default_root_dir'
                 )
         return place
 
     def _chosen(self, parent: Path, name: str) -> Path:
-        """runs/digits, runs/digits-2, …: the first without a checkpoint, which nobody else trains in; or the last."""
+        """runs/digits, runs/digits-2, …: the first without a checkpoint and not in use; or the last."""
         if self.verb != 'fit':
             return latest_run(parent, name)
         places = run_places(parent, name)
@@ -112,12 +110,12 @@ class _Command(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         place = config.pop('default_root_dir')
         theirs = [*(config.pop('callbacks', None) or []), *callbacks]
-        if self.verb == 'fit' and config.get('max_epochs') == 0:  # in Python such a trainer may test
+        if self.verb == 'fit' and config.get('max_epochs') == 0:  # in Python such a trainer can still test
             raise ValueError('trainer.max_epochs must be at least 1, or -1 for no end, not 0: nothing would be trained')
         return run.make_trainer(place, callbacks=theirs, plugins=config.pop('plugins', None) or (), **config)
 
     def full_config(self) -> str:
-        """All that was configured, but for the folder: a run is the folder it lies in, wherever that is moved."""
+        """The whole configuration without the run folder, which may be moved."""
         config = self.config.clone()
         config['trainer']['default_root_dir'] = None
         return str(self.parser.dump(config, skip_none=False))
@@ -146,14 +144,14 @@ _ABOUT = {
 }
 
 
-# jsonargparse lists every type that a value might have had; what the user did wrong is a line or two of it.
+# jsonargparse lists every type that a value might have had; only a line or two of it say what is wrong.
 _NOISE = re.compile(
     r"Does not validate|Subtypes:|Errors:|Given value type|Given value: (NestedArg|Namespace|\{|\[)|.*'NoneType'>"
     '|Expected a path but'
 )
 _WORDS = {
     r"<class '([\w.]+)'>": r'\1',
-    'Expected a dot import path string:': 'there is no class called',
+    'Expected a dot import path string:': 'unknown class',
     'Expected a int': 'Expected an int',
     'Parser key ': 'option ',
 }
@@ -171,11 +169,11 @@ _CLASS = re.compile(r"class_path '([\w.]+)':.* (?:Option '|unrecognized argument
 _OPTION = re.compile(
     r"unrecognized arguments: (?:--)?([\w.]+)|(?:()|Group '(\w+)' does not accept o|O)ption '([\w.]+)'"
 )
-_NAME = re.compile(r'option "(model|data)": there is no class called (\w+)\.')
+_NAME = re.compile(r'option "(model|data)": unknown class (\w+)\.')
 
 
 def _hint(reason: str, options: Sequence[str] = ()) -> str:
-    """The nearest word that there is, where one was not known."""
+    """The nearest known name for one that is unknown."""
     if match := _CLASS.search(reason):
         path, (first, _, rest) = match[1], match[2].partition('.')
         known = parameters(find_class('model', path))
@@ -187,12 +185,12 @@ def _hint(reason: str, options: Sequence[str] = ()) -> str:
     if match := _OPTION.search(reason):
         word = '.'.join(filter(None, match.groups()))
         found = difflib.get_close_matches(f'--{word}', options, n=1)
-        return f' is it {found[0].removeprefix("--")}?' if found else ''
+        return f' did you mean {found[0].removeprefix("--")}?' if found else ''
     return ''
 
 
 class _Record(L.Callback):
-    """Keeps the configuration beside the results, when all is known to fit: after a checkpoint was taken up."""
+    """Writes the configuration to the run folder when training starts, after a checkpoint has been loaded."""
 
     def __init__(self, command: _Command) -> None:
         self._command = command
@@ -205,8 +203,8 @@ class _Record(L.Callback):
                 keep_plan(config, Path(trainer.default_root_dir))
 
 
-# What a checkpoint says of the data, whatever is configured; and what, changed on the way, would give a run's samples
-# to other parts, or another order.
+# Settings of the data that a checkpoint fixes; and settings that, changed within a run, would move samples to other
+# parts or change their order.
 _LEARNT = ('model.class_path', 'data.init_args.normalise', 'data.init_args.classes')
 _READ = ('window', 'hop', 'horizon', 'spacing', 'resize', 'values', 'columns')
 _FIXED = (
@@ -224,8 +222,8 @@ def _refuse_other_run(command: _Command, names: Sequence[str]) -> None:
         before, now = (functools.reduce(_part, name.split('.'), config) for config in (saved, given))
         if before != now and before is not ...:
             raise UsageError(
-                f'{name.replace(".init_args", "")} is {before!r} in {path}, and cannot become {now!r} '
-                'in this run; start another one'
+                f'{name.replace(".init_args", "")} is {before!r} in {path} and cannot be changed to {now!r} '
+                'in this run; start a new run'
             )
 
 
@@ -233,9 +231,13 @@ def _part(config: Any, name: str) -> Any:
     return config.get(name, ...) if isinstance(config, dict) else ...
 
 
-def _answer_help(argv: Sequence[str]) -> None:
-    # jsonargparse's own help names every class of torch that might stand there.
+def _answer_help(verb: str, argv: Sequence[str]) -> None:
+    # jsonargparse's own help lists every class of torch that would be accepted, and every argument of Lightning's
+    # trainer.
     for place, word in enumerate(argv):
+        if word in ('-h', '--help'):
+            print(command_help(verb))
+            raise SystemExit(0)
         option, equals, name = word.partition('=')
         if option in ('--model.help', '--data.help'):
             following = argv[place + 1] if place + 1 < len(argv) else ''
@@ -250,8 +252,8 @@ def _command(verb: str, argv: list[str]) -> Iterator[_Command]:
         _answer_help(argv)
         request = read_request(argv, several=verb == 'predict')
         if request.checkpoint and not request.checkpoint.is_file():
-            what = 'a folder, no checkpoint:' if request.checkpoint.is_dir() else 'no checkpoint'
-            raise UsageError(f'--ckpt_path: there is {what} {request.checkpoint}')
+            what = 'is a folder, not a checkpoint' if request.checkpoint.is_dir() else 'does not exist'
+            raise UsageError(f'--ckpt_path: {request.checkpoint} {what}')
         try:
             command = _Command(verb, request, claims)
         except (ArgumentError, ValueError, TypeError, OSError, MisconfigurationException, TakenError) as error:
@@ -266,7 +268,7 @@ def _command(verb: str, argv: list[str]) -> Iterator[_Command]:
 
 
 def fit(argv: list[str]) -> int:
-    """Train; with ``--continue`` from the newest good checkpoint of the run, if it has one."""
+    """Train; with ``--continue`` from the newest undamaged checkpoint of the run, if it has one."""
     with _command('fit', argv) as command:
         start = command.request.checkpoint
         if command.request.run_dir is not None:
@@ -283,14 +285,14 @@ def fit(argv: list[str]) -> int:
 
 
 def validate(argv: list[str]) -> int:
-    """Print a checkpoint's figures on the validation part."""
+    """Print a checkpoint's metrics on the validation data."""
     with _command('validate', argv) as command:
         command.trainer.validate(command.model, datamodule=command.datamodule, ckpt_path=command.checkpoint)
     return 0
 
 
 def test(argv: list[str]) -> int:
-    """Print a checkpoint's figures on the test part and draw its pictures."""
+    """Print a checkpoint's metrics on the test data, draw its pictures and write its report."""
     with _command('test', argv) as command:
         run.test(command.trainer, command.model, command.datamodule, command.checkpoint)
     return 0
@@ -347,6 +349,6 @@ def predict(argv: list[str]) -> int:
             command.model, datamodule=command.datamodule, ckpt_path=command.checkpoint, return_predictions=False
         )
         if command.trainer.is_global_zero and not writer.samples:
-            raise UsageError('there is no sample to predict: the test part is empty; --data.predict names others')
+            raise UsageError('there is nothing to predict: the test part is empty; give samples with --data.predict')
         print(f'written: {writer.path}')
     return 0

@@ -1,4 +1,4 @@
-"""What arguments and inputs may be, in one place: types, ranges, words, and the texts of the errors.
+"""Checks of arguments and inputs: types, ranges, words, and the error messages.
 
 Every check takes the name of its owner (the public class or function) first and raises a ``TypeError``
 for a wrong type or a ``ValueError`` for a wrong value, naming the argument, the value and what is legal.
@@ -18,8 +18,8 @@ from torch import fx, nn
 from mdnc._repr import short_repr
 from mdnc._torch import tracing_state
 
-AUTOCAST_DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # what autocast converts among
-DTYPES = (*AUTOCAST_DTYPES, torch.float64)  # what layers compute in
+AUTOCAST_DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # autocast converts between these
+DTYPES = (*AUTOCAST_DTYPES, torch.float64)  # dtypes in which layers compute
 MOST_VALUES = 2**50  # of one map, a petabyte; torch counts bytes in 63 bits, and maps inside grow
 
 
@@ -33,7 +33,7 @@ def integer(owner: str, name: str, value: object, minimum: int = 1) -> int:
 
 
 def integers(owner: str, name: str, value: object, minimum: int = 1, least: int = 1) -> tuple[int, ...]:
-    """Return a sequence of at least ``least`` ints as a tuple of its own."""
+    """Return a sequence of at least ``least`` ints as a tuple."""
     legal = f'must be a sequence of at least {least} ints, each at least {minimum}'
     numbers = _all_indices(value)
     if numbers is not None and len(numbers) >= least and min(numbers, default=minimum) >= minimum:
@@ -87,7 +87,7 @@ def _rows(value: Any, order: int) -> list[tuple[int, ...]]:
 
 
 def near(word: str, legal: Iterable[str]) -> str:
-    """A sentence that asks whether a legal word was meant, or an empty string."""
+    """'Did you mean …?' with the nearest legal word, or an empty string."""
     found = difflib.get_close_matches(str(word), list(legal), 1)
     return f' Did you mean {found[0]}?' if found else ''
 
@@ -117,7 +117,7 @@ def word(owner: str, name: str, value: object, legal: Collection[str]) -> str:
 
 
 def number(owner: str, name: str, value: object, above: float = -math.inf, least: float = -math.inf) -> float:
-    """Return ``value`` as a finite float above one number and at least another; bool is none."""
+    """Return ``value`` as a finite float within bounds; bools are refused."""
     legal = f'above {above:g}' if above > -math.inf else f'of at least {least:g}'
     if isinstance(value, bool) or getattr(value, 'ndim', 0) != 0 or not hasattr(value, '__float__'):
         raise TypeError(f'{owner}: {name}={short_repr(value)} must be a finite number {legal}.')
@@ -135,7 +135,7 @@ def flag(owner: str, name: str, value: object) -> bool:
 
 
 def dtype(owner: str, value: object) -> torch.dtype:
-    """Return ``value`` if layers compute in this dtype."""
+    """Return ``value`` if layers can compute in this dtype."""
     if isinstance(value, torch.dtype) and value in DTYPES:
         return value
     raise TypeError(f'{owner}: dtype={short_repr(value)} must be one of {", ".join(map(str, DTYPES))}.')
@@ -159,20 +159,20 @@ def inputs(owner: str, model: nn.Module, count: int) -> None:
         takes.bind(*range(count))
     except TypeError as error:
         raise TypeError(
-            f'{owner}: {type(model).__name__} is to take {count} input{"s" * (count != 1)}, but its forward has the '
+            f'{owner}: {type(model).__name__} must take {count} input{"s" * (count != 1)}, but its forward has the '
             f'arguments {takes}: {error}.'
         ) from error
 
 
 @contextmanager
 def buildable(what: str) -> Iterator[None]:
-    """Say of a network that torch cannot build, for its weights are too large, that it is so."""
+    """Turn torch's error about weights that are too large into one that names the network."""
     try:
         yield
     except (RuntimeError, OverflowError, MemoryError, TypeError) as error:
         if isinstance(error, TypeError) and 'Overflow' not in str(error):
             raise
-        raise ValueError(f'{what}: a weight of it would be too large for any memory.') from error
+        raise ValueError(f'{what}: one of its weights would be too large for any memory.') from error
 
 
 def spatial_order(owner: str, value: object) -> int:
@@ -184,7 +184,7 @@ def spatial_order(owner: str, value: object) -> int:
 
 
 def traced(x: object) -> bool:
-    """Tell whether ``x`` stands for inputs of many sizes: then the checks of its values step aside.
+    """Whether ``x`` is being traced for inputs of many sizes; its values are not checked then.
 
     True for proxies of ``torch.fx``, under ``torch.compile``, ``torch.export`` and ``torch.jit.trace``, and for
     tensors with symbolic sizes. A check there would tie the graph to the sample's size.
@@ -203,7 +203,8 @@ def tensor(owner: str, x: Any, shape: Sequence[str | int], weight: torch.Tensor 
         owner: Name of the module.
         x: The input.
         shape: The expected shape: ints are exact, words ('B', 'L1') are free.
-        weight: A parameter of the module, whose dtype and device the input must have; ``None`` where there is none.
+        weight: A parameter of the module, with the dtype and device that the input must have; ``None`` if there is
+            none.
     """
     expected = '(' + ', '.join(map(str, shape)) + ')'
     if not isinstance(x, torch.Tensor):
@@ -223,7 +224,7 @@ def dense(owner: str, name: str, x: torch.Tensor) -> None:
     """Refuse nested, sparse and quantized tensors."""
     if x.is_nested or x.layout is not torch.strided or x.is_quantized:
         kind = 'nested' if x.is_nested else 'quantized' if x.is_quantized else f'of layout {x.layout}'
-        raise TypeError(f'{owner}: {name} must be a dense tensor, and this one is {kind}.')
+        raise TypeError(f'{owner}: {name} must be a dense tensor, not one {kind}.')
 
 
 def _check_kind(owner: str, x: torch.Tensor, weight: torch.Tensor | None) -> None:
@@ -235,7 +236,7 @@ def _check_kind(owner: str, x: torch.Tensor, weight: torch.Tensor | None) -> Non
         raise ValueError(f'{owner}: the input is on {x.device}, but the parameters are on {weight.device}.')
     if x.dtype == weight.dtype:
         return
-    # Autocast converts among these three at each layer; it leaves float64 alone.
+    # Autocast converts between these three at each layer, and leaves float64 as it is.
     castable = x.dtype in AUTOCAST_DTYPES and weight.dtype in AUTOCAST_DTYPES
     if not (castable and torch.is_autocast_enabled(x.device.type)):
         raise TypeError(
@@ -245,7 +246,7 @@ def _check_kind(owner: str, x: torch.Tensor, weight: torch.Tensor | None) -> Non
 
 
 def _index(value: object) -> int | None:
-    # operator.index takes bools and one-element torch tensors of any rank or of bools; none of these is a number here.
+    # operator.index takes bools and one-element torch tensors of any rank or of bools; these are refused.
     if isinstance(value, bool) or getattr(value, 'ndim', 0) != 0 or 'bool' in str(getattr(value, 'dtype', '')):
         return None
     try:
@@ -255,7 +256,7 @@ def _index(value: object) -> int | None:
 
 
 def _all_indices(value: object) -> tuple[int, ...] | None:
-    # Lists, tuples, ranges, and one-dimensional arrays and tensors; a string is no sequence of numbers.
+    # Lists, tuples, ranges, and one-dimensional arrays and tensors; strings are refused.
     if isinstance(value, (str, bytes, bytearray)):
         return None
     if not isinstance(value, Sequence) and getattr(value, 'ndim', 0) != 1:

@@ -1,4 +1,4 @@
-"""The one table from the number of spatial axes to torch's classes."""
+"""A table from the number of spatial axes to torch's classes."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 class Dim(NamedTuple):
-    """torch's layers for one number of spatial axes, and its word for linear interpolation."""
+    """torch's layers for one number of spatial axes, and its name of linear interpolation."""
 
     conv: Any
     conv_transpose: Any
@@ -24,6 +24,6 @@ DIMS = {
     for order, linear in ((1, 'linear'), (2, 'bilinear'), (3, 'trilinear'))
 }
 
-# With the stride that an input decides on, instead of that of the layer.
+# With a stride that depends on the input, instead of that of the layer.
 CONVOLVE: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 AVERAGE: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}

@@ -1,4 +1,4 @@
-"""Docstrings and signatures of the 1-D, 2-D and 3-D faces: a sentence of their own, the words of the generic class."""
+"""Docstrings and signatures of the 1-D, 2-D and 3-D classes, completed from the generic class."""
 
 import inspect
 import textwrap
@@ -9,9 +9,9 @@ _EXAMPLE = '\n\nExample:'
 
 
 def describe(cls: type) -> None:
-    """Complete the docstring of a class, and the signature that its ``**options`` hide.
+    """Complete the docstring of a class, and the signature behind its ``**options``.
 
-    The docstring gets the sections from ``Args:`` on of the nearest base that has them, before an example of its own,
+    The docstring gets the sections from ``Args:`` on of the nearest base class that has them, before its own example,
     and a line for each option.
     """
     kind = _options.of(cls.__init__)  # type: ignore[misc]

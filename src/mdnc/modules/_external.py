@@ -1,4 +1,4 @@
-"""Networks that are not mdnc's: imported by name where a user asks for it, and only if they are networks."""
+"""Networks from outside mdnc: imported by name if the user asks for it, and only if they are modules of torch."""
 
 import importlib
 import os
@@ -10,10 +10,10 @@ from torch import nn
 
 
 def import_network_class(name: str) -> type[nn.Module]:
-    """Import a class of networks by its full name, from the working folder too. Importing runs the module's code.
+    """Import a class of networks by its full name, also from the working directory. Importing runs the module's code.
 
     Raises:
-        ValueError: There is no such class, or it is no ``nn.Module``.
+        ValueError: The class does not exist, or is not an ``nn.Module``.
     """
     module, _, attribute = name.rpartition('.')
     if not module:
@@ -23,12 +23,12 @@ def import_network_class(name: str) -> type[nn.Module]:
     except (ImportError, AttributeError) as error:
         raise ValueError(f'network {name!r} cannot be imported: {error}') from error
     if not isinstance(found, type) or not issubclass(found, nn.Module):
-        raise ValueError(f'network {name!r} is no class of torch.nn.Module, and is not called')
+        raise ValueError(f'network {name!r} is not a subclass of torch.nn.Module')
     return found
 
 
 def _imported(module: str) -> Any:
-    # The command's own folder stands on the path, the one that the user works in does not.
+    # The folder of the command is on the path, the working directory is not.
     here = os.getcwd()
     if here in sys.path or '' in sys.path:
         return importlib.import_module(module)
@@ -54,7 +54,7 @@ def allowed_class(name: str, allow: Collection[str], source: object) -> type[nn.
         raise TypeError(f'allow={allow!r} must be a list of names')
     if name not in allow:
         raise ValueError(
-            f'{source} holds a {name}, which is none of mdnc: loading it would run code of that name. Where you trust '
-            f'it, allow it: allow=[{name!r}], on the command line --allow {name}'
+            f'{source} contains a {name}, which is not part of mdnc: loading it would import and run that code. If you '
+            f'trust it, give allow=[{name!r}], on the command line --allow {name}'
         )
     return import_network_class(name)

@@ -1,4 +1,4 @@
-"""The plans of encoders, decoders, auto-encoders and U-Nets. No torch here."""
+"""The plans of encoders, decoders, auto-encoders and U-Nets. This module does not use torch."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from mdnc.modules._sizes import Size
 
 @dataclass(frozen=True)
 class Frame:
-    """What the plans of all families need: checked arguments.
+    """Checked arguments that the plans of all families need.
 
     Args:
         order: Number of spatial axes.
         channel: Channels of the first (a decoder's last) convolution.
-        widths: Channels of each level: of an encoder what its stages give, of a decoder what they take, of the others
-            from the array on.
+        widths: Channels of each level: output channels of the stages of an encoder, input channels of those of a
+            decoder; for the others from full resolution on.
         layers: Number of blocks of each level.
         block: Kind of the residual blocks.
         kernels: Kernel size of each level on each axis.
         strides: Stride of each stage on each axis; of auto-encoders and U-Nets of each step between two levels.
-        style: What the blocks are made of.
+        style: Norm, activation and other options of the blocks.
         resize_first: Whether the first block of a stage resizes instead of the last.
-        drop_path: Chance with which the last block is left out in training; it rises from 0 with the depth.
+        drop_path: Probability that the last block is dropped in training; it rises from 0 with the depth.
         small: See `Plan`.
     """
 
@@ -44,10 +44,10 @@ class Frame:
         """The blocks of a stage.
 
         Args:
-            level: Whose kernel they have.
-            depth: How many there are.
-            planes: What the stage takes, has between its blocks, and gives.
-            resize: What the first or the last of them does.
+            level: The level that determines the kernel.
+            depth: Number of blocks.
+            planes: Channels of the input, between blocks, and of the output.
+            resize: Resizing of the first or last of them.
         """
         before, hidden, out = planes
         steps = [before, *(out if self.resize_first else hidden for _ in range(depth - 1)), out]
@@ -58,11 +58,11 @@ class Frame:
         )
 
     def unit(self, level: int, in_planes: int, out_planes: int, resize: Resize) -> Unit:
-        """A single unit that resizes, where a way up is kept light."""
+        """A single unit that resizes, for a lighter decoder."""
         return _plan.unit(in_planes, out_planes, self.kernels[level], self.style, resize)
 
     def outer(self, name: str, level: int, in_planes: int, out_planes: int, *, bias: bool) -> Single:
-        """A network's first or last convolution, two wider than those of its blocks."""
+        """The first or last convolution of a network, with a kernel two wider than in its blocks."""
         return self.conv(name, _sizes.outer_kernel(self.kernels[level]), in_planes, out_planes, bias=bias)
 
     def conv(self, name: str, kernel: Size, in_planes: int, out_planes: int, *, bias: bool, takes: str = '') -> Single:
@@ -74,15 +74,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class Head:
-    """What stands behind the stages of an encoder; words as in `_options.EncoderOptions`.
+    """The layers after the stages of an encoder; arguments as in `_options.EncoderOptions`.
 
     Args:
-        out_length: Length of the output vector; ``None`` to give the last feature maps.
-        tail: What the last feature maps go through.
+        out_length: Length of the output vector; ``None`` to return the last feature maps.
+        tail: Layers between the last stage and the pool.
         tail_normalizer: Norm of a tail ``'norm'``.
-        pool: How each plane becomes a value.
-        amplitude: Whether the scales of the input's channels join the vector.
-        dropout: Chance of each value of the vector to be left out in training.
+        pool: The global pool.
+        amplitude: Whether the scales of the input channels are appended to the vector.
+        dropout: Probability of dropping each value of the vector in training.
     """
 
     out_length: int | None
@@ -125,7 +125,7 @@ def _dropout(rate: float) -> list[Single]:
 
 
 def decoder(frame: Frame, out_size: Size, in_length: int | None, out_planes: int, dropout: float = 0.0) -> Plan:
-    """Plan a decoder: each stage multiplies the size, and what is too much is cropped."""
+    """Plan a decoder: each stage multiplies the size, and its output is cropped."""
     sizes, strides = [out_size], []
     for stride in reversed(frame.strides):
         strides.append(_sizes.kept(sizes[-1], stride) if frame.small == 'keep' else stride)
@@ -149,13 +149,13 @@ def decoder(frame: Frame, out_size: Size, in_length: int | None, out_planes: int
 
 @dataclass(frozen=True)
 class DownUpParts:
-    """What an auto-encoder or U-Net has beside its frame.
+    """Arguments of auto-encoders and U-Nets in addition to the frame.
 
     Args:
-        skips: Whether each level of the way down hands a map to the way up.
-        up_layers: Number of blocks of each level but the deepest on the way up, from the array on.
-        deep_supervision: How many levels give an output in training; 0 for the last alone.
-        dropout: Chance of each value before the last convolution to be left out in training.
+        skips: Whether each level of the encoder passes a map to the decoder.
+        up_layers: Number of decoder blocks of each level except the deepest, from full resolution on.
+        deep_supervision: Number of levels with an output in training; 0 for the last only.
+        dropout: Probability of dropping each value before the last convolution in training.
     """
 
     skips: bool
@@ -182,7 +182,7 @@ def autoencoder(frame: Frame, in_planes: int, out_planes: int, ways: DownUpParts
 def _way_down(frame: Frame, ways: DownUpParts) -> list[Stage]:
     stages, before = [], frame.channel
     one = (1,) * frame.order
-    # Where the first block resizes, a level begins with the stride that leads to it, and the first has none.
+    # If the first block resizes, a level begins with the stride that leads to it, and the first level has none.
     strides = (one, *frame.strides) if frame.resize_first else frame.strides
     for level, (out, depth) in enumerate(zip(frame.widths[:-1], frame.layers[:-1], strict=True)):
         blocks = frame.blocks(level, depth, (before, out, out), Resize('down', strides[level]))
@@ -254,11 +254,11 @@ def _heads(frame: Frame, ways: DownUpParts, up: list[Stage], planes: dict[str, i
 
 
 def finished(frame: Frame, plan: Plan) -> Plan:
-    """The plan with what `drop_path` and `small` do to each, and a module for each first word of its parts' paths.
+    """The plan with `drop_path` and `small` applied, and a module for each first word of its parts' paths.
 
     Args:
-        frame: What it was made of.
-        plan: The plan; first words that its ``modules`` leaves out follow as they run.
+        frame: The arguments.
+        plan: The plan; first words missing in its ``modules`` follow in the order they run.
     """
     tops = dict.fromkeys(part.name.partition('.')[0] for part in plan.parts)
     modules = tuple(top for top in dict.fromkeys((*plan.modules, *tops)) if top in tops)
@@ -267,7 +267,7 @@ def finished(frame: Frame, plan: Plan) -> Plan:
 
 
 def _with_drop_path(parts: tuple[_plan.Part, ...], rate: float) -> tuple[_plan.Part, ...]:
-    """The same parts, the chance of whose blocks rises in equal steps from 0 to ``rate``."""
+    """The same parts, with drop path probabilities that rise in equal steps from 0 to ``rate``."""
     count = sum(isinstance(each, Block) for part in parts if isinstance(part, Stage) for each in part.blocks)
     chances = iter([rate * i / max(count - 1, 1) for i in range(count)])
     made: list[_plan.Part] = []

@@ -1,7 +1,7 @@
-"""What a trained network says: from inputs in the data's own units to probabilities, class numbers or quantities.
+"""Inference: from inputs in the units of the data to probabilities, class numbers or quantities.
 
-The one record of it is what a checkpoint keeps of the data, a dictionary of plain values; tasks, `mdnc predict`, loaded
-networks and exported files all go these steps.
+It is described by what a checkpoint keeps about the data, a dictionary of plain values. Tasks, `mdnc predict`, loaded
+networks and exported files all use these steps.
 """
 
 import functools
@@ -19,18 +19,18 @@ from mdnc.modules._tiling import Tiles, run_tiled, single, tiled_slabs
 from mdnc.modules.ragged import pad_batch
 
 OUTPUTS = ('values', 'probabilities', 'classes', 'shares', 'scores')
-_WAY_OUT = "say it by data={'answer': {'output': 'values' | 'probabilities' | 'classes' | 'shares'}, …}"
-_BYTE = 256  # classes whose numbers a byte holds
+_WAY_OUT = "give it as data={'answer': {'output': 'values' | 'probabilities' | 'classes' | 'shares'}, …}"
+_BYTE = 256  # class numbers that fit into a byte
 
 
 class Steps:
-    """The steps around a network, read off what is known of its data.
+    """The steps before and after a network, read from what is known about its data.
 
     Args:
-        data: ``answer`` says the last step, ``{'output': …, 'residual': …, 'dense': …}``: whether the output is given
+        data: ``answer`` describes the output, ``{'output': …, 'residual': …, 'dense': …}``: whether the output is given
             as ``'values'`` in the targets' units, ``'probabilities'``, the most probable ``'classes'``, ``'shares'``
-            (the probability of each class by itself) or, for who goes on from there, ``'scores'`` (logits, standard
-            units); whether the network says what to add to its input; whether it answers at each position.
+            (an independent probability of each class) or, for further processing, ``'scores'`` (logits, standard
+            units); whether the network predicts what to add to its input; whether it predicts at each position.
             ``normalisation`` and ``target_normalisation`` are the scales (see `mdnc.modules._standardization.Scale`),
             ``input`` is the shape of a sample in training, and where ``patch`` says on which windows a dense network
             was trained, it answers in tiles of this size that have ``overlap`` in common, weighted as ``blend`` says,
@@ -39,7 +39,7 @@ class Steps:
             all its mirror images along them.
 
     Raises:
-        ValueError: ``answer`` is none of these.
+        ValueError: ``answer`` is not one of these.
     """
 
     def __init__(self, data: Mapping[str, Any]) -> None:
@@ -61,7 +61,7 @@ class Steps:
         self.input = tuple(data.get('input') or ())
 
     def ready(self, device: torch.device | str) -> None:
-        """Bring the numbers to a device, before a trace that must find them there."""
+        """Move the statistics to a device, before a network is traced there."""
         for scale in (self.before, self.after):
             scale.ready(device)
 
@@ -76,27 +76,28 @@ class Steps:
     def scores(
         self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None, figures: Tensor | None = None
     ) -> Tensor:
-        """What the network gives for inputs in the data's own units: logits, or values in standard units.
+        """The output of the network for inputs in the units of the data: logits, or values in standard units.
 
         Args:
             network: The network.
             x: Inputs ``(B, C, L1, ...)``.
-            lengths: Size of each sample of a padded batch. A network that does not take it gets one sample at a time.
+            lengths: Size of each sample of a padded batch. A network without this argument is given one sample at a
+                time.
             figures: Mean and standard deviation ``(B, C, 2)`` of the samples that ``x`` is of, where samples are
                 normalised by themselves; None: those of ``x``.
         """
         given = self.levels(network, x, lengths, figures)
         if isinstance(given, tuple):
             raise ValueError(
-                f'the network gives a tuple of {len(given)} (of heads, or for deep_supervision in training), '
-                'and an answer is made of one tensor'
+                f'the network returns a tuple of {len(given)} (of heads, or for deep_supervision in training), '
+                'but a prediction is made from one tensor'
             )
         return given
 
     def levels(
         self, network: Callable[..., Any], x: Tensor, lengths: Any = None, figures: Tensor | None = None
     ) -> Tensor | tuple[Tensor, ...]:
-        """`scores`, or those of each level of a network that gives a tuple of them in training."""
+        """`scores`, or those of each level of a network that returns a tuple of them in training."""
         self._admit(x)
         figures = self._figures(x, lengths) if figures is None else figures
         if lengths is not None and not _takes_lengths(network):
@@ -105,22 +106,24 @@ class Steps:
         given = network(_suited(network, self.before.standard(x, figures)), **more)
         if isinstance(given, tuple):
             if self.residual:
-                raise ValueError('residual: the network gives a tuple, and one output alone can be added to its input')
+                raise ValueError(
+                    'residual: the network returns a tuple, but only a single output can be added to its input'
+                )
             return tuple(single(y) for y in given)
         y = single(given)
         return y + self._added(x, y) if self.residual else y
 
     def _admit(self, x: Tensor) -> None:
-        # Where scales or a network would make do with another number of channels, the answer would be another's.
+        # Scales and some networks would also accept another number of channels, with a wrong result.
         if self.input and (x.ndim != len(self.input) + 1 or x.shape[1] != self.input[0]):
             lengths = ', '.join(f'L{axis}' for axis in range(1, len(self.input)))
             raise ValueError(
-                f'the input has the shape {tuple(x.shape)}, but samples like those of the training are (B, '
+                f'the input has shape {tuple(x.shape)}, but training samples have (B, '
                 f'{self.input[0]}, {lengths}): {self.input[0]} channel{"s" * (self.input[0] > 1)}'
             )
 
     def whole(self, network: Callable[..., Tensor], x: Tensor, lengths: Any = None) -> Tensor:
-        """`scores`, in overlapping tiles where the network was trained on patches of such samples."""
+        """`scores`, in overlapping tiles if the network was trained on patches of such samples."""
         if lengths is not None and (self.patch is not None or self.mirror):
             return _one_by_one(lambda part, *_: self.whole(network, part), x, lengths, None)
         if self.patch is None:
@@ -140,7 +143,9 @@ class Steps:
         if not self.mirror:
             return self.scores(network, x, lengths, figures)
         if max(self.mirror) > x.ndim - 3:
-            raise ValueError(f'mirror={list(self.mirror)} names an axis that samples of {x.ndim - 2} axes do not have')
+            raise ValueError(
+                f'mirror={list(self.mirror)} names an axis that samples with {x.ndim - 2} axes do not have'
+            )
         images = [axes for count in range(len(self.mirror) + 1) for axes in combinations(self.mirror, count)]
         total: Tensor | None = None
         for axes in images:
@@ -165,7 +170,7 @@ class Steps:
             yield start, self.last(scores)
 
     def last(self, scores: Tensor) -> Tensor:
-        """From scores to what a user gets."""
+        """From scores to the final output."""
         return numbers_of_classes(scores) if self.output == 'classes' else self.soft(scores)
 
     def soft(self, scores: Tensor) -> Tensor:
@@ -180,7 +185,8 @@ class Steps:
         added = self.after.standard(x)
         if added.shape != y.shape:
             raise ValueError(
-                f'residual: the network gives {tuple(y.shape[1:])} a sample and must give the shape of its input, '
+                f'residual: the network returns {tuple(y.shape[1:])} for a sample, but must return the shape '
+                f'of its input, '
                 f'{tuple(x.shape[1:])}, to be added to it'
             )
         return added
@@ -189,7 +195,7 @@ class Steps:
 def numbers_of_classes(scores: Tensor) -> Tensor:
     """The number of the class with the highest score, or probability."""
     classes = scores.argmax(1)
-    return classes.byte() if scores.shape[1] <= _BYTE else classes  # an eighth of the file
+    return classes.byte() if scores.shape[1] <= _BYTE else classes  # an eighth of the file size
 
 
 def _suited(network: object, x: Tensor) -> Tensor:
@@ -215,7 +221,7 @@ def _cropped(x: Tensor, lengths: Any) -> list[Tensor]:
 
 
 def _one_by_one(run: Callable[..., Tensor], x: Tensor, lengths: Any, figures: Tensor | None) -> Tensor:
-    """Run each sample of a padded batch at its own size; what comes out as maps is padded again."""
+    """Run each sample of a padded batch at its own size; maps are padded again."""
     own = [None] * len(x) if figures is None else torch.split(figures, 1)
     rows = [run(part[None], None, each)[0] for part, each in zip(_cropped(x, lengths), own, strict=True)]
     if len({row.shape for row in rows}) == 1:
@@ -227,15 +233,15 @@ def _one_by_one(run: Callable[..., Tensor], x: Tensor, lengths: Any, figures: Te
 
 
 class Answer(nn.Module):
-    """A trained network that answers as ``mdnc predict`` does: in the data's own units, in tiles if it was trained so.
+    """A trained network that predicts as ``mdnc predict`` does: in the units of the data, if need be in tiles.
 
     Args:
         network: A network.
-        data: What is known of the data that it was trained on, as a checkpoint keeps it; by default what the network
-            was loaded with.
+        data: What is known about the training data, as a checkpoint keeps it; by default what the network was loaded
+            with.
 
     Raises:
-        ValueError: It is not known how the network's output is meant.
+        ValueError: The meaning of the network's output is not known.
 
     Example:
         >>> import mdnc, torch
@@ -253,15 +259,15 @@ class Answer(nn.Module):
         if not data or not data.get('answer'):
             known = 'nothing' if not data else f'only {", ".join(data)}'
             raise ValueError(
-                f'{type(network).__name__}: {known} is known of the data that it was trained on, so what it gives '
-                f'cannot be told in their terms; {_WAY_OUT}'
+                f'{type(network).__name__}: {known} is known about its training data, so its output '
+                f'cannot be interpreted; {_WAY_OUT}'
             )
         self.network = network
         self.data = dict(data)
         self.steps = Steps(self.data)
 
     def forward(self, x: Tensor, lengths: Any = None) -> Tensor:
-        """Answer inputs ``(B, C, L1, ...)`` in the data's own units."""
+        """Predict for inputs ``(B, C, L1, ...)`` in the units of the data."""
         return self.steps.last(self.steps.whole(self.network, x, lengths))
 
     def giving(self, output: str) -> 'Answer':
@@ -269,18 +275,18 @@ class Answer(nn.Module):
         return Answer(self.network, {**self.data, 'answer': {**self.data['answer'], 'output': output}})
 
     def predict(self, x: Any) -> Any:
-        """Answer without gradients and in eval mode, whatever mode the network is in.
+        """Predict without gradients and in eval mode, whatever mode the network is in.
 
         Args:
-            x: Samples ``(B, C, L1, ...)`` in the data's own units, a tensor or an array; or a list of one such
-                ``(C, L1, ...)`` a sample, whose sizes may differ.
+            x: Samples ``(B, C, L1, ...)`` in the units of the data, a tensor or an array; or a list with one
+                ``(C, L1, ...)`` for each sample, which may differ in size.
 
         Returns:
-            A tensor on the device of ``x``, or an array where ``x`` holds no tensors; of a list, where the network
-            answers at each position, a list of these, each as large as its sample.
+            A tensor on the device of ``x``, or an array if ``x`` holds no tensors. For a list, and a network that
+            predicts at each position, a list of these, each of the size of its sample.
 
         Raises:
-            ValueError: The samples have another number of channels than those of the training, or see the network.
+            ValueError: The samples have another number of channels than in training, or the network refuses them.
         """
         if isinstance(x, list | tuple):
             return self._predict_each([torch.as_tensor(each) for each in x], isinstance(x[0] if x else 0, Tensor))
@@ -289,7 +295,7 @@ class Answer(nn.Module):
         return y if isinstance(x, Tensor) else y.numpy()
 
     def predict_padded(self, x: Tensor, lengths: Any = None) -> Tensor:
-        """The same for a batch that was padded to one size; what is made of the padding means nothing."""
+        """The same for a batch that was padded to one size; results within the padding have no meaning."""
         weight = next(self.network.parameters(), None)
         with torch.no_grad(), evaluating(self):
             y: Tensor = self(x if weight is None else x.to(weight.device), lengths).to(x.device)

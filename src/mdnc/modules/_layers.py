@@ -19,7 +19,7 @@ from mdnc.modules.pooling import AveragePool, AvgMaxPool, DeviationPool, General
 @singledispatch
 def build(layer: Any, order: int) -> nn.Module:
     """Build a layer of a plan for so many spatial axes."""
-    raise TypeError(f'{type(layer).__name__} is no layer of a plan')
+    raise TypeError(f'{type(layer).__name__} is not a layer of a plan')
 
 
 @build.register
@@ -100,7 +100,7 @@ class SqueezeExcite(nn.Module):
         self.up = nn.Linear(plan.hidden, plan.planes)
 
     def forward(self, x: Tensor, real: ValidRegion | None = None) -> Tensor:
-        """Scale ``(B, C, L1, …)``; of a padded batch, which is zero where it is not real, by what is real."""
+        """Scale ``(B, C, L1, …)``; in padded batches, which are zero in the padding, means are taken without it."""
         return x * self.gate(pooling.mean(x, real))[(..., *(None,) * self.order)]
 
     def gate(self, means: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class SqueezeExcite(nn.Module):
 
 
 def resized(layer: Any, x: Tensor, stride: Size) -> Tensor:
-    """What a layer that resizes gives with another stride than its own.
+    """The output of a resizing layer with a stride other than its own.
 
     Args:
         layer: A convolution, an average pool or an up-sampling by factors.
@@ -127,15 +127,15 @@ def resized(layer: Any, x: Tensor, stride: Size) -> Tensor:
     return cast(Tensor, CONVOLVE[order](x, layer.weight, layer.bias, stride, padding, 1, layer.groups))
 
 
-# ---- First values ----
+# ---- Initialization ----
 
 
 def begin(module: nn.Module, activator: str) -> None:
-    """Give all convolutions of a module the first values of He et al., arXiv:1502.01852, of any number of axes.
+    """Initialize all convolutions of a module as He et al., arXiv:1502.01852, for any number of axes.
 
     Args:
         module: The module.
-        activator: What the convolutions' inputs have gone through.
+        activator: The activation before the convolutions.
     """
     slope = {'prelu': 0.25, 'leaky_relu': 0.01, 'null': 1.0}.get(activator, 0.0)
     gain = math.sqrt(2 / (1 + slope**2))

@@ -1,4 +1,4 @@
-"""Norms of padded batches, over what is real alone, and keeping no more for backward than torch's own do."""
+"""Norms of padded batches that leave out the padding, and keep no more for backward than torch's own."""
 
 from typing import Any, NamedTuple
 
@@ -13,14 +13,14 @@ Moments = tuple[Tensor, Tensor]
 
 
 class Reduction(NamedTuple):
-    """Over what means are taken, of maps whose channels are seen as (groups, channels of a group).
+    """The axes over which means are taken, with channels viewed as (groups, channels of a group).
 
     Args:
-        groups: How many groups of channels there are.
+        groups: Number of groups of channels.
         axes: The axes of ``(B, G, C/G, L1, …)`` that are summed.
-        values: How many real values each mean is taken over.
-        eps: What is added to the variance.
-        clean: Whether maps are known to be zero where they are not real.
+        values: Number of values without padding in each mean.
+        eps: Added to the variance.
+        clean: Whether maps are known to be zero in the padding.
     """
 
     groups: int
@@ -31,14 +31,14 @@ class Reduction(NamedTuple):
 
 
 def normalize(layer: _plan.Norm, norm: Any, x: Tensor, real: ValidRegion, *, clean: bool) -> Tensor:
-    """What a norm makes of the real part of a padded batch; zero elsewhere.
+    """Normalize a padded batch without its padding, where the result is zero.
 
     Args:
         layer: The norm in plain values.
         norm: The same as torch's module, whose statistics are updated as torch would.
         x: The maps, ``(B, C, L1, …)``, with finite values everywhere.
-        real: What of them is real.
-        clean: Whether they are zero elsewhere.
+        real: Which part of them is not padding.
+        clean: Whether they are zero in the padding.
     """
     batch = layer.kind == 'batch'
     if batch and not norm.training and norm.running_mean is not None:
@@ -141,7 +141,7 @@ def _differentiable(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _seen(x: Tensor, how: Reduction) -> Tensor:
-    # Half floats are summed in whole ones.
+    # Half floats are summed in single precision.
     return x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(1, (how.groups, -1))  # type: ignore
 
 

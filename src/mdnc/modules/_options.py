@@ -1,7 +1,8 @@
-"""The options of networks and blocks beside their documented arguments: each stands here once.
+"""The options of networks and blocks in addition to their documented arguments; each is defined here once.
 
 An option is a field of a typed dictionary: its type for editors and type checkers, and an `Option` with its default,
-its check and its words, from which signatures, docstrings, the command line and the site are made. To add one, add
+its check and its description, from which signatures, docstrings, the command line and the site are made. To add one,
+add
 its field here and its effect where plans are made (`_plan`, `_families`) or built.
 """
 
@@ -33,10 +34,10 @@ class Option:
     """An option.
 
     Args:
-        default: Its value where it isn't given.
-        check: From the owner's name, the option's name and a value: the plain value, or the refusal of it.
-        words: What it means, and its legal values.
-        kept: Whether it is part of what the network is, and so of its configuration.
+        default: Its value if it is not given.
+        check: Takes the owner's name, the option's name and a value; returns the plain value, or raises.
+        words: Its meaning and legal values.
+        kept: Whether it is saved in the configuration of the network.
     """
 
     default: Any
@@ -46,12 +47,12 @@ class Option:
 
     @property
     def legal(self) -> tuple[Any, ...]:
-        """All values that it may have, where they are few; empty where they are many."""
+        """All legal values, if they can be listed; else empty."""
         return (False, True) if self.check is _checks.flag else getattr(self.check, 'legal', ())
 
 
 class _Word:
-    """Checks that a value is one of some words."""
+    """Checks that a value is one of the given words."""
 
     def __init__(self, *legal: str) -> None:
         self.legal = legal
@@ -79,7 +80,7 @@ def _device(owner: str, name: str, value: Any) -> torch.device | None:
     try:
         return None if value is None else torch.device(value)
     except (RuntimeError, TypeError) as error:
-        raise type(error)(f'{owner}: {name}={value!r} is no device of torch: {error}') from error
+        raise type(error)(f'{owner}: {name}={value!r} is not a device of torch: {error}') from error
 
 
 def _dtype(owner: str, name: str, value: Any) -> torch.dtype | None:
@@ -94,7 +95,7 @@ def _dtype(owner: str, name: str, value: Any) -> torch.dtype | None:
 
 
 def _as_given(owner: str, name: str, value: Any) -> Any:
-    return value  # checked with the stages, whose number is not known here
+    return value  # checked later: the number of stages is not known here
 
 
 _MEMORY = Option(
@@ -106,7 +107,7 @@ _MEMORY = Option(
 
 
 class StyleOptions(TypedDict, total=False):
-    """What blocks are made of, in networks and alone."""
+    """Options of blocks, in networks and alone."""
 
     norm_groups: Annotated[
         int, Option(8, _int(1), "Number of groups of a norm ``'group'``; it must divide the channels of each norm.")
@@ -116,22 +117,22 @@ class StyleOptions(TypedDict, total=False):
         Option(
             1,
             _int(1),
-            'How much a bottleneck narrows: its inner convolutions have 1/ratio of the channels that it gives; 1, as '
-            'documented, for those that it takes.',
+            'Reduction of a bottleneck: its inner convolutions have 1/ratio of its output channels; 1, as '
+            'documented, for its input channels.',
         ),
     ]
     groups: Annotated[
         int, Option(1, _int(1), 'Groups of the k × … × k convolutions, as in ResNeXt; they must divide the channels.')
     ]
     bias: Annotated[
-        bool, Option(False, _checks.flag, 'Whether convolutions of units have a bias beside a norm too, as in nnU-Net.')
+        bool, Option(False, _checks.flag, 'Whether convolutions next to a norm also have a bias, as in nnU-Net.')
     ]
     se: Annotated[
         int,
         Option(
             0,
             _int(0),
-            'Squeeze-and-excitation behind each block, with 1/se of its channels inside, 16 in its paper '
+            'Squeeze-and-excitation after each block, with 1/se of its channels inside; 16 in the paper '
             '(arXiv:1709.01507); 0 for none.',
         ),
     ]
@@ -175,11 +176,13 @@ class StyleOptions(TypedDict, total=False):
 
 
 class BlockOptions(StyleOptions, total=False):
-    """Options of a block alone."""
+    """Options of single blocks."""
 
     drop_path: Annotated[
         float,
-        Option(0.0, _chance, 'Chance that training leaves out the branch of a sample (stochastic depth), below 1.'),
+        Option(
+            0.0, _chance, 'Probability that the branch is dropped for a sample in training (stochastic depth), below 1.'
+        ),
     ]
     memory: Annotated[str, _MEMORY]
 
@@ -239,26 +242,32 @@ class Options(StyleOptions, total=False):
         Option(
             0.0,
             _chance,
-            'Chance that training leaves out the branch of the last block for a sample, rising from 0 at the first '
+            'Probability that the branch of the last block is dropped for a sample in training, rising from '
+            '0 at the first '
             '(stochastic depth, arXiv:1603.09382); below 1.',
         ),
     ]
     dropout: Annotated[
-        float, Option(0.0, _chance, 'Chance of each value before the last layer to be left out in training, below 1.')
+        float,
+        Option(
+            0.0, _chance, 'Probability of dropping each value before the last layer in training (dropout), below 1.'
+        ),
     ]
     init: Annotated[
         str,
         Option(
             'torch',
             _Word('torch', 'kaiming'),
-            "How weights of convolutions begin: as ``'torch'`` has them, or ``'kaiming'``: normal, fan-in, with the "
+            "Initial weights of convolutions: ``'torch'`` (its defaults) or ``'kaiming'``: normal, fan-in, with the "
             "gain of the activation (of PReLU's first slope), biases 0 (arXiv:1502.01852).",
         ),
     ]
     zero_init: Annotated[
         bool,
         Option(
-            False, _checks.flag, 'Whether each block begins as its shortcut, the last weights of its branch being 0.'
+            False,
+            _checks.flag,
+            'Whether each block starts as its shortcut alone: the last weights of its branch are initially 0.',
         ),
     ]
     small: Annotated[
@@ -266,18 +275,18 @@ class Options(StyleOptions, total=False):
         Option(
             'error',
             _Word('error', 'keep'),
-            "What becomes of small inputs: ``'error'``, or ``'keep'``: an axis that would fall to one value is not "
-            'strided any more, with the same parameters.',
+            "Inputs that are too small: ``'error'``, or ``'keep'``: an axis that would shrink to one value is not "
+            'strided any more; the parameters are the same.',
         ),
     ]
     memory: Annotated[str, _MEMORY]
     device: Annotated[
         'torch.device | str | int | None',
-        Option(None, _device, "Where it is built; None for torch's default device.", kept=False),
+        Option(None, _device, "Device on which it is built; None for torch's default device.", kept=False),
     ]
     dtype: Annotated[
         'torch.dtype | str | None',
-        Option(None, _dtype, "Floating-point dtype of what it is built as; None for torch's default.", kept=False),
+        Option(None, _dtype, "Floating-point dtype of its parameters; None for torch's default.", kept=False),
     ]
 
 
@@ -289,8 +298,9 @@ class EncoderOptions(Options, total=False):
         Option(
             'conv',
             _Word('conv', 'act', 'norm', 'null'),
-            "What the last maps go through: a ``'conv'`` (documented; with mean and linear layer one affine map), an "
-            "``'act'`` alone, a ``'norm'`` and activation, or ``'null'``, nothing.",
+            "Layers between the last stage and the pool: ``'conv'`` (as documented; together with mean and "
+            "linear layer an affine map), "
+            "``'act'`` (activation), ``'norm'`` (norm and activation) or ``'null'`` (none).",
         ),
     ]
     tail_normalizer: Annotated[
@@ -298,7 +308,7 @@ class EncoderOptions(Options, total=False):
         Option(
             'batch',
             _Word(*NORMALIZERS[:-1]),
-            "Norm of a tail ``'norm'``, one of those of `normalizer`; an instance norm would take away the mean that "
+            "Norm of a tail ``'norm'``, with the values of `normalizer`; an instance norm would remove the mean that "
             'the pool reads.',
         ),
     ]
@@ -307,14 +317,17 @@ class EncoderOptions(Options, total=False):
         Option(
             'avg',
             _Word('avg', 'max', 'avgmax', 'gem', 'std'),
-            "How each plane becomes a value: ``'avg'``, ``'max'``, their mean ``'avgmax'``, the generalised mean "
-            "``'gem'`` with a learnt power (arXiv:1711.02512), or the standard deviation ``'std'``.",
+            "Global pool, one value for each channel: ``'avg'``, ``'max'``, their mean ``'avgmax'``, the "
+            "generalised mean "
+            "``'gem'`` with a learned power (arXiv:1711.02512), or the standard deviation ``'std'``.",
         ),
     ]
     amplitude: Annotated[
         bool,
         Option(
-            False, _checks.flag, 'Whether the logarithm of the scale of each input channel joins the pooled vector.'
+            False,
+            _checks.flag,
+            'Whether the logarithm of the scale of each input channel is appended to the pooled vector.',
         ),
     ]
 
@@ -331,8 +344,9 @@ class DownUpOptions(Options, total=False):
         Option(
             None,
             _as_given,
-            'Number of blocks of each level but the deepest on the way up, from the array on, or one int for all; 0 '
-            'for a level that only joins and resizes. None for those of the way down.',
+            'Number of decoder blocks of each level except the deepest, starting at full resolution, or one '
+            'int for all; 0 '
+            'for a level that only joins and resizes. None for as many as in the encoder.',
         ),
     ]
     deep_supervision: Annotated[
@@ -340,30 +354,31 @@ class DownUpOptions(Options, total=False):
         Option(
             0,
             _int(0),
-            'Number of levels that give an output in training, each at its own size, as a tuple with the finest '
-            'first; in eval the finest alone is given. 0 for the finest alone, no tuple.',
+            'Deep supervision: number of levels that return an output in training, each at its own size, as '
+            'a tuple, finest '
+            'first; eval mode returns the finest only. 0 for the finest only, without a tuple.',
         ),
     ]
 
 
 @functools.cache
 def record(kind: type) -> dict[str, Option]:
-    """The options of a typed dictionary by name, those of its bases first."""
+    """The options of a typed dictionary by name, options of base classes first."""
     hints = get_type_hints(kind, include_extras=True)
     return {name: get_args(hint)[1] for name, hint in hints.items()}
 
 
 def checked(kind: type, owner: str, given: dict[str, Any]) -> dict[str, Any]:
-    """All options of a kind, those that are given checked and plain, the others at their defaults.
+    """All options of a kind: given ones are checked, the others have their defaults.
 
     Raises:
-        TypeError: One is unknown, or has the wrong type.
-        ValueError: One has a value that is not legal.
+        TypeError: An option is unknown, or has the wrong type.
+        ValueError: An option has an illegal value.
     """
     known = record(kind)
     for name in given:
         if name not in known:
-            raise TypeError(f'{owner}: {name}= is no argument of it.{_checks.near(name, known)}')
+            raise TypeError(f'{owner}: unknown argument {name}.{_checks.near(name, known)}')
     return {
         name: option.check(owner, name, given[name]) if name in given else option.default
         for name, option in known.items()
@@ -371,7 +386,7 @@ def checked(kind: type, owner: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def kept(kind: type, options: dict[str, Any]) -> dict[str, Any]:
-    """Of checked options those that a configuration holds: what is not the default, and part of the network."""
+    """The checked options that are saved in a configuration: not at their default, and part of the network."""
     known = record(kind)
     return {name: value for name, value in options.items() if known[name].kept and value != known[name].default}
 
@@ -395,5 +410,5 @@ def signature(function: Callable[..., Any], kind: type) -> inspect.Signature:
 
 
 def described(kind: type) -> str:
-    """The words on each option as lines of a docstring's ``Args``."""
+    """The descriptions of options as lines of a docstring's ``Args``."""
     return '\n'.join(f'{name}: {option.words}' for name, option in record(kind).items())

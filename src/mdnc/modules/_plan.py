@@ -1,8 +1,8 @@
-"""Networks as plain values: everything about one before torch builds anything. No torch here.
+"""Networks as plain values: everything about a network before torch builds it. This module does not use torch.
 
-A plan is an ordered tuple of named parts, down to the layers of each unit. Whoever needs to know a network reads it
-there: the modules are built from it and run along it, sizes, checkpoint keys, figures and pictures are read off it.
-`_families` makes the plans of the networks that are documented.
+A plan is an ordered tuple of named parts, down to the layers of each unit. All other code reads it:
+modules are built from it and run in its order; sizes, checkpoint keys, estimates and pictures are computed from it.
+`_families` makes the plans of the documented networks.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Literal
 from mdnc.modules import _sizes
 from mdnc.modules._sizes import Size
 
-Tensors = dict[str, Size]  # shapes of what a state dict holds, by name
+Tensors = dict[str, Size]  # shapes of the entries of a state dict, by name
 
 # ---- Layers ----
 
@@ -30,8 +30,8 @@ class Conv:
         stride: Stride on each axis.
         padding: Padding on both sides of each axis.
         bias: Whether it adds a bias.
-        groups: Number of groups of channels that are convolved apart.
-        padding_mode: What is padded with, in torch's words.
+        groups: Number of groups of channels that are convolved separately.
+        padding_mode: Padding mode, with torch's names.
         transposed: Whether the size is multiplied by the stride instead of divided.
     """
 
@@ -54,7 +54,7 @@ class Conv:
 
     @property
     def output_padding(self) -> Size:
-        """What a transposed one adds at the end, so that it gives exactly stride times the size."""
+        """Output padding of a transposed convolution, so that its output is exactly stride times the input."""
         return tuple(
             s - k + 2 * p if self.transposed else 0
             for s, k, p in zip(self.stride, self.kernel, self.padding, strict=True)
@@ -85,7 +85,7 @@ class Norm:
         )
 
     def values(self, size: Size, batch: int) -> int:
-        """How many values each of its means is taken over."""
+        """Number of values in each of its means."""
         planes = {'batch': batch, 'group': self.planes // self.groups, 'layer': self.planes}.get(self.kind, 1)
         return planes * math.prod(size)
 
@@ -115,7 +115,7 @@ class Upsample:
 
 @dataclass(frozen=True)
 class AveragePool:
-    """Averages over windows of the stride; a part of a window at the end counts what is there."""
+    """Averages over windows of the stride; an incomplete window at the end is averaged over its values."""
 
     stride: Size
     tensors: Tensors = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -136,7 +136,7 @@ class GlobalPool:
 @dataclass(frozen=True)
 class Linear:
     """A fully connected layer over the flattened planes; with ``amplitudes`` the log-scales of as many input planes
-    stand behind them."""
+    follow them."""
 
     in_planes: int
     out_planes: int
@@ -150,7 +150,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Sets values to zero by chance in training."""
+    """Sets random values to zero in training."""
 
     rate: float
     tensors: Tensors = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -177,7 +177,7 @@ Layer = Conv | Norm | Act | Upsample | AveragePool | GlobalPool | Linear | Dropo
 
 @dataclass(frozen=True)
 class Style:
-    """What units and blocks are made of; the legal values and their meaning are those of `_options.BlockOptions`."""
+    """Style of units and blocks; legal values and their meaning as in `_options.BlockOptions`."""
 
     normalizer: str = 'pinst'
     activator: str = 'prelu'
@@ -199,7 +199,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Resize:
-    """What a unit or a block does to the size.
+    """How a unit or a block changes the size.
 
     Args:
         way: ``'down'`` divides by ``stride``, ``'up'`` multiplies by it.
@@ -215,7 +215,7 @@ class Resize:
         return self.size is not None or any(step > 1 for step in self.stride)
 
     def after(self, size: Size, stride: Size | None = None) -> Size:
-        """The size that it gives; ``stride`` stands in for its own."""
+        """Size of the output; ``stride`` replaces its own."""
         stride = stride or self.stride
         return _sizes.shrunk(size, stride) if self.way == 'down' else self.size or _sizes.grown(size, stride)
 
@@ -244,18 +244,18 @@ class Unit:
 
     @cached_property
     def demands(self) -> tuple[tuple[Layer, bool], ...]:
-        """Layers that may refuse a map, and whether it is one of the size before the resizing."""
+        """Layers with a smallest size, and whether it applies to the map before resizing."""
         return _demands(self)
 
     def after(self, size: Size, stride: Size | None = None) -> Size:
-        """The size that it gives."""
+        """Size of the output."""
         return self.resize.after(size, stride) if self.resize else size
 
     def maps(self, size: Size, stride: Size | None = None) -> Iterator[tuple[Layer, Size]]:
-        """Each layer with the size of the map that it takes."""
+        """Each layer with the size of its input."""
         for layer in self.layers:
             yield layer, size
-            # The up-sampling stands before its convolution, a strided convolution or pool resizes by itself.
+            # The up-sampling comes before its convolution; a strided convolution or pool resizes by itself.
             if isinstance(layer, (Upsample, AveragePool)) or (isinstance(layer, Conv) and max(layer.stride) > 1):
                 size = self.resize.after(size, stride)
 
@@ -270,9 +270,9 @@ class Block:
         out_planes: Channels out.
         units: Its units in the order they run, ``conv1``, ``conv2``, …
         shortcut: The unit ``in_node`` beside them; ``None`` where the input itself is added.
-        resize: What it does to the size.
-        se: Gate behind the units, if any.
-        drop_path: Chance with which the units are left out in training.
+        resize: How it changes the size.
+        se: Squeeze-and-excitation after the units, if any.
+        drop_path: Probability that the units are dropped in training.
     """
 
     kind: str
@@ -301,7 +301,7 @@ class Block:
         return _nested((name, part.tensors) for name, part in parts.items() if part is not None)
 
     def maps(self, size: Size, stride: Size | None = None) -> Iterator[tuple[Layer, Size]]:
-        """Each layer with the size of the map that it takes."""
+        """Each layer with the size of its input."""
         if self.shortcut is not None:
             yield from self.shortcut.maps(size, stride)
         for unit in self.units:
@@ -310,11 +310,11 @@ class Block:
 
     @cached_property
     def demands(self) -> tuple[tuple[Layer, bool], ...]:
-        """Layers that may refuse a map, and whether it is one of the size before the resizing."""
+        """Layers with a smallest size, and whether it applies to the map before resizing."""
         return _demands(self)
 
     def after(self, size: Size, stride: Size | None = None) -> Size:
-        """The size that it gives."""
+        """Size of the output."""
         return self.resize.after(size, stride) if self.resize else size
 
 
@@ -370,17 +370,18 @@ def block(
 def learns_from_shortcut(block: Block) -> bool:
     """Whether a block whose last weights are 0 gets gradients for them, see `Block.begin_as_shortcut`.
 
-    A ReLU hands none back at 0, and an instance norm before it has nothing by which to leave 0.
+    The gradient of a ReLU is 0 at 0, and an instance norm before it has no weights that could move it from 0.
     """
     *_, before, last = (None, *block.units[-1].layers)
     return not (isinstance(last, Act) and last.kind == 'relu' and isinstance(before, Norm) and before.kind == 'inst')
 
 
 def refuse_misfits(owner: str, blocks: Iterable[Block | Unit], style: Style) -> None:
-    """Refuse numbers of groups that don't divide the channels that they meet.
+    """Refuse numbers of groups that do not divide the channels.
 
     Raises:
-        ValueError: One does not, or the style asks for what its blocks have not.
+        ValueError: A number of groups does not divide the channels, or an option of the style does not apply to the
+            blocks.
     """
     for each in blocks:
         bottleneck = isinstance(each, Block) and each.kind == 'bottleneck'
@@ -444,14 +445,14 @@ def _shortcut(in_planes: int, out_planes: int, style: Style, resize: Resize) -> 
 class Part:
     """A named part of a network.
 
-    What a part takes and refers to is named by the path of another part, which stands for its output, or by that path
-    and ``':held'`` (what a stage had before its last block), ``':in'`` (what it took) or ``':whole'`` (what it gave
-    before it was cropped); empty names the part before, or for the first part the input.
+    Inputs and references are given by the path of another part, which means its output, or by that path with
+    ``':held'`` (input of the last block of a stage), ``':in'`` (its input) or ``':whole'`` (its output before
+    cropping); an empty name means the previous part, or for the first part the input of the network.
 
     Args:
-        name: Its path in the network, which is the beginning of its keys in checkpoints.
-        takes: What it takes.
-        training: Whether it runs in training alone.
+        name: Its path in the network, the prefix of its keys in checkpoints.
+        takes: Name of its input.
+        training: Whether it runs in training only.
     """
 
     name: str
@@ -466,12 +467,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Single(Part):
-    """One layer, or several in a sequence. What resizes a map stands in a `Stage`, whose blocks may be a single `Unit`.
+    """One layer, or several in a sequence. A part that resizes must be a `Stage`, which may consist of a single `Unit`.
 
     Args:
         layers: The layers, none of which has a stride.
-        outer: Whether it is a convolution beside the stages, one of the layers along the depth of the network.
-        vector: Whether it takes a vector and gives a map.
+        outer: Whether it is a convolution outside the stages that counts as a layer of the network.
+        vector: Whether it maps a vector to a feature map.
     """
 
     layers: tuple[Layer, ...]
@@ -479,17 +480,17 @@ class Single(Part):
     vector: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        # Sizes, fields and refusals of small inputs are read off stages.
+        # Sizes, receptive fields and errors about small inputs are computed from stages.
         for layer in self.layers:
             if isinstance(layer, (Upsample, AveragePool)) or (isinstance(layer, Conv) and max(layer.stride) > 1):
                 raise ValueError(
                     f'Single: the {type(layer).__name__} of {self.name!r} changes the size of a map, which only '
-                    'a Stage does: give it a Stage with a Unit.'
+                    'a Stage may do: use a Stage with a Unit.'
                 )
 
     @property
     def out_planes(self) -> int | None:
-        """Channels that it gives; ``None`` for as many as it takes."""
+        """Channels of the output; ``None`` for those of the input."""
         return next((each.out_planes for each in reversed(self.layers) if isinstance(each, (Conv, Linear))), None)
 
     @property
@@ -505,13 +506,13 @@ class Stage(Part):
     """A stack of residual blocks, of which the last, or with ``resize_first`` the first, resizes.
 
     Args:
-        blocks: Its blocks as they run. The one that resizes may be a single unit, on a way up that is kept light.
-        resize_first: Whether the first resizes. What is joined is joined behind it then, else before all blocks.
-        skip: What is concatenated to its input, after the input was cropped to the size of that.
-        like: What its input is cropped to the size of, without being joined to it.
+        blocks: Its blocks in the order they run. The block that resizes may be a single unit, in a lighter decoder.
+        resize_first: Whether the first block resizes. A skip is then concatenated after it, else before all blocks.
+        skip: What is concatenated to its input, after the input has been cropped to this size.
+        like: Its input is cropped to the size of this, without concatenation.
         size: Size that its output is cropped to.
-        holds: Whether it hands on, beside its output, what it had before its last block.
-        undoes: Path of the stage whose resizing it undoes.
+        holds: Whether it also returns the input of its last block.
+        undoes: Path of the stage with the opposite resizing.
     """
 
     blocks: tuple[Block | Unit, ...]
@@ -529,12 +530,12 @@ class Stage(Part):
 
     @property
     def resize(self) -> Resize:
-        """What it does to the size."""
+        """How it changes the size."""
         return self.resizing.resize
 
     @property
     def still(self) -> tuple[Block, ...]:
-        """The blocks that don't, ``conv_list``."""
+        """The blocks that keep the size, ``conv_list``."""
         return tuple(each for each in self.blocks if each is not self.resizing)  # type: ignore[misc]
 
     @property
@@ -545,12 +546,12 @@ class Stage(Part):
 
     @property
     def out_planes(self) -> int:
-        """Channels that it gives."""
+        """Channels of the output."""
         return self.blocks[-1].planes[1]
 
     @property
     def held_planes(self) -> int:
-        """Channels of what it has before its last block."""
+        """Channels of the input of its last block."""
         return self.blocks[-1].planes[0]
 
     @property
@@ -564,7 +565,7 @@ def _nested(parts: Iterable[tuple[str, Tensors]]) -> Tensors:
 
 
 def _demands(each: 'Block | Unit') -> tuple[tuple[Layer, bool], ...]:
-    # Layers that may refuse a map, each with whether it takes one of the size before the resizing; alike ones once.
+    # Layers with a smallest size, each with whether it applies before resizing; equal ones once.
     before = (2**20,) * len(each.resize.stride)
     found = {(demand, held == before): layer for layer, held in each.maps(before) if (demand := _demand(layer))}
     return tuple((layer, early) for (_, early), layer in found.items())
@@ -580,13 +581,13 @@ def _demand(layer: Layer) -> tuple[str, int] | None:
 
 @dataclass(frozen=True)
 class Course:
-    """What a network does with an input of one size.
+    """Sizes and strides within a network for an input of one size.
 
     Args:
-        sizes: Spatial size of what each part gives, by its path; also of what it takes (``':in'``) and what a stage
-            hands on beside (``':held'``). A vector has the size ``()``.
+        sizes: Spatial size of the output of each part, by its path; also of its input (``':in'``) and of the input of
+            the last block of a stage (``':held'``). A vector has the size ``()``.
         strides: The stride with which each stage resizes, by its path.
-        demands: Layers that may refuse a map: the index of the stage, the layer, the size of the map that it takes.
+        demands: Layers with a smallest size: the index of the stage, the layer, the size of its input.
     """
 
     sizes: dict[str, Size]
@@ -596,7 +597,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a network can't take an input: the index of the stage, the size that it would hold, and what needs more."""
+    """Why an input is too small: the index of the stage, the size it would have there, and what needs more."""
 
     stage: int
     held: Size
@@ -605,7 +606,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Parts in the order they run, and after each the names of what no later one needs."""
+    """Parts in the order they run, and after each the names of values that are not needed any more."""
 
     parts: tuple[Part, ...]
     let_go: tuple[tuple[str, ...], ...]
@@ -618,12 +619,12 @@ class Plan:
     Args:
         order: Number of spatial axes.
         in_planes: Channels of the input, or the length of an input vector.
-        parts: Its parts as they run.
-        modules: First words of their paths in the order of the keys in checkpoints.
-        in_size: The one spatial size that it takes, ``()`` for a vector; ``None`` for any size.
-        outputs: What it gives, as a tuple if there are several; those of parts that run in training alone only then.
-            Empty for what the last part gives.
-        small: ``'keep'`` where an axis is no longer strided when it would fall to one value, else ``'error'``.
+        parts: Its parts in the order they run.
+        modules: First words of the paths, in the order of the keys in checkpoints.
+        in_size: The only spatial size of its input, ``()`` for a vector; ``None`` for any size.
+        outputs: Names of its outputs, returned as a tuple if there are several; parts that run in training only are
+            left out in eval. Empty: the output of the last part.
+        small: ``'keep'`` if an axis that would shrink to one value is not strided, else ``'error'``.
 
     Example:
         >>> import mdnc
@@ -653,7 +654,7 @@ class Plan:
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages as they run."""
+        """The stages in the order they run."""
         return tuple(part for part in self.parts if isinstance(part, Stage))
 
     @property
@@ -662,23 +663,23 @@ class Plan:
         return self.outputs[0] if self.outputs else self.parts[-1].name
 
     def results(self, training: bool) -> tuple[str, ...]:
-        """Names of what it gives."""
+        """Names of its outputs."""
         return tuple(name for name in self.outputs if training or not self.named[name].training) or (self.last,)
 
     @property
     def tensors(self) -> Tensors:
-        """Shapes of what the state dict holds, in its order."""
+        """Shapes of the entries of the state dict, in its order."""
         owned = ((top, part) for top in self.modules for part in self.members(top))
         return _nested((part.name, part.tensors) for _, part in owned)
 
     def members(self, top: str) -> list[Part]:
-        """The parts whose path is this word, or begins with it and goes on with a number, in order."""
+        """The parts with this path, or this path followed by a number, in order."""
         found = [part for part in self.parts if part.name.partition('.')[0] == top]
         return sorted(found, key=lambda part: int(part.name.partition('.')[2] or 0))
 
     @cached_property
     def planes(self) -> dict[str, int]:
-        """Channels of what each part gives, or the length of a vector, by path as in `Course`."""
+        """Channels of the output of each part, or the length of a vector, by path as in `Course`."""
         planes, before = {'': self.in_planes}, ''
         for part in self.parts:
             given = planes[part.takes or before]
@@ -705,14 +706,14 @@ class Plan:
 
     @property
     def nlayers(self) -> int:
-        """Convolutional layers along the depth, fully connected ones left out."""
+        """Number of convolutional layers along the depth, without fully connected ones."""
         blocks = (each for stage in self.stages for each in stage.blocks)
         outer = sum(isinstance(part, Single) and part.outer for part in self.parts)
         return sum(len(each.units) if isinstance(each, Block) else 1 for each in blocks) + outer
 
     @property
     def reduction(self) -> Size:
-        """By how much the smallest map is shorter than the input on each axis, rounding left out."""
+        """Total down-sampling factor of the smallest map on each axis, without rounding."""
         return tuple(math.prod(stage.resize.stride[axis] for stage in self._downs) for axis in range(self.order))
 
     @property
@@ -721,7 +722,7 @@ class Plan:
         return tuple(stage for stage in self.stages if stage.resize.way == way)
 
     def schedule(self, training: bool, until: str = '') -> 'Schedule':
-        """What runs in training or in eval, to the end or to a part."""
+        """The parts that run in training or in eval, to the end or up to a part."""
         parts = [part for part in self.parts if training or not part.training]
         names = [part.name for part in parts]
         outputs = self.results(training)
@@ -730,10 +731,10 @@ class Plan:
         return Schedule(tuple(parts), _let_go(parts, outputs))
 
     def course(self, size: Size) -> Course:
-        """What becomes of an input of this size; a network of one size takes no other."""
+        """Sizes within the network for an input of this size."""
         size = size if self.in_size is None else self.in_size
         if size not in self._courses:
-            if len(self._courses) >= 64:  # enough for a run, and small
+            if len(self._courses) >= 64:  # enough for one run
                 self._courses.clear()
             self._courses[size] = _course(self, size)
         return self._courses[size]
@@ -743,12 +744,12 @@ class Plan:
         return {}
 
     def stage_sizes(self, size: Size) -> tuple[Size, ...]:
-        """Spatial size of what each stage gives."""
+        """Spatial size of the output of each stage."""
         sizes = self.course(size).sizes
         return tuple(sizes[stage.name] for stage in self.stages)
 
     def refusal(self, size: Size, batch: int = 2, training: bool = True) -> Refusal | None:
-        """Why an input of this size can't be taken; ``None`` where it can."""
+        """Why an input of this size is too small; ``None`` if it is not."""
         for stage, layer, held in self.course(size).demands:
             if reason := refused(layer, held, batch, training):
                 return Refusal(stage, held, reason)
@@ -756,18 +757,18 @@ class Plan:
 
     @cached_property
     def min_side(self) -> int:
-        """Smallest side of an equal-sided input that it takes, in training and in batches of two at least."""
+        """Smallest side of an equal-sided input, for training and batches of at least two."""
         return self.smallest_side()
 
     def smallest_side(self, batch: int = 2, training: bool = True) -> int:
-        """Smallest side of an equal-sided input that it takes in such batches."""
+        """Smallest side of an equal-sided input in such batches."""
         kernels = (max(each.kernel) for part in self.parts for each in _convolutions(part))
         limit = 4 * max(self.reduction) * max(kernels)
         return _sizes.smallest(lambda side: self.refusal((side,) * self.order, batch, training) is None, limit)
 
 
 def _let_go(parts: Sequence[Part], outputs: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    # Index of the part after which nothing needs what a name stands for, by name.
+    # Index of the part after which a value is not needed any more, by name.
     ends, before = {'': 0}, ''
     for index, part in enumerate(parts):
         joins = (part.skip, part.like) if isinstance(part, Stage) else ()
@@ -786,13 +787,13 @@ def _convolutions(part: Part) -> Iterator[Conv]:
 
 
 def refused(layer: Layer, size: Size, batch: int, training: bool) -> str:
-    """What a layer needs that a map of this size has not, or an empty string."""
+    """Why a map of this size is too small for a layer, or an empty string."""
     if isinstance(layer, Norm) and (training or layer.kind != 'batch'):
         norm, scope = layer.scope
         few = layer.values(size, batch) < _sizes.MIN_VALUES
         return f'{norm} norm needs at least {_sizes.MIN_VALUES} values a {scope}' if few else ''
     if isinstance(layer, Conv) and layer.padding_mode in ('reflect', 'circular'):
-        # A reflection leaves out the value at the border itself.
+        # Reflection padding does not repeat the value at the border.
         more = layer.padding_mode == 'reflect'
         needed = max(pad + more for pad in layer.padding)
         few = any(length < pad + more for length, pad in zip(size, layer.padding, strict=True) if pad)
@@ -841,7 +842,7 @@ def _stride(plan: Plan, stage: Stage, size: Size, strides: dict[str, Size]) -> S
 
 
 def _through_layers(plan: Plan, part: Single, size: Size) -> Size:
-    if part.vector:  # seen as a map of one value, padded so far that the kernel gives a map of its own size
+    if part.vector:  # the vector as a map of one value, padded so that the output has the size of the kernel
         return next(layer.kernel for layer in part.layers if isinstance(layer, Conv))
     if any(isinstance(layer, Linear) for layer in part.layers):
         return ()

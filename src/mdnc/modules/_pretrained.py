@@ -1,4 +1,4 @@
-"""Saving a network so that it rebuilds itself, and rebuilding it: by name, arguments, weights and a tiny example."""
+"""Saving networks, and rebuilding them from name, arguments, weights and a tiny example of input and output."""
 
 import contextvars
 import inspect
@@ -25,13 +25,13 @@ from mdnc.ops import plain
 Net = TypeVar('Net', bound='_Pretrained')
 
 GOLDEN_VALUES = 1000
-# The example is tiny, so deep norms see planes of 2 values, which blow rounding up a million times: hence fp64. A
-# decoder gives only its one size; where that is large the planes are too, and fp32 is near enough and much lighter.
+# The example is tiny, so deep norms see planes of 2 values, which amplify rounding a million times: hence fp64. A
+# decoder has a single output size; if that is large the planes are too, and fp32 is precise enough and much smaller.
 GOLDEN_FINE = 2**14
-# Arguments that count blocks, each of which has tensors of its own: a forged file might ask for a million.
+# Arguments that count blocks, each with tensors of its own: a forged file might ask for a million.
 COUNTS = ('layers', 'up_layers')
-FEW = 100  # so many are planned at once, whatever a file holds
-# Of the largest output value; a changed rule makes 1e-2 and more, an epsilon of 1e-6 for 1e-5 about 1e-5.
+FEW = 100  # at most this many are planned, whatever a file says
+# Relative to the largest output value; another rule causes 1e-2 and more, an epsilon of 1e-6 for 1e-5 about 1e-5.
 GOLDEN_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 
 
@@ -42,8 +42,8 @@ class Origin:
     Args:
         source: The folder, file or hub name.
         data: What it was trained on, for example ``{'normalisation': …, 'classes': …}``; ``None`` if unknown.
-        difference: How far the network's answer to the example saved with it was off, relative to the largest output
-            value; ``None`` where no example was saved (training checkpoints have none).
+        difference: Difference of the network's output from the example saved with it, relative to the largest output
+            value; ``None`` if no example was saved (training checkpoints have none).
     """
 
     source: str
@@ -52,14 +52,14 @@ class Origin:
 
 
 class _Planned(BaseException):
-    """Ends the constructor of a network that is only to be planned."""
+    """Raised to end the constructor of a network of which only the plan is needed."""
 
     def __init__(self, plan: Plan, config: dict[str, Any]) -> None:
         super().__init__()
         self.plan, self.config = plan, config
 
 
-# The class of which a network is only to be planned; what it builds inside is built.
+# The class of which only the plan is needed; modules that it builds itself are built.
 _ONLY_PLANNED: contextvars.ContextVar[type | None] = contextvars.ContextVar('only planned', default=None)
 
 
@@ -75,9 +75,9 @@ def planned(cls: type[nn.Module], arguments: dict[str, Any]) -> tuple[Plan, dict
 
 
 class _Pretrained(nn.Module):
-    """A module that can be saved, and built anew from what was saved."""
+    """A module that can be saved, and rebuilt from the saved files."""
 
-    #: Where the network was loaded from; ``None`` for one that was made here.
+    #: Where the network was loaded from; ``None`` if it was not loaded.
     origin: Origin | None = None
 
     def __init__(self, plan: Plan, config: dict[str, Any]) -> None:
@@ -88,35 +88,35 @@ class _Pretrained(nn.Module):
 
     @property
     def plan(self) -> Plan:
-        """The network in plain values, part by part."""
+        """The plan of the network: its parts as plain values."""
         return self._plan
 
     @property
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values: ``type(net)(**net.config)`` builds the network anew.
+        """The constructor's arguments as plain values: ``type(net)(**net.config)`` builds the same network.
 
-        Options are left out where they are at their defaults, and always `memory`, `device` and `dtype`: how a network
-        is trained and where it lies is not part of what it is.
+        Options at their defaults are left out, and always `memory`, `device` and `dtype`, which do not belong to the
+        architecture.
         """
         return dict(self._config)
 
     def save_pretrained(self, folder: str | os.PathLike[str], data: dict[str, Any] | None = None) -> None:
-        """Save the network into a folder that `from_pretrained` rebuilds it from, whole or not at all.
+        """Save the network to a folder, from which `from_pretrained` rebuilds it; a failed save changes nothing.
 
         The folder gets ``config.json``, the weights and a tiny example of input and output as safetensors. A network
         that is in the folder already is replaced in one step, and stays loadable until then.
 
         Args:
-            folder: Where to; made if it isn't there.
+            folder: The folder; created if it does not exist.
             data: What the network was trained on, JSON-able, for example
                 ``{'normalisation': {'mean': [0.5], 'std': [0.2]}, 'classes': ['cat', 'dog']}``; by default what it was
                 loaded with.
 
         Raises:
             TypeError: JSON can't keep ``data`` unchanged.
-            ValueError: The network could not be rebuilt: layers were exchanged by hand, tensors are shared, or its
-                answer to the example isn't finite.
-            OSError: The disk is full or refuses.
+            ValueError: The network could not be rebuilt: layers were replaced by hand, tensors are shared, or its
+                output for the example is not finite.
+            OSError: Writing failed, for example because the disk is full.
 
         Example:
             >>> import mdnc, tempfile
@@ -134,10 +134,10 @@ class _Pretrained(nn.Module):
         _bundle.write(folder, bundled(self, data))
 
     def push_to_hub(self, repo: str, data: dict[str, Any] | None = None, *, private: bool | None = None) -> str:
-        """Save the network to the Hugging Face hub, where ``from_pretrained('hf://owner/name')`` finds it.
+        """Save the network to the Hugging Face hub, where ``from_pretrained('hf://owner/name')`` loads it.
 
         Args:
-            repo: ``'owner/name'`` of the repository; made if it isn't there.
+            repo: ``'owner/name'`` of the repository; created if it does not exist.
             data: As in `save_pretrained`.
             private: Whether a new repository is private; ``None`` for the owner's default.
 
@@ -150,25 +150,25 @@ class _Pretrained(nn.Module):
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, data)
             hub.create_repo(repo, private=private, exist_ok=True)
-            # One commit: parts of a former network go as the new ones come.
+            # One commit: files of a former network are removed as the new ones are added.
             stale = [f'{part}-*.safetensors' for part in _bundle.PARTS]
             done = hub.upload_folder(repo_id=repo, folder_path=folder, delete_patterns=stale)
         return str(done.commit_url)
 
     def predict(self, x: Any) -> Any:
-        """Answer as ``mdnc predict`` does: from the data's own units to probabilities, classes or quantities.
+        """Predict as ``mdnc predict`` does: probabilities, classes or quantities in the units of the data.
 
-        The network itself, ``net(x)``, takes and gives standard units or logits, for who trains it on.
+        The network itself, ``net(x)``, works in standard units and logits, as needed for further training.
 
         Args:
-            x: Samples ``(B, C, L1, ...)`` in the data's own units, a tensor or an array.
+            x: Samples ``(B, C, L1, ...)`` in the units of the data, a tensor or an array.
 
         Returns:
-            A tensor on the device of ``x``, or an array where ``x`` is no tensor.
+            A tensor on the device of ``x``, or an array if ``x`` is not a tensor.
 
         Raises:
-            ValueError: What the network was trained for is not known (``origin.data['answer']``), or a sample has
-                another number of channels than those of the training.
+            ValueError: The task of the network is not known (``origin.data['answer']``), or a sample has
+                another number of channels than in training.
         """
         return Answer(self).predict(x)
 
@@ -176,30 +176,30 @@ class _Pretrained(nn.Module):
     def from_pretrained(cls: type[Net], source: str | os.PathLike[str]) -> Net:
         """Rebuild a network from what `save_pretrained` or ``mdnc fit`` wrote, on the CPU and in eval mode.
 
-        The example saved with it is run, and ``origin.difference`` says how far the answer was off.
+        The example saved with it is run, and ``origin.difference`` is the difference of the outputs.
 
         Args:
             source: A folder of `save_pretrained`, a checkpoint of ``mdnc fit`` or the folder of its run (the best
                 checkpoint is taken), or ``'hf://owner/name'`` with an optional ``@revision``.
 
         Raises:
-            FileNotFoundError: There is nothing, or a part is missing.
-            ValueError: It is damaged, of a newer format or another architecture, or its answer to the example is off.
+            FileNotFoundError: The source or a part of it does not exist.
+            ValueError: It is damaged, of a newer format or another architecture, or its output for the example differs.
         """
         bundle = _bundle.read(source, 'from_pretrained')
         if bundle.name != cls.__name__:
             raise ValueError(
-                f'{source} holds a {bundle.name:.80}, not a {cls.__name__}; load it by that class, or by '
+                f'{source} contains a {bundle.name:.80}, not a {cls.__name__}; load it with that class, or with '
                 'mdnc.checkpoints.load.'
             )
         return revived(cls, bundle, source)
 
 
 def revived(cls: type[Net], bundle: Bundle, source: str | os.PathLike[str]) -> Net:
-    """Build the network of a bundle and check its answer to the example, if there is one."""
+    """Build the network of a bundle and check its output for the example, if there is one."""
     empty = [key for key, value in bundle.weights.items() if value.is_meta]
     if empty:
-        raise ValueError(f'{source} holds no values for {empty[0]}: it is on the meta device.')
+        raise ValueError(f'{source} has no values for {empty[0]}: it is on the meta device.')
     net = built(cls, bundle.arguments, bundle.weights, str(source))
     difference = _difference(net, bundle.golden, str(source)) if bundle.golden is not None else None
     net.origin = Origin(str(source), bundle.data, difference)
@@ -213,10 +213,10 @@ def built(cls: type[Net], arguments: dict[str, Any], weights: dict[str, Tensor],
         cls: Its class.
         arguments: The constructor's arguments.
         weights: Its state dict, whose tensors become its parameters.
-        source: Where these are from, for the errors.
+        source: Where these are from, for error messages.
 
     Raises:
-        ValueError: The arguments or the weights aren't those of such a network.
+        ValueError: The arguments or the weights do not belong to such a network.
     """
     _refuse_other_arguments(cls, arguments, source)
     refuse_unheld(arguments, weights, source)
@@ -226,30 +226,32 @@ def built(cls: type[Net], arguments: dict[str, Any], weights: dict[str, Tensor],
             with torch.device('meta'), _checks.buildable(cls.__name__):
                 net = cls(**arguments)
     except (TypeError, ValueError) as error:
-        raise ValueError(f'{source} describes no network that can be built: {error}') from error
+        raise ValueError(f'{source} describes a network that cannot be built: {error}') from error
     if misfit:
         shown = '; '.join(misfit[:3]) + (f'; and {len(misfit) - 3} more' if len(misfit) > 3 else '')
         made = f'{cls.__name__}(**{short_repr(arguments)})'
-        raise ValueError(f'{source} does not hold the weights of {made}: {shown}.')
+        raise ValueError(f'{source} does not contain the weights of {made}: {shown}.')
     net.load_state_dict(weights, assign=True)
     return net.eval()
 
 
 def bundled(net: _Pretrained, data: dict[str, Any] | None) -> Bundle:
-    """What is saved of a network, proven by building it anew on the CPU."""
+    """The files' content for a network, checked by rebuilding it on the CPU."""
     name = type(net).__name__
     arguments, data = _bundle.plain(net.config, 'config'), _bundle.plain(data, 'data')
     state = net.state_dict()
     if any(value.is_meta for value in state.values()):
         raise ValueError(f'{name} cannot be saved: it is on the meta device, where weights have no values.')
     if len({value.data_ptr() for value in state.values()}) < len(state):
-        raise ValueError(f'{name} cannot be saved: some of its weights are shared, which a rebuilt network has not.')
+        raise ValueError(
+            f'{name} cannot be saved: some of its weights are shared, which a rebuilt network would not have.'
+        )
     weights = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     again = built(type(net), arguments, weights, f'This {name}')
     x = _golden_input(again)
     y = _golden_output(again, x)
     if not y.isfinite().all():
-        raise ValueError(f'{name} cannot be saved: its answer to the example input is not finite; are its weights?')
+        raise ValueError(f'{name} cannot be saved: its output for the example input is not finite; check its weights.')
     return Bundle(name, arguments, weights, {'input': x, 'output': y}, data)
 
 
@@ -257,14 +259,14 @@ def refuse_unheld(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], s
     """Refuse arguments of a network with more stages or blocks than there are weights, before it is planned.
 
     Raises:
-        ValueError: There are fewer tensors than an argument counts blocks.
+        ValueError: An argument asks for more blocks than there are tensors.
     """
     for name, value in arguments.items():
-        # One number is that of each stage.
+        # One number applies to each stage.
         stages = 1 if _listed(value) else max(1, len(_listed(arguments.get('layers'))))
         if stages * _count(name, value) > max(len(weights), FEW):
             raise ValueError(
-                f'{source} does not hold the weights of {name}={short_repr(value)}: it has {len(weights)} tensors.'
+                f'{source} does not contain the weights of {name}={short_repr(value)}: it has {len(weights)} tensors.'
             )
 
 
@@ -273,7 +275,7 @@ def _listed(value: Any) -> Sequence[Any]:
 
 
 def _count(name: str, value: Any) -> int:
-    """How many stages or blocks, at least, there are by an argument."""
+    """The smallest number of stages or blocks that an argument implies."""
     if not isinstance(value, (list, tuple)):
         return value if name in COUNTS and isinstance(value, int) else 0
     counted = sum(each for each in value if isinstance(each, int)) if name in COUNTS else 0
@@ -281,7 +283,7 @@ def _count(name: str, value: Any) -> int:
 
 
 def misfits(wanted: Tensors, given: dict[str, Tensor]) -> list[str]:
-    """Say where a state dict differs from the one that a network has."""
+    """Describe where a state dict differs from that of a network."""
     said = [f'{key} is missing' for key in wanted if key not in given]
     said += [f'{key} is unknown' for key in given if key not in wanted]
     for key in (key for key in wanted if key in given):
@@ -291,16 +293,16 @@ def misfits(wanted: Tensors, given: dict[str, Tensor]) -> list[str]:
         elif tuple(value.shape) != shape:
             said.append(f'{key} has shape {tuple(value.shape)} instead of {shape}')
         elif shape and not value.is_floating_point():  # a single number counts batches
-            said.append(f'{key} has dtype {value.dtype}, which no weight has')
+            said.append(f'{key} has dtype {value.dtype}, which weights cannot have')
     return said
 
 
 def unusable(value: Tensor) -> str:
-    """Why a tensor can be no weight: a few bytes that spread over a large shape among others; empty if it can."""
+    """Why a tensor cannot be a weight, for example a few bytes expanded to a large shape; empty if it can."""
     if value.is_nested or value.layout is not torch.strided or value.is_quantized:
-        return 'is no dense tensor'
+        return 'is not a dense tensor'
     if not value.is_meta and value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        return f'is spread over its shape {tuple(value.shape)} from fewer values than that has'
+        return f'is expanded to its shape {tuple(value.shape)} from fewer values'
     return ''
 
 
@@ -346,17 +348,17 @@ def _golden_output(net: _Pretrained, x: Tensor) -> Tensor:
 
 def _difference(net: _Pretrained, golden: dict[str, Tensor], source: str) -> float:
     if golden.keys() != {'input', 'output'} or golden['input'].dtype not in GOLDEN_TOLERANCE:
-        raise ValueError(f'{source} holds no example of input and output in float32 or float64.')
+        raise ValueError(f'{source} has no example of input and output in float32 or float64.')
     try:
         y = _golden_output(net, golden['input'])
     except (TypeError, ValueError) as error:
-        raise ValueError(f'{source} holds an example that its network does not take: {error}') from error
+        raise ValueError(f'{source} has an example that its network refuses: {error}') from error
     wanted, off, allowed = golden['output'], math.inf, GOLDEN_TOLERANCE[y.dtype]
     if y.shape == wanted.shape and y.dtype == wanted.dtype:
         off = float((y - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12))
     if off <= allowed:
         return off
     raise ValueError(
-        f'{source} was loaded, but its answer to the example saved with it is off by {off:.1e} of the largest value '
-        f'({allowed:g} is allowed): this mdnc or torch computes another function than the one that saved it.'
+        f'{source} was loaded, but its output for the saved example differs by {off:.1e} of the largest value '
+        f'({allowed:g} is allowed): this version of mdnc or torch computes something else than the one that saved it.'
     )

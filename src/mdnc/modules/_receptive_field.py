@@ -1,4 +1,4 @@
-"""Which part of the input a feature depends on, along one axis, from a plan alone. No torch here.
+"""Receptive fields: which part of the input a feature depends on, along one axis, computed from a plan without torch.
 
 A feature's index maps to the first and the last position of the input that can change it. Convolutions, up-sampling
 and residual merges map such intervals to intervals; nothing is run.
@@ -35,7 +35,7 @@ class AxisField:
     """The field of each feature along one axis.
 
     Feature i depends on ``[step·t + first[p], step·t + last[p]]`` with ``t, p = divmod(i, period)``. The period is 1
-    but after up-sampling, where neighbouring features see different neighbours below.
+    except after up-sampling, where neighbouring features see different neighbours below.
 
     Args:
         step: How far the field moves in the input over one period of features.
@@ -109,7 +109,7 @@ def fields(plan: Plan, axis: int, course: Course | None = None) -> dict[str, Axi
     """The field along one axis of what each part gives, by its path, and of what it takes and hands on, as in `Course`.
 
     It is the field of convolutions, pools over windows, up-sampling, crops and merges. Norms and gates are left out,
-    for they make each feature depend on its whole plane; what stands behind a pool of whole planes has no field. Of a
+    for they make each feature depend on its whole plane; layers after a global pool have no field. Of a
     network that takes a vector it is counted on the first map, every position of which the whole vector makes.
 
     Args:

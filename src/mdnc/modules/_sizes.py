@@ -1,6 +1,6 @@
-"""Integer rules of sizes: padding, strides, scaled sizes and crops, one value for each spatial axis.
+"""Integer arithmetic of sizes: padding, strides, scaled sizes and crops, one value for each spatial axis.
 
-No torch here: these rules are what the layers do, and are tested against them over full small ranges.
+It uses no torch; tests compare it with the layers over all small sizes.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ def padding(kernel: Size) -> Size:
 
 
 def outer_kernel(kernel: Size) -> Size:
-    """The kernel of a network's first and last convolution: two wider, but on axes that are never resized."""
+    """The kernel of a network's first and last convolution: two wider, except on axes that are never resized."""
     return tuple(k + 2 if k > 1 else 1 for k in kernel)
 
 
@@ -36,7 +36,7 @@ def grown(size: Size, stride: Size) -> Size:
 
 
 def kept(size: Size, stride: Size) -> Size:
-    """The stride without the axes that it would leave a single value of."""
+    """The stride, 1 on axes that would shrink to a single value."""
     pairs = zip(size, stride, strict=True)
     return tuple(1 if length > 1 and -(-length // step) == 1 else step for length, step in pairs)
 
@@ -47,7 +47,7 @@ def crop_start(have: int, want: int) -> int:
 
 
 def smallest(works: Callable[[int], bool], limit: int) -> int:
-    """The smallest side in ``1 … limit`` that works, where every larger one works too."""
+    """The smallest side in ``1 … limit`` that works; every larger one must work too."""
     low, high = 1, limit
     while low < high:
         middle = (low + high) // 2
@@ -56,5 +56,5 @@ def smallest(works: Callable[[int], bool], limit: int) -> int:
 
 
 def text(size: Size) -> str:
-    """A size as people write it: ``64 × 63``."""
+    """A size as text: ``64 × 63``."""
     return ' × '.join(map(str, size))

@@ -1,4 +1,4 @@
-"""From the data's own units to mean 0 and standard deviation 1, channel by channel, and back, in single precision.
+"""Standardization of channels: from the units of the data to mean 0 and standard deviation 1, and back.
 
 The figures are those of the training part, of this clipped to a range, or of each sample by itself.
 """
@@ -13,16 +13,16 @@ from mdnc.modules._tiling import single
 
 
 class Constants:
-    """Numbers in single precision that are found on whatever device they are needed.
+    """Numbers in single precision, copied to the device where they are needed.
 
-    They are no buffers: what moves a module to half precision (Lightning's ``bf16-true``, FSDP) rounds its buffers.
+    They are not buffers: moving a module to half precision (Lightning's ``bf16-true``, FSDP) would round these.
 
     Args:
         values: The numbers.
     """
 
     def __init__(self, values: Sequence[float]) -> None:
-        with torch.inference_mode(False):  # what is made in it would for ever be refused by autograd
+        with torch.inference_mode(False):  # tensors made in it could never be used by autograd
             self._here = torch.tensor([float(value) for value in values], dtype=torch.float32, device='cpu')
         self._there: dict[torch.device, Tensor] = {}
 
@@ -30,10 +30,10 @@ class Constants:
         return len(self._here)
 
     def beside(self, x: Tensor) -> Tensor:
-        """The numbers on the device of ``x``, in its precision if that is better."""
+        """The numbers on the device of ``x``, in its precision if that is higher."""
         values = self._here
         if x.device != values.device:
-            # Made once for each device: a copy in every step would hold a GPU up.
+            # Copied once for each device: a copy in every step would make a GPU wait.
             if x.device not in self._there:
                 with torch.inference_mode(False):
                     self._there[x.device] = self._here.to(x.device)
@@ -72,7 +72,7 @@ class Scale:
         statistics: Lists ``mean`` and ``std``, one value a channel, or one for all, and, where values are clipped
             before, ``low`` and ``high``; or ``{'by': 'sample'}``, where each sample has figures of its own. None
             changes nothing but the precision.
-        of: What has these channels, for the errors.
+        of: Name of the data with these channels, for error messages.
     """
 
     def __init__(self, statistics: Mapping[str, Any] | None, of: str = 'the input') -> None:
@@ -84,7 +84,7 @@ class Scale:
         )
 
     def standard(self, x: Tensor, figures: Tensor | None = None) -> Tensor:
-        """Values ``(B, C, ...)`` in the data's own units → standard units.
+        """Values ``(B, C, ...)`` in the units of the data → standard units.
 
         Args:
             x: The values.
@@ -105,23 +105,23 @@ class Scale:
         return (x - self._shaped(self._mean, x)) / self._shaped(self._std, x)
 
     def own(self, x: Tensor) -> Tensor:
-        """Values ``(B, C, ...)`` in standard units → the data's own."""
+        """Values ``(B, C, ...)`` in standard units → units of the data."""
         x = single(x)
         if self._mean is None or self._std is None:
             return x
         return x * self._shaped(self._std, x) + self._shaped(self._mean, x)
 
     def ready(self, device: torch.device | str) -> None:
-        """Bring the figures to a device."""
+        """Move the statistics to a device."""
         for values in (self._mean, self._std, self._low, self._high):
             if values is not None:
                 values.beside(torch.empty(0, device=device))
 
     def _shaped(self, values: Constants, x: Tensor) -> Tensor:
-        # Without this a single channel would be taken for as many as there are means.
+        # Without this check a single channel would be broadcast to the number of means.
         if len(values) > 1 and x.shape[1] != len(values):
             raise ValueError(
                 f'{self._of} has {x.shape[1]} channel{"s" * (x.shape[1] != 1)} in the shape {tuple(x.shape)}, but the '
-                f'data of the training have {len(values)}'
+                f'training data have {len(values)}'
             )
         return values.beside(x).view(-1, *(1,) * (x.ndim - 2))

@@ -1,4 +1,4 @@
-"""A network run over a large image or volume in overlapping tiles, blended to one whole."""
+"""Sliding-window inference: a network applied to a large image or volume in overlapping tiles, which are blended."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
-    """First positions of tiles that cover ``size`` values, evenly spread, neighbours sharing at least ``overlap``.
+    """First positions of evenly spread tiles that cover ``size`` values; neighbours overlap by at least ``overlap``.
 
     Example:
         >>> tile_starts(100, 32, 0.25)
@@ -29,14 +29,14 @@ _PIECE = 2**26  # bytes of what is blended at once
 
 @dataclass(frozen=True)
 class Tiles:
-    """How tiles are laid over a sample, run and blended.
+    """How tiles cover a sample, and how they are run and blended.
 
     Args:
         overlap: Share of a tile, in [0, 1), that it has at least in common with the next; None for what is usual: a
             half with a Gaussian (nnU-Net), a quarter with a tent.
-        blend: What a value counts that is off its tile's centre: ``'tent'`` falls off to the ends along each axis,
+        blend: Weight of a value by its distance from the tile's centre: ``'tent'`` decreases linearly along each axis,
             ``'gaussian'`` with a standard deviation of an eighth of the tile (nnU-Net).
-        at_once: Tiles that the network gets as one batch, of those that begin at one place of the first axis.
+        at_once: Number of tiles in one batch, among those with the same position on the first axis.
     """
 
     overlap: float | None = None
@@ -55,7 +55,7 @@ def usual_overlap(blend: str) -> float:
 
 
 def _along(length: int, blend: str, like: Tensor) -> Tensor:
-    # Where tiles overlap, the one whose centre is nearer counts more along each axis, and no seam is left.
+    # Where tiles overlap, the one with the nearer centre has more weight, so that no seam is visible.
     place = torch.arange(1, length + 1, device=like.device, dtype=like.dtype)
     if blend == 'gaussian':
         return torch.exp(-0.5 * ((place - (length + 1) / 2) / (length / 8)) ** 2)
@@ -79,12 +79,12 @@ def _counts(size: int, starts: Sequence[int], along: Tensor) -> Tensor:
 
 
 def single(x: Tensor) -> Tensor:
-    """Values in single precision or better: what is summed or divided in less loses its digits, or overflows."""
+    """Values in at least single precision: sums and quotients in less are inexact or overflow."""
     return x if x.is_floating_point() and x.dtype.itemsize >= 4 else x.float()
 
 
 def _padded(x: Tensor, tile: Sequence[int]) -> Tensor:
-    # As training does with samples that are smaller than a patch.
+    # As in training, for samples that are smaller than a patch.
     for axis, length in enumerate(tile, 2):
         if x.shape[axis] < length:
             last = x.narrow(axis, x.shape[axis] - 1, 1)
@@ -108,7 +108,7 @@ def _checked(tile: Sequence[int], size: Sequence[int], words: Tiles) -> None:
 
 
 def _runs(network: Callable[[Tensor], Tensor], x: Tensor, places: Sequence[Any], at_once: int) -> Iterator[Any]:
-    """Places with what the network gives there, several as one batch."""
+    """Positions with the output of the network there, several as one batch."""
     for first in range(0, len(places), at_once):
         chosen = places[first : first + at_once]
         given = network(torch.cat([x[place] for place in chosen]) if len(chosen) > 1 else x[chosen[0]])
@@ -118,9 +118,9 @@ def _runs(network: Callable[[Tensor], Tensor], x: Tensor, places: Sequence[Any],
 def tiled_slabs(
     network: Callable[[Tensor], Tensor], x: Tensor, tile: Sequence[int], words: Tiles = Tiles()
 ) -> Iterator[tuple[int, Tensor]]:
-    """Run a network over tiles of its input, and give what is done of it: slabs along the first spatial axis, in order.
+    """Run a network over tiles of its input, and yield completed slabs along the first spatial axis, in order.
 
-    No more is held than the tiles of one row across that axis; arguments and errors are those of `run_tiled`.
+    Only the tiles of one row across that axis are held in memory; arguments and errors are those of `run_tiled`.
 
     Yields:
         First position of a slab, and its values ``(B, K, part of L1, ...)``.
@@ -161,7 +161,7 @@ def tiled_slabs(
 
 
 def _row(row: int, others: Sequence[Sequence[int]], tile: Sequence[int]) -> list[Any]:
-    """The places of the tiles that begin at a position of the first axis."""
+    """The positions of the tiles that begin at one position of the first axis."""
     starts = [(row, *rest) for rest in product(*others)]
     return [(..., *(slice(at, at + length) for at, length in zip(each, tile, strict=True))) for each in starts]
 
@@ -176,7 +176,7 @@ def _advance(values: Tensor, by: int, axis: int) -> None:
 
 
 def gathered(slabs: Iterator[tuple[int, Tensor]], length: int) -> Tensor:
-    """Slabs as one whole of that length along the first spatial axis; one that is the whole is given as it is."""
+    """Slabs joined along the first spatial axis, of this length; a single slab is returned as it is."""
     whole: Tensor | None = None
     for start, part in slabs:
         if part.shape[2] == length:
@@ -195,19 +195,19 @@ def run_tiled(
     blend: str = 'tent',
     at_once: int = 1,
 ) -> Tensor:
-    """Run a network that keeps the spatial size over tiles of its input, and blend what it gives.
+    """Run a network that keeps the spatial size over overlapping tiles of its input, and blend its outputs.
 
     Args:
-        network: Takes ``(B, C, *tile)`` and gives ``(B, K, *tile)``.
+        network: Maps ``(B, C, *tile)`` to ``(B, K, *tile)``.
         x: Input ``(B, C, L1, ...)``; an axis shorter than the tile is padded to it with the values at its ends.
         tile: Spatial size of a tile.
         overlap: Share of a tile, in [0, 1), that it has at least in common with the next; None for a half with
             ``'gaussian'``, else a quarter.
-        blend: ``'tent'`` or ``'gaussian'``, by which a value counts less the further it is from its tile's centre.
-        at_once: Tiles that the network gets as one batch, at least 1.
+        blend: ``'tent'`` or ``'gaussian'``: weights that decrease with the distance from a tile's centre.
+        at_once: Number of tiles in one batch, at least 1.
 
     Returns:
-        ``(B, K, L1, ...)``, the average of the tiles so weighted, in single precision or better.
+        ``(B, K, L1, ...)``, the weighted average of the tiles, in at least single precision.
 
     Raises:
         ValueError: ``tile`` does not have one length of at least 1 for each spatial axis, another argument is out of

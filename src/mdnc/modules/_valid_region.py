@@ -1,4 +1,4 @@
-"""Which part of a padded batch is real, at one level of a network."""
+"""Which part of a padded batch is not padding, at one level of a network."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,14 +11,14 @@ from mdnc.modules._sizes import Size
 
 
 class ValidRegion:
-    """The real part of a padded batch of maps: of each sample the first so many values on each axis.
+    """The valid region of a padded batch of maps: for each sample its first values along each axis.
 
-    Everything is tensors, so that a graph that is traced fits other sizes too.
+    Everything is tensors, so that a traced graph also fits other sizes.
 
     Args:
-        sizes: How many values each sample has on each axis, ints ``(B, order)``, on the CPU where they are known.
+        sizes: Number of values of each sample along each axis, ints ``(B, order)``, on the CPU if they are known.
         padded: Spatial size of the padded maps.
-        device: Where the maps lie.
+        device: Device of the maps.
     """
 
     def __init__(self, sizes: Tensor, padded: Sequence[int], device: torch.device) -> None:
@@ -31,18 +31,18 @@ class ValidRegion:
             view = (1, 1, *(-1 if each == axis else 1 for each in range(order)))
             within = torch.arange(length, device=device).view(view) < own[:, axis].view(-1, 1, *(1,) * order)
             inside = inside & within
-        #: What is real: bools ``(B, 1, L1, …)``.
+        #: True outside the padding: bools ``(B, 1, L1, …)``.
         self.inside = inside
-        #: How many values a plane of each sample has: ``(B,)``.
+        #: Number of values of a plane of each sample: ``(B,)``.
         self.volume = own.prod(1)
         self._resized: dict[tuple[str, Size], Self] = {}
 
     def shrunk(self, stride: Size, padded: Sequence[int]) -> Self:
-        """What is real after a division by a stride, of maps of another padded size."""
+        """The valid region after dividing by a stride, for maps of another padded size."""
         return self._after('shrunk', stride, padded, lambda steps: (self.sizes + steps - 1) // steps)
 
     def grown(self, factors: Size, padded: Sequence[int]) -> Self:
-        """What is real after a multiplication, of maps of another padded size."""
+        """The valid region after multiplying, for maps of another padded size."""
         return self._after('grown', factors, padded, lambda steps: self.sizes * steps)
 
     def _after(self, way: str, steps: Size, padded: Sequence[int], rule: Callable[[Tensor], Tensor]) -> Self:
@@ -54,7 +54,7 @@ class ValidRegion:
         return self._resized[way, steps]
 
     def mean(self, x: Tensor) -> Tensor:
-        """Means of the planes of maps that are zero elsewhere: ``(B, C, L1, …)`` → ``(B, C)``."""
-        # Not a sum over a count: either may be too large for half a float.
+        """Means of the planes of maps that are zero in the padding: ``(B, C, L1, …)`` → ``(B, C)``."""
+        # Not a sum divided by a count: either may overflow in half precision.
         padding = math.prod(self.padded) / self.volume.to(torch.promote_types(x.dtype, torch.float32))
         return x.flatten(2).mean(2) * padding.to(x.dtype).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""The 1-D, 2-D and 3-D faces of a network: classes of one module whose names differ in the digit before the d."""
+"""The 1-D, 2-D and 3-D classes of a network, whose names in one module differ in the digit before the d."""
 
 import re
 import sys
@@ -8,12 +8,12 @@ _FACE = re.compile(r'(.+)([123])d$')
 
 
 def order_of(cls: type) -> int | None:
-    """Number of spatial axes of a face; ``None`` for a class that is none."""
+    """Number of spatial axes of such a class; ``None`` for other classes."""
     found = _FACE.match(cls.__name__)
     return int(found[2]) if found else None
 
 
 def face(cls: type, order: int) -> Any:
-    """The face of the same network with so many spatial axes; ``None`` where there is none."""
+    """The class of the same network with ``order`` spatial axes; ``None`` if there is none."""
     found = _FACE.match(cls.__name__)
     return getattr(sys.modules[cls.__module__], f'{found[1]}{order}d', None) if found else None

@@ -1,4 +1,4 @@
-"""Trained networks trained on: parts that are held, and groups of parameters for an optimizer."""
+"""Fine-tuning of trained networks: frozen parts, and groups of parameters for an optimizer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,22 +11,22 @@ from mdnc.modules._plan import Stage
 from mdnc.modules.resnet.features import picked
 from mdnc.modules.resnet.network import Network, plan_of
 
-# ---- Holding parts ----
+# ---- Freezing ----
 
 
 def freeze(net: Network, stages: Sequence[str | int] | None = None) -> None:
-    """Hold parts of a network, in place: their parameters get no gradients, and they run as in eval.
+    """Freeze parts of a network, in place: their parameters get no gradients, and they run in eval mode.
 
-    Statistics of batch norms are held too, dropout and drop path are off there, and it stays so through ``net.train()``
-    until `unfreeze`.
+    Statistics of batch norms are also frozen, and dropout and drop path are off there. This lasts until `unfreeze`,
+    also after ``net.train()``.
 
     Args:
         net: The network.
-        stages: Which parts: paths as in ``net.plan.parts`` (``'netbody.0'``, ``'conv_first'``), first words that stand
-            for all parts that begin with them (``'netbody'``), or indices into ``net.feature_info``; ``None`` for all.
+        stages: Which parts: paths as in ``net.plan.parts`` (``'netbody.0'``, ``'conv_first'``), prefixes of
+            several parts (``'netbody'``), or indices into ``net.feature_info``; ``None`` for all.
 
     Raises:
-        TypeError: ``net`` is none of mdnc's networks, or ``stages`` no sequence of paths and ints.
+        TypeError: ``net`` is not a network of mdnc, or ``stages`` is not a sequence of paths and ints.
         ValueError: The network has no such part.
 
     Example:
@@ -44,7 +44,7 @@ def freeze(net: Network, stages: Sequence[str | int] | None = None) -> None:
 
 
 def unfreeze(net: Network, stages: Sequence[str | int] | None = None) -> None:
-    """Let parts of a network that `freeze` held be trained again, in place; the arguments are those of `freeze`.
+    """Make frozen parts of a network trainable again, in place; arguments as in `freeze`.
 
     Example:
         >>> import mdnc
@@ -74,10 +74,10 @@ def _parts(owner: str, net: Network, stages: Sequence[str | int] | None) -> list
 
 
 def decaying_names(net: nn.Module) -> frozenset[str]:
-    """Names of the parameters that decay, without what wrappers put before them: weights of convolutions and of
+    """Names of the parameters with weight decay, without prefixes of wrappers: weights of convolutions and of
     linear layers.
 
-    Norms, slopes of PReLU, powers of pools and biases are vectors; to pull a scale or a slope towards 0 helps nothing.
+    Norms, slopes of PReLU, powers of pools and biases are vectors; decaying a scale or a slope towards 0 does not help.
 
     Args:
         net: Any module.
@@ -95,11 +95,11 @@ def decaying_names(net: nn.Module) -> frozenset[str]:
 def param_groups(
     net: nn.Module, lr: float, weight_decay: float = 0.0, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Parameters in groups for an optimizer of torch: without decay where it helps nothing, slower far from the head.
+    """Parameters in groups for an optimizer of torch: weight decay for weights only, layer-wise learning rates.
 
     The learning rate of a part is ``lr · layer_decay^n`` for n parts with parameters between it and the output, in the
-    order they run: the last part has ``lr`` itself, and heads that run in training alone have too. Weight decay is left
-    out for norms, biases, slopes of PReLU and powers of pools. Each parameter is in exactly one group.
+    order they run: the last part has ``lr`` itself, and so have heads that run in training only. There is no weight
+    decay for norms, biases, slopes of PReLU and powers of pools. Each parameter is in exactly one group.
 
     Args:
         net: The network; any module with ``layer_decay=1``.
@@ -111,8 +111,8 @@ def param_groups(
         Groups with ``'params'``, ``'lr'``, ``'weight_decay'`` and a ``'name'``, from the first part to the last.
 
     Raises:
-        TypeError: An argument is no number, or ``net`` has no plan to decay along.
-        ValueError: A number is out of its range.
+        TypeError: An argument is not a number, or ``net`` has no plan for a layer decay.
+        ValueError: A number is out of range.
 
     Example:
         >>> import mdnc, torch

@@ -1,4 +1,4 @@
-"""Trained networks grown to take more: other inputs, more blocks, more axes."""
+"""Adapting trained networks: other input channels, more blocks, more spatial axes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,19 +22,20 @@ def adapt_inputs(net: Network, in_planes: int, how: Literal['average', 'repeat',
     Args:
         net: An encoder, auto-encoder or U-Net.
         in_planes: Channels of its input, at least 1.
-        how: What the first convolution does with a channel:
+        how: Weights of the first convolution:
 
-            - ``'average'``: each has the sum of the old weights, divided by the new number: the answer to an image
-              that is the same in all channels stays.
-            - ``'repeat'``: the old channels in turn, the weights of each divided among its repetitions: the answer to
-              channels that are repeated likewise stays. Of fewer channels the first are taken.
-            - ``'zero'``: the old ones, and zeros for the rest: the answer stays, whatever the new channels hold.
+            - ``'average'``: each channel has the sum of the old weights divided by the new number: the output for an
+              image with equal channels does not change.
+            - ``'repeat'``: the old channels in turn, with weights divided among the repetitions: the output for
+            channels
+              that are repeated in the same way does not change. With fewer channels, the first are kept.
+            - ``'zero'``: the old weights, and zeros for new channels: the output does not depend on the new channels.
 
     Returns:
-        A new network of the same class, whose configuration builds it; nothing in it is frozen.
+        A new network of the same class; nothing in it is frozen.
 
     Raises:
-        TypeError: ``net`` is none of mdnc's networks, or an argument has the wrong type.
+        TypeError: ``net`` is not a network of mdnc, or an argument has the wrong type.
         ValueError: ``net`` has no input channels, or an argument has the wrong value.
 
     Example:
@@ -48,7 +49,7 @@ def adapt_inputs(net: Network, in_planes: int, how: Literal['average', 'repeat',
     how = _checks.word('adapt_inputs', 'how', how, ('average', 'repeat', 'zero'))  # type: ignore[assignment]
     if 'in_planes' not in config:
         raise ValueError(
-            f'adapt_inputs: net is a {type(net).__name__}, whose input has no number of channels to change.'
+            f'adapt_inputs: net is a {type(net).__name__}, which has no input channels that could be changed.'
         )
     mixed = _mixed(plan.in_planes, in_planes, how)
     tensors = _copied(net)
@@ -65,7 +66,7 @@ def adapt_inputs(net: Network, in_planes: int, how: Literal['average', 'repeat',
 
 
 def _mixed(old: int, new: int, how: str) -> Tensor:
-    # How much of the weights of each old channel a new one has: (new, old).
+    # Share of the weights of each old channel in each new one: (new, old).
     if how == 'average':
         return torch.full((new, old), 1 / new, dtype=torch.float64)
     eye = torch.eye(new, old, dtype=torch.float64)
@@ -79,23 +80,23 @@ def _mixed(old: int, new: int, how: str) -> Tensor:
 
 
 def deepen(net: Network, layers: Sequence[int], up_layers: Sequence[int] | int | None = None) -> Network:
-    """A copy of a trained network with more blocks, which begin as identities: no output changes.
+    """A copy of a trained network with more blocks, which are initially identities: outputs do not change.
 
-    New blocks stand behind those that are there and keep the size and channels of a stage: in front of a last block
-    that resizes, or behind a first.
+    New blocks follow the blocks that keep the size and channels of a stage: before a last block that resizes, or after
+    a first.
 
     Args:
         net: The network.
-        layers: Number of blocks of each stage or level, as in its constructor; none below what it has.
-        up_layers: Of an auto-encoder or U-Net, the option of its constructor; ``None`` to leave it.
+        layers: Number of blocks of each stage or level, as in its constructor; not fewer than it has.
+        up_layers: Of an auto-encoder or U-Net, the option of its constructor; ``None`` to keep it.
 
     Returns:
-        A new network of the same class, whose configuration builds it; nothing in it is frozen.
+        A new network of the same class; nothing in it is frozen.
 
     Raises:
-        TypeError: ``net`` is none of mdnc's networks, or an argument has the wrong type.
-        ValueError: A number is below what the network has, or a stage has nowhere to put a block that changes nothing,
-            as where its one block resizes last and changes the channels.
+        TypeError: ``net`` is not a network of mdnc, or an argument has the wrong type.
+        ValueError: A number is below what the network has, or a stage has no place for an identity block,
+            for example because its only block resizes and changes the channels.
 
     Example:
         >>> import mdnc, torch
@@ -123,7 +124,7 @@ def deepen(net: Network, layers: Sequence[int], up_layers: Sequence[int] | int |
 
 
 def _extends(new: Stage, old: Stage) -> bool:
-    # Whether the blocks of the old stage are those of the new one but for some that can pass on what they take.
+    # Whether the blocks of the old stage are those of the new one, except for blocks that can be identities.
     blocks = {name: _without_chance(each) for name, each in new.named.items()}
     kept = all(blocks.get(name) == _without_chance(each) for name, each in old.named.items())
     more = new.still[len(old.still) :]
@@ -140,7 +141,9 @@ def _no_room(new: Stage, old: Part | None, config: dict[str, Any]) -> str:
     why = (
         'blocks can only be added'
         if len(new.blocks) < have
-        else 'a block there would change the channels or the size, or could not learn, and so none begins as identity'
+        else (
+            'a block there would change the channels or the size, or could not learn, so it cannot start as an identity'
+        )
     )
     return f'deepen: {words} gives {new.name} {len(new.blocks)} blocks instead of {have}, but {why}.'
 
@@ -151,22 +154,23 @@ def _no_room(new: Stage, old: Part | None, config: dict[str, Any]) -> str:
 def lift(net: Network, kernel_size: int | None = None, length: int | None = None) -> Network:
     """A copy of a trained network with one spatial axis more, the first: signals → images → volumes.
 
-    The kernels of the trained network stand in the middle of the new axis and zeros beside them (where a transposed
-    convolution up-samples, copies that fill the gaps). So the answer to an input that is constant along the new axis is
-    that of the trained network, constant along it: at the borders too, with every norm and in every size. What the
-    zeros become is learnt.
+    The trained kernels are placed at the centre of the new axis, with zeros around them (or, in transposed convolutions
+    that up-sample, copies that fill the gaps). So for an input that is constant along the new axis, the output is that
+    of
+    the trained network, constant along this axis: also at the borders, with every norm and at every size. The zeros are
+    trained further.
 
     Args:
         net: A network of one or two spatial axes.
-        kernel_size: Odd kernel size on the new axis; ``None`` for that of the present first axis, 1 for a network that
-            treats positions on the new axis apart, but for its norms, and never resizes it.
+        kernel_size: Odd kernel size on the new axis; ``None`` for that of the present first axis; 1 for a network that
+            treats positions on the new axis separately, except in norms, and never resizes it.
         length: Of a decoder, the length of its output on the new axis.
 
     Returns:
-        A new network of the face with one axis more, whose configuration builds it; nothing in it is frozen.
+        A new network of the class with one axis more; nothing in it is frozen.
 
     Raises:
-        TypeError: ``net`` is none of mdnc's networks or has no face with one axis more, or an argument has the wrong
+        TypeError: ``net`` is not a network of mdnc or has no class with one axis more, or an argument has the wrong
             type.
         ValueError: An argument has the wrong value, or is missing for a decoder or given for another network.
 
@@ -205,7 +209,7 @@ def _lifted(net: Network, kernel_size: int | None, length: int | None) -> dict[s
     if length is not None:
         config['out_size'] = (_checks.integer('lift', 'length', length), *config['out_size'])
     if 'kernel_size' not in config:
-        raise TypeError(f'lift: a {type(net).__name__} has no kernel_size, which is to have one axis more.')
+        raise TypeError(f'lift: a {type(net).__name__} has no kernel_size that could be extended by an axis.')
     kernels = config['kernel_size']
     each = kernels if isinstance(kernels[0], tuple) else (kernels,)
     if 'strides' not in config and (kernel_size or 1) > 1 and any(kernel[0] == 1 for kernel in each):
@@ -218,7 +222,7 @@ def _lifted(net: Network, kernel_size: int | None, length: int | None) -> dict[s
 
 
 def _said_strides(net: Network, kernels: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    # The strides that follow from the kernels, said: else the new axis would be resized where the first is not.
+    # The strides implied by the kernels, given explicitly: else the new axis would be resized where the first is not.
     cls: Any = type(net)
     rows = len(cls(**{**net.config, 'strides': 1}, device='meta').config['strides'])
     return [_sizes.stride(kernels[index if len(kernels) > 1 else 0]) for index in range(rows)]

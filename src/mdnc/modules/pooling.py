@@ -1,6 +1,6 @@
 """Pools: averages over windows, and one value of each plane.
 
-The latter take what is real of a padded batch, whose maps are zero elsewhere, and pool that alone; ``None`` for all.
+The latter also take the valid region of a padded batch, whose maps are zero elsewhere, and pool only this.
 """
 
 from typing import cast
@@ -17,13 +17,13 @@ from mdnc.modules._valid_region import ValidRegion
 class AveragePool(nn.Module):
     """Averages over windows of the stride: ``(B, C, L1, …)`` → ``(B, C, ceil(L1 / stride), …)``.
 
-    Windows that reach beyond the end count what is there; torch's own refuses maps that are shorter than one window.
+    Incomplete windows at the end are averaged over their values; torch's own pool refuses maps shorter than a window.
 
     Args:
         stride: Length of the windows on each axis.
     """
 
-    #: By which the fused path knows it, see `mdnc.ops.path`.
+    #: Name for the fused path, see `mdnc.ops.path`.
     averages = True
 
     def __init__(self, stride: Size) -> None:
@@ -54,7 +54,7 @@ def first_max(x: Tensor, real: ValidRegion) -> Tensor:
 
 
 def log_scale(x: Tensor, real: ValidRegion | None = None, eps: float = 1e-12) -> Tensor:
-    """Logarithm of the root mean square of each plane: ``(B, C, L1, …)`` → ``(B, C)``; squares below ε count as ε."""
+    """Logarithm of the root mean square of each plane: ``(B, C, L1, …)`` → ``(B, C)``; squares are at least ε."""
     return mean(x.square(), real).clamp(min=eps).log() / 2
 
 
@@ -88,11 +88,11 @@ class AvgMaxPool(Pool):
 
 
 class GeneralizedMeanPool(Pool):
-    """The mean ``(mean(max(x, ε)^p))^(1/p)`` with a learnt power p, after Radenović et al., arXiv:1711.02512.
+    """The mean ``(mean(max(x, ε)^p))^(1/p)`` with a learned power p, after Radenović et al., arXiv:1711.02512.
 
     Args:
         order: Number of spatial axes.
-        eps: ε, what smaller values count as; above 0.
+        eps: ε, the lower bound of the values; above 0.
     """
 
     def __init__(self, order: int, eps: float = 1e-6) -> None:

@@ -1,4 +1,4 @@
-"""Batches of samples of unequal sizes: padded, and run through layers that see what is real alone."""
+"""Batches of samples of unequal sizes: padded, and run through layers that ignore the padding."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ from mdnc.modules._sizes import Size
 from mdnc.modules._valid_region import ValidRegion
 from mdnc.ops import path
 
-# Makes places along an axis, and the share that each has.
+# Positions along an axis, and their weights.
 Picks = Callable[[], list[tuple[Tensor, Tensor | None]]]
 
 
@@ -27,9 +27,9 @@ class Ragged(NamedTuple):
 
     Args:
         values: The maps, ``(B, C, L1, …)``, finite everywhere.
-        real: What of them is real.
-        clean: Whether they are zero elsewhere. Between blocks they always are; inside, whoever reads beyond what is
-            real sees to it.
+        real: Which part of them is not padding.
+        clean: Whether they are zero in the padding. They are between blocks; inside a block, layers that read the
+            padding make sure of it.
     """
 
     values: Tensor
@@ -37,7 +37,7 @@ class Ragged(NamedTuple):
     clean: bool = True
 
     def cleaned(self) -> 'Ragged':
-        """Zero where it is not real; in place, for nobody has seen values that are not clean."""
+        """Set the padding to zero; in place, as no other code uses the values before."""
         return self if self.clean else Ragged(self.values.mul_(self.real.inside), self.real)
 
     def cropped(self, to: ValidRegion) -> 'Ragged':
@@ -64,7 +64,7 @@ class Ragged(NamedTuple):
 
 
 def extent(x: Tensor | Ragged) -> Any:
-    """The spatial size of maps; of a padded batch what is real of it."""
+    """The spatial size of maps; of a padded batch its valid region."""
     return x.real if isinstance(x, Ragged) else x.shape[2:]
 
 
@@ -77,15 +77,15 @@ def pad_batch(samples: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Put samples of unequal sizes into one batch, padded with zeros at the end of each axis.
 
     Args:
-        samples: Tensors ``(C, L1, …)`` with one to three spatial axes, of as many channels, one dtype and device.
+        samples: Tensors ``(C, L1, …)`` with one to three spatial axes and equal channels, dtype and device.
 
     Returns:
         The batch ``(B, C, max L1, …)``, and the ``lengths`` that networks take with it, ints on the CPU: ``(B,)`` for
         signals, ``(B, axes)`` for images and volumes.
 
     Raises:
-        TypeError: Samples are no tensors, or differ in dtype.
-        ValueError: There are none, or they differ in more than their sizes, or are empty.
+        TypeError: Samples are not tensors, or differ in dtype.
+        ValueError: There are no samples, or they differ in more than their sizes, or are empty.
 
     Example:
         >>> import mdnc, torch
@@ -127,15 +127,15 @@ def _checked_samples(samples: Any) -> list[Tensor]:
     return samples
 
 
-# ---- At the door of a network ----
+# ---- Inputs of a network ----
 
 
 def sizes(owner: str, lengths: Any, batch: int, order: int) -> list[Size]:
     """The checked size of each sample.
 
     Args:
-        owner: Who takes them.
-        lengths: What was given: ints ``(B, order)``, or ``(B,)`` for signals.
+        owner: Name of the network or function.
+        lengths: The argument: ints ``(B, order)``, or ``(B,)`` for signals.
         batch: B.
         order: Number of spatial axes.
 

@@ -1,4 +1,4 @@
-"""Training on arrays: tasks, data and runs that survive and repeat, on Lightning."""
+"""Training with Lightning: tasks, data, and runs that can be interrupted and repeated."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written whole, the previous one kept, the newest good one found, misfits refused."""
+"""Checkpoints of a run: written atomically, found, checked, and refused if they do not fit."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from mdnc._plain import plain
 
 FOLDER = 'checkpoints'
 BEST = 'best.ckpt'
-# What a killed run leaves in its folder: parts of its own files, and what Lightning's finders put aside.
+# Files that a killed run leaves behind: incomplete files, and temporary files of Lightning's finders.
 _WRITTEN = [
     f'.{name}.*{PART_SUFFIX}'
     for name in (
@@ -37,7 +37,7 @@ _NUMBERED = re.compile(r'step-(\d+)\.ckpt')
 
 
 class WholeFileIO(CheckpointIO):
-    """Lets Lightning write checkpoints whole or not at all, with a checksum, and read nothing but plain values."""
+    """Lets Lightning write checkpoints atomically with a checksum, and read only plain values."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint beside ``path``, then rename it; see `mdnc._archive.save_archive`."""
@@ -48,21 +48,21 @@ class WholeFileIO(CheckpointIO):
         except OSError as error:
             kept = ', '.join(old.name for old in numbered(path.parent)) or 'none so far'
             reason = os.strerror(error.errno or 0)
-            raise OSError(f'the checkpoint {path} could not be written ({reason}); good ones: {kept}') from error
+            raise OSError(f'the checkpoint {path} could not be written ({reason}); existing ones: {kept}') from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Check a checkpoint's sum and read it; code inside it is never run, whatever ``weights_only`` says."""
+        """Check the checksum of a checkpoint and read it; code in it is never run, even with ``weights_only=False``."""
         if Path(path).is_dir():
-            raise DamagedFileError(f'{path} is a folder, no checkpoint')
+            raise DamagedFileError(f'{path} is a folder, not a checkpoint')
         if not Path(path).is_file():
-            raise FileNotFoundError(f'there is no checkpoint {path}')
+            raise FileNotFoundError(f'checkpoint {path} does not exist')
         checkpoint = load_archive(path, map_location or 'cpu')
         if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
-            raise DamagedFileError(f'{path} is a torch file but no checkpoint of a training run')
+            raise DamagedFileError(f'{path} is a torch file, but not a checkpoint of a training run')
         return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Remove a checkpoint if it is there."""
+        """Remove a checkpoint if it exists."""
         Path(path).unlink(missing_ok=True)
 
 
@@ -73,42 +73,42 @@ def numbered(folder: Path) -> list[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left half-written."""
+    """Remove incomplete files of a killed process."""
     for part in folder.glob(f'.*{PART_SUFFIX}'):
         part.unlink(missing_ok=True)
 
 
 def sweep_run(run_dir: Path) -> None:
-    """The same beside the checkpoints, sparing what another command may be writing there, as predictions."""
+    """The same in the run folder, except for files that another command may be writing, such as predictions."""
     for name in _WRITTEN:
         for part in run_dir.glob(name):
             part.unlink(missing_ok=True)
 
 
 def newest(run_dir: str | os.PathLike[str]) -> tuple[Path | None, list[str]]:
-    """Find the newest good checkpoint of a run.
+    """Find the newest undamaged checkpoint of a run.
 
     Args:
         run_dir: The run's folder.
 
     Returns:
-        Its path, None where the run has none yet, and a sentence for each damaged one that was passed over.
+        Its path, None if the run has none yet, and a message for each damaged one that was skipped.
 
     Raises:
-        DamagedFileError: There are checkpoints, and none is good.
+        DamagedFileError: All checkpoints are damaged.
     """
     faults = []
     for path in _candidates(Path(run_dir) / FOLDER):
         try:
             if path.is_dir():
-                raise DamagedFileError(f'{path} is a folder, no checkpoint')
+                raise DamagedFileError(f'{path} is a folder, not a checkpoint')
             check_archive(path)
         except DamagedFileError as error:  # noqa: PERF203 # a handful of files, each of them large
             faults.append(str(error))
         else:
             return path, faults
     if faults:
-        raise DamagedFileError('no checkpoint of this run is good: ' + '; '.join(faults))
+        raise DamagedFileError('all checkpoints of this run are damaged: ' + '; '.join(faults))
     return None, []
 
 
@@ -119,12 +119,12 @@ def _candidates(folder: Path) -> Iterator[Path]:
 
 
 def keep_as(path: Path, name: str) -> None:
-    """Give a checkpoint a second name in its folder, replacing what has it, in one step."""
+    """Give a checkpoint a second name in its folder, replacing an existing file atomically."""
     target = path.with_name(name)
     part = path.with_name(f'.{name}{PART_SUFFIX}')
     part.unlink(missing_ok=True)
     try:
-        os.link(path, part)  # costs no space
+        os.link(path, part)  # needs no space
     except OSError:  # a file system without links
         with path.open('rb') as source, whole_file(target) as file:
             shutil.copyfileobj(source, file)
@@ -133,23 +133,23 @@ def keep_as(path: Path, name: str) -> None:
 
 
 def check_saves(trainer: L.Trainer) -> None:
-    """Refuse a run whose checkpoints could not be read back, before it trains.
+    """Refuse a run before training if its checkpoints could not be read again.
 
     Args:
         trainer: The trainer, when optimizers, callbacks and data are ready.
 
     Raises:
-        TypeError: Something that a checkpoint would hold is neither plain nor can be made so; the text names it.
+        TypeError: A value in the checkpoint cannot be stored as plain data; the message names it.
     """
-    if type(trainer.strategy) in (SingleDeviceStrategy, DDPStrategy):  # others gather pieces at great cost
+    if type(trainer.strategy) in (SingleDeviceStrategy, DDPStrategy):  # other strategies gather shards at great cost
         plain(trainer._checkpoint_connector.dump_checkpoint(weights_only=False), 'checkpoint')
 
 
 def check_fits(task: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Refuse a checkpoint of another network, saying what it holds and what fits.
+    """Refuse a checkpoint of another network, with a message about what it contains and what fits.
 
     Args:
-        task: The task that is to take the weights.
+        task: The task to load the weights into.
         checkpoint: A checkpoint as Lightning loads it.
 
     Raises:
@@ -163,8 +163,9 @@ def check_fits(task: L.LightningModule, checkpoint: dict[str, Any]) -> None:
     held = checkpoint.get('hyper_parameters', {}).get('network')
     built = task.hparams.get('network')
     raise ValueError(
-        f'the checkpoint is of another network: it holds {_words(held)}, the configuration builds {_words(built)}. '
-        f'{len(fitting)} of {len(ours)} tensors fit; the first that does not is {misfit}: '
+        f'the checkpoint belongs to another network: it contains {_words(held)}, the configuration builds '
+        f'{_words(built)}. '
+        f'{len(fitting)} of {len(ours)} tensors fit; the first that does not fit is {misfit}: '
         f'{theirs.get(misfit, "missing")} in the checkpoint, {ours.get(misfit, "missing")} in the network'
     )
 

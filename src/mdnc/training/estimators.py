@@ -1,4 +1,4 @@
-"""Networks as estimators of scikit-learn, on arrays and lists in memory."""
+"""Networks as scikit-learn estimators, for arrays and lists in memory."""
 
 import contextlib
 import copy
@@ -35,7 +35,7 @@ from mdnc.training.predictor import Predictor
 from mdnc.training.run import quieten
 from mdnc.training.tasks import Classification, Regression, Task
 
-_TOGETHER = 256  # samples that are answered at once
+_TOGETHER = 256  # samples per batch of a prediction
 _MOST_SEED = 2**31 - 1
 _PRECISE = [np.float64, np.float32]
 
@@ -45,9 +45,9 @@ class _Epochs:
 
     Args:
         samples: Samples ``(C, L1, ...)``, of one size in a tensor ``(N, C, L1, ...)``, or in a list.
-        targets: One a sample.
-        size: Samples of a batch.
-        seed: Start of the order.
+        targets: One per sample.
+        size: Samples per batch.
+        seed: Seed of the order.
     """
 
     def __init__(self, samples: Tensor | list[Tensor], targets: Tensor, size: int, seed: int) -> None:
@@ -75,28 +75,29 @@ def _batch(samples: Tensor | list[Tensor], rows: Tensor) -> dict[str, Any]:
 
 
 class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """What both estimators share.
+    """Base of both estimators.
 
     Args:
-        network: None for a small residual encoder that suits the samples; the name of a network or preset of
+        network: None for a small residual encoder chosen by the samples; the name of a network or preset of
             `mdnc.list_models`, or of a family (``'EncoderNet'``); ``{'name': …, 'arguments': {…}}``; or a module, of
-            which a copy is trained. Channels, order and outputs are those of the data where they are not given.
-        epochs: How often all samples are seen, at least 1.
-        batch_size: Samples of a step, at least 1.
-        lr: Highest learning rate, above 0; it rises, then falls along a half cosine.
-        weight_decay: Decay of the weights, at least 0.
-        order: Number of spatial axes, for samples without a channel axis; None: an array ``(n, length)`` holds signals,
-            and others have their channels behind the samples, ``(n, channels, length)``.
-        normalise: Whether each channel gets mean 0 and standard deviation 1 of the training samples; targets of
-            quantities too. ``'sample'``: of each sample itself; ``'percentiles'``: of the training samples, clipped to
+            which a copy is trained. Channels, order and outputs are taken from the data if they are not given.
+        epochs: Number of epochs, at least 1.
+        batch_size: Samples per step, at least 1.
+        lr: Highest learning rate, above 0; after a warm-up it decreases along a half cosine.
+        weight_decay: Weight decay, at least 0.
+        order: Number of spatial axes, for samples without a channel axis; None: an array ``(n, length)`` contains
+            signals, and others have channels as second axis, ``(n, channels, length)``.
+        normalise: Whether each channel is normalised to mean 0 and standard deviation 1 over the training samples;
+            in regression also the targets. ``'sample'``: of each sample itself; ``'percentiles'``: of the training
+            samples, clipped to
             their 0.5th and 99.5th percentile.
         device: ``'cpu'``, ``'cuda'``, ``'auto'``, ….
-        progress: Whether a bar is shown.
-        random_state: Seed of weights and order: an int, a ``RandomState``, or None for another one each time.
+        progress: Whether to show a progress bar.
+        random_state: Seed of weights and order: an int, a ``RandomState``, or None for a random one.
 
     Attributes:
         predictor_: The trained network as `Predictor`.
-        n_features_in_: Values of a signal ``(n, length)``; of others, and of lists, channels.
+        n_features_in_: Length of signals ``(n, length)``; for other samples, and for lists, the number of channels.
     """
 
     def __init__(
@@ -161,7 +162,8 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             array = np.expand_dims(array, batch)
         if not 2 <= array.ndim - batch <= 4 or order not in (None, array.ndim - batch - 1):
             raise ValueError(
-                f'{type(self).__name__}: samples of shape {array.shape[batch:]} are no signals, images or volumes with '
+                f'{type(self).__name__}: samples of shape {array.shape[batch:]} are not signals, images or '
+                f'volumes with '
                 f'channels first, for order={self.order}'
             )
         return array
@@ -202,7 +204,7 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if self.network is not None:
             return named_network(self.network, told)
         least = min(min(size) for size in sizes)
-        # As many stages as halve the smallest side to a few values; a norm over a whole sample works at any size.
+        # As many stages as reduce the smallest side to a few values; a norm over a whole sample works at any size.
         stages = max(2, min(4, int(np.log2(max(least, 1))) - 1))
         small = {
             'channel': 16,
@@ -214,7 +216,7 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         }
         return named_network({'name': 'EncoderNet', 'arguments': small}, told)
 
-    # Answers.
+    # Predictions.
 
     def _answers(self, x: Any) -> np.ndarray:
         check_is_fitted(self, 'predictor_')
@@ -228,7 +230,7 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             yield part.numpy() if isinstance(part, Tensor) else [each.numpy() for each in part]
 
     def transform(self, X: Any) -> np.ndarray:
-        """What the network's last layer reads: one vector of pooled features a sample.
+        """The input of the last layer: one vector of pooled features per sample.
 
         Args:
             X: Samples as in ``fit``.
@@ -237,7 +239,7 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             Array ``(n, features)``.
 
         Raises:
-            ValueError: The network has no linear layer at its end, or the samples are others than in ``fit``.
+            ValueError: The network has no linear layer at its end, or the samples differ from those of ``fit``.
         """
         check_is_fitted(self, 'predictor_')
         return self._features(self._samples(X))
@@ -257,10 +259,10 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
 
 class NetClassifier(ClassifierMixin, _NetEstimator):  # type: ignore[misc]
-    """Tells signals, images or volumes apart by a residual network; a classifier of scikit-learn.
+    """Classifier for signals, images or volumes with a residual network, for scikit-learn.
 
     Samples are an array ``(n, length)``, ``(n, channels, length)``, ``(n, channels, height, width)`` or of volumes, or
-    a list of one array a sample, whose sizes may differ. `transform` gives the pooled features.
+    a list of arrays, one per sample, which may differ in size. `transform` returns the pooled features.
 
     Example:
         >>> import numpy as np
@@ -277,10 +279,10 @@ class NetClassifier(ClassifierMixin, _NetEstimator):  # type: ignore[misc]
 
         Args:
             X: Samples.
-            y: One class a sample: names or numbers.
+            y: One class per sample: names or numbers.
 
         Raises:
-            ValueError: The samples cannot be used, or there is one class only.
+            ValueError: The samples cannot be used, or there is only one class.
         """
         samples, y = self._samples(_both(self, X, y), fitting=True), _given(self, y)
         y = column_or_1d(y, warn=True)
@@ -289,7 +291,7 @@ class NetClassifier(ClassifierMixin, _NetEstimator):  # type: ignore[misc]
         _same_count(samples, y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f'{type(self).__name__}: y holds one class only, {self.classes_[0]!r}; two are needed')
+            raise ValueError(f'{type(self).__name__}: y contains only one class, {self.classes_[0]!r}; two are needed')
         names = [str(name) for name in self.classes_]
         self._fit(Classification, samples, torch.from_numpy(numbers), len(names), {'classes': names})
         return self
@@ -306,9 +308,9 @@ class NetClassifier(ClassifierMixin, _NetEstimator):  # type: ignore[misc]
 
 
 class NetRegressor(RegressorMixin, _NetEstimator):  # type: ignore[misc]
-    """Predicts quantities of signals, images or volumes by a residual network; a regressor of scikit-learn.
+    """Regressor for signals, images or volumes with a residual network, for scikit-learn.
 
-    Samples are those of `NetClassifier`; targets are one or several quantities a sample.
+    Samples as for `NetClassifier`; targets are one or several quantities per sample.
 
     Example:
         >>> import numpy as np
@@ -354,11 +356,11 @@ class NetRegressor(RegressorMixin, _NetEstimator):  # type: ignore[misc]
         return found[:, 0] if self._lone else found
 
 
-# Checks, and what is found in the samples.
+# Checks and statistics of samples.
 
 
 def _as_list(x: Any) -> list[Any] | None:
-    """Samples one by one, where they are a list of arrays; None where they are one array."""
+    """A list of samples, if they are a list of arrays; None if they are one array."""
     if isinstance(x, np.ndarray) and x.dtype == object and x.ndim == 1 and len(x) and isinstance(x[0], np.ndarray):
         x = list(x)
     if not isinstance(x, list | tuple) or not x or not all(isinstance(each, np.ndarray | Tensor) for each in x):
@@ -403,7 +405,7 @@ def _statistics(samples: Tensor | list[Tensor], by: bool | str) -> dict[str, Any
 
 
 def _exact(network: nn.Module) -> nn.Module:
-    """A copy, on the CPU in double precision: so no answer hangs on which others are asked with it."""
+    """A copy on the CPU in double precision: so predictions do not depend on the other samples of a batch."""
     copied = copy.deepcopy(network)
     on_cpu = all(weight.device.type == 'cpu' for weight in copied.parameters())
     return copied.double() if on_cpu else copied

@@ -1,4 +1,4 @@
-"""Lightning's searches for a learning rate and a batch size: once, before a run, and with effect on it."""
+"""Lightning's search for a learning rate or a batch size, once before a run."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,10 +10,10 @@ _LATER = ('on_validation_start', 'on_test_start', 'on_predict_start')
 
 
 def tame(callbacks: Iterable[L.Callback]) -> None:
-    """Let searches run at the start of a new run only: a run that goes on has found what it needs.
+    """Let searches run only at the start of a new run, not when a run is continued.
 
     Raises:
-        ValueError: One searches within the training, where the schedule would undo what it finds.
+        ValueError: A search is configured within the training, where the schedule would override its result.
     """
     for callback in callbacks:
         if isinstance(callback, LearningRateFinder | BatchSizeFinder):
@@ -47,7 +47,7 @@ def _fitting(setup: Callable[..., None]) -> Callable[..., None]:
 
 
 class Finders(L.Callback):
-    """Makes optimizers and schedules anew after a search, and leaves no other trace of it."""
+    """Recreates optimizers and schedules after a search, so that it has no other effect."""
 
     def __init__(self) -> None:
         self.found: dict[str, float] = {}

@@ -50,19 +50,19 @@ TASKS: dict[str, type[Task]] = {
     'dense_regression': DenseRegression,
     'reconstruction': Reconstruction,
 }
-_FEW = 1000  # classes; more different whole numbers are rather quantities
+_FEW = 1000  # classes; more distinct whole numbers are probably quantities
 Loaders = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class FirstSample:
-    """What a first sample says of the data.
+    """Properties of the data, from the first sample.
 
     Args:
         shape: Shape of the input, ``(C, L1, ...)``.
         target: The target; None where there is none.
-        targets: Gives all targets, where classes are to be counted.
-        names: Names of the classes; None where the data name none.
+        targets: Returns all targets, to count classes.
+        names: Names of the classes; None if the data have none.
     """
 
     shape: tuple[int, ...]
@@ -86,7 +86,7 @@ class FirstSample:
         return len(self.names) if self.names is not None else 1 + max(int(each.max()) for each in self.targets())
 
     def outputs(self, kind: type[Task]) -> int:
-        """How many values or channels a network has to give for a task."""
+        """Number of outputs or output channels that a network needs for a task."""
         if self.target is None or issubclass(kind, Reconstruction):
             return self.shape[0]
         if issubclass(kind, Classification | Segmentation):
@@ -109,32 +109,32 @@ def train(
     seed: int = 0,
     **options: Any,
 ) -> Predictor:
-    """Train a network, and give back what answers new samples; the checkpoint that validates best is taken.
+    """Train a network and return a predictor that uses the checkpoint with the best validation result.
 
     Args:
-        network: A module, which is trained itself; the name of a network or preset of `mdnc.list_models`, or of a
-            family (``'EncoderNet'``, ``'UNet'``) whose order the data say; or ``{'name': …, 'arguments': {…}}``. Of a
-            name, channels, classes and order are those of the data where they are not given.
+        network: A module, which is trained in place; the name of a network or preset of `mdnc.list_models`, or of a
+            family (``'EncoderNet'``, ``'UNet'``); or ``{'name': …, 'arguments': {…}}``. For a name, channels, number
+            of outputs and order are taken from the data if they are not given.
         data: ``(inputs, targets)``, or inputs alone, each an array ``(N, C, L1, ...)`` or files, anything that
             `ArrayData` takes; ``{'train': (inputs, targets), 'val': …, 'test': …}``; a data module of Lightning; or a
             torch data set of ``(x, y)``, a loader of such batches, or ``{'train': …, 'val': …}`` of these.
         task: ``'classification'``, ``'multilabel'``, ``'regression'``, ``'segmentation'``, ``'dense_regression'``,
-            ``'reconstruction'``, or a class of `Task`; None for what the targets say: names and whole numbers are
-            classes, several of 0 and 1 a sample classes that may be there together, others quantities.
-        epochs: How often all samples are seen, at least 1.
-        batch_size: Samples of a step; a data module or loader has its own.
+            ``'reconstruction'``, or a subclass of `Task`; None: chosen by the targets. Names and whole numbers are
+            classes, vectors of 0 and 1 are multi-label classes, others are quantities.
+        epochs: Number of epochs, at least 1.
+        batch_size: Samples per step; a data module or loader has its own.
         device: ``'auto'``, ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``.
-        run: Folder that keeps the run, to be taken up by `mdnc.load`; None keeps nothing.
-        progress: Whether a bar, or lines, and figures are shown.
-        seed: Start of every random choice; the caller's random state is left as it was.
+        run: Folder for the run, which `mdnc.load` can open later; None saves nothing.
+        progress: Whether to show progress and metrics.
+        seed: Seed of all random choices; the caller's random state does not change.
         **options: Arguments of the data (``split=``, ``normalise=``, …), of the task (``lr=``, ``monitor=``, …), of a
-            network that is given by name (``channel=``, ``layers=``, …), and of Lightning's trainer.
+            network given by name (``channel=``, ``layers=``, …), and of Lightning's trainer.
 
     Returns:
-        The trained network, ready to answer; see `Predictor`.
+        The trained network, see `Predictor`.
 
     Raises:
-        TypeError: The data are none of these, or an option is unknown.
+        TypeError: The data are of another kind, or an option is unknown.
         ValueError: The data, or an option, cannot be used.
 
     Example:
@@ -147,7 +147,7 @@ def train(
     """
     epochs, devices = integer('train', 'epochs', epochs), trainer_devices('train', device)
     with _quiet(not progress), random_state_kept(), _folder(run) as folder:
-        torch.manual_seed(integer('train', 'seed', seed, minimum=0))  # the callback `Repeatable` takes it from here
+        torch.manual_seed(integer('train', 'seed', seed, minimum=0))  # read by the callback `Repeatable`
         words = _sorted_options(options, task, network)
         source = _source(data, integer('train', 'batch_size', batch_size), seed, words['data'])
         made = _task(network, task, _seen(source), words)
@@ -162,11 +162,11 @@ def train(
     return Predictor(network, facts, batch_size=batch_size, figures=figures, history=rows, run=run)
 
 
-# Where what is said belongs.
+# Which arguments belong where.
 
 
 def _parameters(kind: Any) -> set[str]:
-    """Names of the arguments that a class takes, with those that it hands on."""
+    """Names of the arguments of a class, with those that it passes on."""
     found: set[str] = set()
     for base in getattr(kind, '__mro__', ()):
         if '__init__' in vars(base) and base is not object:
@@ -190,16 +190,16 @@ def _sorted_options(options: dict[str, Any], task: Any, network: Any) -> dict[st
         room = next((room for room, names in known.items() if name in names), None)
         if room is None:
             near = difflib.get_close_matches(name, sorted(set().union(*known.values())), n=1)
-            raise TypeError(f'train: there is no option {name}' + ''.join(f'; is it {word}?' for word in near))
+            raise TypeError(f'train: unknown option {name}' + ''.join(f'; did you mean {word}?' for word in near))
         found[room][name] = value
     return found
 
 
 def trainer_devices(owner: str, device: Any) -> dict[str, Any]:
-    """What Lightning's trainer has to be told of a device.
+    """The arguments of Lightning's trainer for a device.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not a device.
     """
     if device == 'auto':
         return {'accelerator': 'auto', 'devices': 1}
@@ -225,7 +225,7 @@ def _folder(run: Any) -> Iterator[Path]:
         return
     place = as_path('train', 'run', run)
     if numbered(place / FOLDER):
-        raise ValueError(f'train: {place} holds a run already; choose another folder')
+        raise ValueError(f'train: {place} already contains a run; choose another folder')
     yield place
 
 
@@ -233,7 +233,7 @@ def _folder(run: Any) -> Iterator[Path]:
 
 
 def _is_loader(value: Any) -> bool:
-    # What is none of the arrays and locations that `ArrayData` takes, and gives batches or samples.
+    # Iterables of batches or samples, other than the arrays and locations that `ArrayData` takes.
     plain = isinstance(value, str | os.PathLike | list | tuple | Mapping) or hasattr(value, '__array__')
     return isinstance(value, Dataset | DataLoader) or (
         not plain and not hasattr(value, 'read') and hasattr(value, '__iter__')
@@ -244,7 +244,7 @@ def _source(data: Any, batch_size: int, seed: int, words: dict[str, Any]) -> L.L
     """A data module, or loaders by part."""
     if isinstance(data, L.LightningDataModule) or _is_loader(data) or _is_loaders(data):
         if words:
-            raise TypeError(f'train: {", ".join(words)} are for arrays and files; this {type(data).__name__} is ready')
+            raise TypeError(f'train: {", ".join(words)} apply to arrays and files only, not to a {type(data).__name__}')
         if isinstance(data, L.LightningDataModule):
             return data
         given = data if isinstance(data, Mapping) else {'train': data}
@@ -303,7 +303,7 @@ def _seen(source: Any) -> FirstSample:
         loader = source['train']
     first = next(iter(loader), None)
     if first is None:
-        raise DataError('train: the data hold no sample')
+        raise DataError('train: the data have no samples')
     batch = as_batch('train', first)
     target = batch['target'][0] if 'target' in batch else None
     return FirstSample(
@@ -324,7 +324,7 @@ def _task(network: Any, task: Any, seen: FirstSample, words: dict[str, dict[str,
     kind = _kind(task, seen)
     unknown = sorted(set(words['task']) - _parameters(kind))
     if unknown:
-        raise TypeError(f'train: {", ".join(unknown)} is no option of the task {kind.__name__}')
+        raise TypeError(f'train: {", ".join(unknown)}: unknown option of the task {kind.__name__}')
     if isinstance(network, nn.Module):
         return kind(network, **words['task'])
     told: dict[str, Any] = {'order': seen.order, 'in_planes': seen.shape[0]}
@@ -336,12 +336,12 @@ def _task(network: Any, task: Any, seen: FirstSample, words: dict[str, dict[str,
 
 
 def named_network(network: Any, told: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Name and arguments of a network that is given by name.
+    """Name and arguments of a network given by name.
 
     Args:
-        network: A name, of a family too, or a dictionary of ``name`` and ``arguments``.
-        told: What the data say: ``order`` and arguments, which are taken where the network has them.
-        more: Arguments that come before all others.
+        network: A name, also of a family, or a dictionary with ``name`` and ``arguments``.
+        told: ``order`` and arguments from the data; used if the network has them.
+        more: Arguments with precedence over all others.
     """
     found = as_network({'name': network} if isinstance(network, str) else network)
     full = f'{found.name}{told["order"]}d'
@@ -366,7 +366,7 @@ def _kind(task: Any, seen: FirstSample) -> type[Task]:
         return DenseRegression if seen.is_map else Regression
     if seen.is_map and (target.ndim == seen.order or target.shape[0] == 1):
         return Segmentation
-    if target.ndim:  # whole numbers, several a sample
+    if target.ndim:  # several whole numbers per sample
         return MultiLabel if ((target == 0) | (target == 1)).all() else Regression
     if seen.classes > _FEW and seen.names is None:
         raise ValueError(
@@ -377,7 +377,7 @@ def _kind(task: Any, seen: FirstSample) -> type[Task]:
 
 
 def _maker(network: Any) -> Any:
-    """What builds a network of that name, of any order."""
+    """The class or function that builds a network of that name, of any order."""
     if isinstance(network, nn.Module):
         return None
     name = network if isinstance(network, str) else as_network(dict(network)).name
@@ -388,14 +388,14 @@ def _maker(network: Any) -> Any:
 
 
 def _fitted(trainer: L.Trainer, task: Task, source: Any, keeps: bool) -> tuple[dict[str, float], list[Any]]:
-    """Train, load the best, and test; what was found, and the rows of the epochs."""
+    """Train, load the best checkpoint, and test; returns metrics, and the rows of the epochs."""
     module = isinstance(source, L.LightningDataModule)
     given: dict[str, Any] = {'datamodule': source} if module else {'dataloaders': source.get('test')}
     trainer.fit(
         task, **(given if module else {'train_dataloaders': source['train'], 'val_dataloaders': source.get('val')})
     )
     keeper = next(callback for callback in trainer.callbacks if isinstance(callback, Keeper))  # type: ignore[attr-defined]
-    rows = list(keeper.history.rows)  # the best checkpoint brings those of its own time
+    rows = list(keeper.history.rows)  # the best checkpoint has the rows up to its own epoch
     best = runs.best_checkpoint(Path(trainer.default_root_dir))
     if keeps and module:
         runs.test(trainer, task, source, best)

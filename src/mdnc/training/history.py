@@ -1,4 +1,4 @@
-"""The course of a run: one row an epoch, in a CSV file that is whole at any time and goes on with the run."""
+"""Metrics of a run: one row per epoch, in a CSV file that is always complete and continues with the run."""
 
 import csv
 import io
@@ -10,12 +10,12 @@ from mdnc._files import whole_file
 
 FILE = 'metrics.csv'
 _SHOWN = 12
-_LATEST = 5  # epochs, of whose seconds those to come are guessed
+_LATEST = 5  # number of epochs from which the remaining time is estimated
 Row = dict[str, float]
 
 
 def duration(seconds: float) -> str:
-    """A time to read.
+    """A duration as text.
 
     Example:
         >>> duration(9.94), duration(75), duration(7260)
@@ -28,12 +28,12 @@ def duration(seconds: float) -> str:
 
 
 def shown(figures: Row, first: str = '', file: str = FILE) -> str:
-    """Figures as words to read: all, or where they are many those that sum up the others, and the number of those.
+    """Metrics as text: all, or if there are many a selection and the number of others.
 
     Args:
-        figures: The figures by name.
-        first: Name of the one that is always shown.
-        file: Where all of them are.
+        figures: The metrics by name.
+        first: Name of the metric that is always shown.
+        file: Name of the file with all of them.
 
     Example:
         >>> shown({'val/rmse': 0.5, 'val/loss': 0.25, **{f'val/rmse_{n}': 0.5 for n in range(48)}})
@@ -50,25 +50,25 @@ def shown(figures: Row, first: str = '', file: str = FILE) -> str:
 
 
 class History:
-    """Rows of figures, kept in the checkpoints so that a continued run neither loses nor repeats one."""
+    """Rows of metrics, saved in checkpoints so that a continued run neither loses nor repeats one."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self._started = time.monotonic()
 
     def start(self) -> None:
-        """Begin to count the seconds of an epoch."""
+        """Start the time of an epoch."""
         self._started = time.monotonic()
 
     def add(self, epoch: int, step: int, figures: Row, first: str = '', to_come: int = 0) -> str:
-        """Add an epoch's row and give it as a line to read.
+        """Add the row of an epoch and return it as a line of text.
 
         Args:
             epoch: Its number.
             step: Optimizer steps so far.
-            figures: Its figures.
-            first: Name of the one that is always shown.
-            to_come: How many epochs follow, as far as that is known.
+            figures: Its metrics.
+            first: Name of the metric that is always shown.
+            to_come: Number of remaining epochs, if known.
         """
         seconds = time.monotonic() - self._started
         self.start()
@@ -78,7 +78,7 @@ class History:
         return f'epoch {epoch}  step {step}  {shown(figures, first)}  ({duration(seconds)}{left})'
 
     def write(self, run_dir: Path) -> None:
-        """Write all rows to the run's folder."""
+        """Write all rows to the run folder."""
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         text = io.StringIO(newline='')
         table = csv.DictWriter(text, names)
@@ -89,10 +89,10 @@ class History:
 
 
 def read_history(run_dir: Path) -> list[Row]:
-    """Read a run's rows; what a row doesn't have is absent from it.
+    """Read the rows of a run; empty cells are left out.
 
     Raises:
-        ValueError: The file is not what a run writes; the text names the row.
+        ValueError: The file is damaged; the message names the row.
     """
     path = run_dir / FILE
     if not path.is_file():
@@ -109,4 +109,4 @@ def _row(texts: dict[str | Any, Any], place: str) -> Row:
     try:
         return {name: float(text) for name, text in texts.items() if text}
     except (ValueError, TypeError) as error:
-        raise ValueError(f'{place} is damaged: {list(texts.values())} are no numbers for {list(texts)}') from error
+        raise ValueError(f'{place} is damaged: {list(texts.values())} are not numbers, for {list(texts)}') from error

@@ -1,4 +1,4 @@
-"""A loss that is no number: found, named, and stopped or left out."""
+"""Losses that are NaN or Inf: detected, reported, and the run stopped or the step skipped."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ _NAMED = 5
 
 
 class NonfiniteLossError(ValueError):
-    """A training loss is NaN or Inf; the text names step, batch and samples."""
+    """A training loss is NaN or Inf; the message names step, batch and samples."""
 
 
 class Guard(L.Callback):
-    """Stops at a training loss that is NaN or Inf, or leaves its optimizer step out.
+    """Stops a run when its training loss is NaN or Inf, or skips such steps.
 
     Args:
-        nonfinite: ``'stop'`` the run, or ``'skip'`` each step whose gradient is not finite, and say so.
+        nonfinite: ``'stop'`` the run, or ``'skip'`` each step with a gradient that is not finite, with a warning.
 
     Example:
         >>> import tempfile
@@ -43,14 +43,14 @@ class Guard(L.Callback):
         self._check()
         place = f'epoch {trainer.current_epoch}, step {trainer.global_step}, batch {batch_idx}'
         losses: Any = outputs.get('losses', outputs.get('loss')) if isinstance(outputs, dict) else outputs
-        if losses is None:  # a task of others has left its step out
+        if losses is None:  # a task from elsewhere has skipped its step
             return
         self._held = (
             torch.isfinite(losses.detach()),
             list(batch.get('name', []) if isinstance(batch, dict) else []),
             place,
         )
-        # A device works behind the host: its answer is looked at after the next step, so that nobody waits for it.
+        # A device works asynchronously: its result is read after the next step, to avoid waiting.
         if losses.device.type == 'cpu':
             self._check()
 
@@ -67,7 +67,7 @@ class Guard(L.Callback):
         norms = maximum_norms(gradients)  # NaN and Inf pass through a maximum
         finite = all(bool(torch.isfinite(norm)) for norm in norms)
         if not trainer.strategy.reduce_boolean_decision(finite, all=True):
-            optimizer.zero_grad(set_to_none=True)  # optimizers pass over parameters without a gradient
+            optimizer.zero_grad(set_to_none=True)  # optimizers skip parameters without a gradient
 
     def _check(self) -> None:
         held, self._held = self._held, None
@@ -78,7 +78,5 @@ class Guard(L.Callback):
         named = ', '.join(bad[:_NAMED]) + (f' and {len(bad) - _NAMED} more' if len(bad) > _NAMED else '')
         text = f'the training loss is NaN or Inf at {place}; samples: {named or "unknown"}'
         if self.nonfinite == 'stop':
-            raise NonfiniteLossError(
-                f'{text}. Nothing of this step is saved; --guard.nonfinite skip leaves such steps out'
-            )
-        print(f'left out: {text}', flush=True)
+            raise NonfiniteLossError(f'{text}. This step was not saved; --guard.nonfinite skip skips such steps')
+        print(f'skipped: {text}', flush=True)

@@ -1,4 +1,4 @@
-"""Runs whose network `mdnc.optimize` has prepared."""
+"""Runs with a network prepared by `mdnc.optimize`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from mdnc.ops import optimize
 
 
 class Optimized(L.Callback):
-    """Trains, tests and applies the task's network as `mdnc.optimize` prepares it.
+    """Trains, tests and applies the task's network prepared by `mdnc.optimize`.
 
     From the command line: ``mdnc fit --config digits --trainer.callbacks+=mdnc.training.Optimized``. Checkpoints hold
     the same keys and values as without it, up to the rounding of training.
@@ -17,7 +17,7 @@ class Optimized(L.Callback):
         keep_memory: See `mdnc.optimize`.
 
     Raises:
-        ValueError: At the start of a run whose network holds no block of this library.
+        ValueError: At the start of a run, if the network contains no block of this library.
 
     Example:
         >>> from mdnc.training import Optimized, make_trainer

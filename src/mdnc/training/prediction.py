@@ -1,7 +1,7 @@
-"""What a network makes of samples, on its way to files: each sample once, whatever process saw it.
+"""Writing predictions to files: each sample once, whichever process predicted it.
 
-Each process appends to parts of its own beside the file, so that no more than a batch is held in memory, and of a map
-that is made in tiles no more than a slab; when all are done, the first one writes them in the order of the samples.
+Each process appends to its own part files, so that only a batch is held in memory, and of a map that is predicted in
+tiles only a slab. When all processes are done, the first one writes the predictions in the order of the samples.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _NAMES = 'names.json'
 
 
 def on_own_grid(grid: Any, values: NDArray[Any], output: str) -> NDArray[Any]:
-    """A map of a sample as its file has it: resampled, turned and cut back."""
+    """A map of a sample on the grid of its file: resampled, rotated and cropped back."""
     if grid is None:
         return values
     restored: NDArray[Any] = grid.restore(values, nearest=output == 'classes')
@@ -86,17 +86,17 @@ class _Merged:
 
 
 def grid_of_sample(samples: Any, index: int) -> Any:
-    """The grid of a sample, None where its source knows none."""
+    """The grid of a sample, None if its source has none."""
     ask = getattr(samples, 'grid', None)
     return None if ask is None else ask(index)
 
 
 class _Slabs:
-    """A map that is written as it is made, along its first spatial axis.
+    """A map that is written in slabs along its first spatial axis.
 
     Args:
         path: The file, in the format of NPY.
-        shape: Shape of the answer.
+        shape: Shape of the map.
         axis: Its first spatial axis.
         dtype: Type of its values.
     """
@@ -128,27 +128,27 @@ def beside(path: Path, kind: Format) -> Path:
 
 
 class Parts:
-    """The answers of one process, kept beside the file that all are written to.
+    """The predictions of one process, in temporary files beside the final one.
 
     Args:
         path: The file or folder; None for the usual one of the format, in ``folder``.
-        word: The format, one of `FORMATS`; None for what the name says, or what is usual for such data.
-        folder: Where the usual file lies.
+        word: The format, one of `FORMATS`; None: by the suffix of the name, or by the kind of data.
+        folder: Folder of the default file.
 
     Raises:
-        ValueError: Name and format do not go together.
+        ValueError: Name and format do not fit together.
     """
 
     def __init__(self, path: Path | None, word: str | None, folder: Path) -> None:
         check_place(path, word)
         self.path, self.word, self._folder = path, word, folder
-        self.count = 0  # samples that were written
+        self.count = 0  # number of written samples
         self._archive: zipfile.ZipFile | None = None
         self._slabs: dict[int, _Slabs] = {}
         self._beside: Parts | None = None  # for the spread of networks
 
     def begin(self, rank: int, meaning: PredictionKind, samples: Any) -> None:
-        """Open the parts, when it is known what the answers are.
+        """Open the part files, when the kind of predictions is known.
 
         Raises:
             ValueError: The format cannot hold them.
@@ -162,7 +162,9 @@ class Parts:
         if self.path is not None:
             check_place(self.path, word)
         if word == 'csv' and meaning.dense:
-            raise ValueError('predictions of the format csv are a row a sample, and these are maps; choose hdf5 or npz')
+            raise ValueError(
+                'the format csv has one row per sample, but these predictions are maps; choose hdf5 or npz'
+            )
         self.kind = FORMATS[word]
         if self.path is None:
             self.path = self._folder / f'predictions{"" if self.kind.folder else self.kind.suffixes[0]}'
@@ -176,13 +178,13 @@ class Parts:
         self._archive = zipfile.ZipFile(self._file, 'w')
 
     def part(self, rank: int, index: int | None = None) -> Path:
-        """The part of a process, or that of one large map of it."""
+        """The part file of a process, or of one large map of it."""
         assert self.path is not None
         number = '' if index is None else f'.{index}'
         return self.path.with_name(f'.{self.path.name}.{rank}{number}{PART_SUFFIX}')
 
     def slab(self, index: int, size: int, start: int, values: NDArray[Any], spread: NDArray[Any] | None = None) -> None:
-        """Take a slab of a map that has ``size`` values along its first spatial axis."""
+        """Add a slab of a map with ``size`` values along its first spatial axis."""
         if self._beside is not None and spread is not None:
             self._beside.slab(index, size, start, spread)
         with self._full_disk_named():
@@ -195,7 +197,7 @@ class Parts:
         release(self._samples)
 
     def add(self, index: int, row: Row, values: NDArray[Any] | None = None, spread: NDArray[Any] | None = None) -> None:
-        """Take an answer; None where it has come in slabs."""
+        """Add a prediction; None if it was added in slabs."""
         assert self._archive is not None
         if self._beside is not None:
             self._beside.add(index, row, spread)
@@ -224,7 +226,7 @@ class Parts:
         os.replace(new, slabs.path)
 
     def _stored(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Class numbers as the numbers that stand for them in the files of the training."""
+        """Class numbers converted to the label values in the files of the training."""
         numbers = self.meaning.values
         if numbers is None or self.meaning.output != 'classes':
             return values
@@ -236,7 +238,7 @@ class Parts:
         return stored
 
     def end(self) -> None:
-        """Close the parts of this process."""
+        """Close the part files of this process."""
         assert self._archive is not None
         if self._beside is not None:
             self._beside.end()
@@ -246,7 +248,7 @@ class Parts:
             self._file.close()
 
     def write(self, world: int) -> None:
-        """Write what all processes have, and remove their parts."""
+        """Write the predictions of all processes, and remove the part files."""
         assert self.path is not None
         try:
             merged = _Merged([self.part(rank) for rank in range(world)], self.meaning, self._samples)
@@ -260,14 +262,14 @@ class Parts:
             self._remove('*')  # of killed processes too
 
     def drop(self) -> None:
-        """Give up: remove what this process has."""
+        """Abort: remove the part files of this process."""
         if self._beside is not None:
             self._beside.drop()
         if self._archive is None:
             return
         for slabs in self._slabs.values():
             slabs.close()
-        self._archive.fp = None  # or it would write its end, when it is forgotten, to a full disk
+        self._archive.fp = None  # else it would write to the full disk when it is garbage-collected
         with contextlib.suppress(OSError):
             self._file.close()
         self._remove(f'{self._rank}*')
@@ -287,27 +289,28 @@ class Parts:
 
 
 def as_array(values: Tensor) -> NDArray[Any]:
-    """An answer on the CPU; NumPy knows no bfloat16."""
+    """A prediction on the CPU; NumPy has no bfloat16."""
     found: NDArray[Any] = (values.float() if values.is_floating_point() else values).cpu().numpy()
     return found
 
 
 class PredictionWriter(L.Callback):
-    """Writes what `trainer.predict` gives: to one file, or to a file for each sample.
+    """Writes the predictions of `trainer.predict`: to one file, or to one file per sample.
 
     One file ``.h5``, ``.npz`` or ``.zarr`` holds ``index`` (numbers of the samples, ascending), ``name``, ``classes``
-    where there are such, and ``prediction``: one array ``(N, ...)``, or one array a sample under ``prediction/<index>``
-    where their sizes differ. A ``.csv`` has a row a sample: its path, the class, probabilities or quantities, and the
-    target where there is one. Files ``nifti``, ``png`` and ``tiff`` lie in a folder under the inputs' own paths.
+    if there are classes, and ``prediction``: one array ``(N, ...)``, or one array per sample under
+    ``prediction/<index>`` if their sizes differ. A ``.csv`` has a row per sample: its path, the class, probabilities or
+    quantities, and the target if it is known. Files ``nifti``, ``png`` and ``tiff`` lie in a folder under the inputs'
+    own paths.
 
     Args:
-        path: The file or folder; None for ``predictions`` in the trainer's folder. Several processes need to see its
-            folder, all of them.
-        format: ``'hdf5'``, ``'npz'``, ``'zarr'``, ``'csv'``, ``'nifti'``, ``'png'`` or ``'tiff'``; None for what the
-            name says, or what is usual: a table for one answer a sample, for maps the format of the inputs.
+        path: The file or folder; None: ``predictions`` in the trainer's folder. All processes must have access to
+            its folder.
+        format: ``'hdf5'``, ``'npz'``, ``'zarr'``, ``'csv'``, ``'nifti'``, ``'png'`` or ``'tiff'``; None: by the
+            suffix of the name, else a table if samples have one prediction, and for maps the format of the inputs.
 
     Raises:
-        ValueError: Name and format do not go together.
+        ValueError: Name and format do not fit together.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, format: str | None = None) -> None:
@@ -317,12 +320,12 @@ class PredictionWriter(L.Callback):
 
     @property
     def path(self) -> Path | None:
-        """Where the predictions are, when they have been written."""
+        """Path of the written predictions."""
         return self._given[0] if self._parts is None else self._parts.path
 
     @property
     def samples(self) -> int:
-        """How many samples were written."""
+        """Number of written samples."""
         return 0 if self._parts is None else self._parts.count
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -331,7 +334,7 @@ class PredictionWriter(L.Callback):
         self._offer(pl_module, self._take_slab)
 
     def _begun(self, trainer: L.Trainer, task: Any) -> Parts:
-        # When the first answer is there: before, a task may not have met its data.
+        # At the first prediction: before, a task may not know its data.
         if self._parts is None:
             source: Any = getattr(trainer, 'datamodule', None)
             self._classes = getattr(source, 'classes', None)

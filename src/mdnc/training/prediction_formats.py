@@ -1,4 +1,4 @@
-"""Predictions in the formats of people's data: one file of all samples, or one a sample under the inputs' names."""
+"""File formats of predictions: one file for all samples, or one per sample with the names of the inputs."""
 
 import csv
 import gzip
@@ -28,14 +28,14 @@ _AXES = {2: 'YX', 3: 'ZYX'}
 
 @dataclass(frozen=True)
 class PredictionKind:
-    """What the answers are.
+    """The kind of predictions.
 
     Args:
         dense: Whether they are maps.
         output: ``'probabilities'``, ``'classes'`` or ``'values'``.
         classes: Names of the classes.
         columns: Names of the quantities.
-        values: The numbers that stand for the classes in files.
+        values: Label values of the classes in files.
         spreads: Names of the figures that say how far averaged networks are apart.
     """
 
@@ -48,7 +48,7 @@ class PredictionKind:
 
 
 class Row(NamedTuple):
-    """What is known of a sample beside its answer."""
+    """Facts about a sample, other than its prediction."""
 
     name: str
     file: str
@@ -57,20 +57,20 @@ class Row(NamedTuple):
 
 
 class Predictions(Protocol):
-    """The answers, ascending by number, read one at a time."""
+    """The predictions in ascending order of sample numbers, read one at a time."""
 
     meaning: PredictionKind
     index: Array
     rows: list[Row]
 
     def read(self, index: int) -> Array:
-        """One answer; a large one as a memory map."""
+        """One prediction; a large one as a memory map."""
 
     def common(self) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
-        """Shape and type of every answer, None where they differ."""
+        """Shape and type of every prediction, None if they differ."""
 
     def grid(self, index: int) -> Any:
-        """Where the sample lies in its file, or None."""
+        """The grid of the sample in its file, or None."""
 
 
 def _pieces(values: Array) -> Iterator[tuple[slice, Array]]:
@@ -155,7 +155,7 @@ def _write_zarr(path: Path, outcome: Predictions) -> None:
 
 
 def _take_place(part: Path, path: Path) -> None:
-    # A folder cannot replace another in one step: for a moment the name is not there, and never half of it.
+    # A folder cannot be replaced in one step: for a moment it does not exist, but it is never incomplete.
     if path.exists():
         os.replace(path, part / 'old')
     os.replace(part / 'new', path)
@@ -190,7 +190,7 @@ def _column_names(meaning: PredictionKind, count: int) -> list[str]:
     return [str(number) for number in (stored if stored and len(stored) == count else range(count))]
 
 
-# One file a sample.
+# One file per sample.
 
 
 def _nifti(file: BinaryIO, values: Array, grid: Any, packed: bool) -> None:
@@ -217,19 +217,19 @@ def _narrow(values: Array) -> Array:
 def _png(file: BinaryIO, values: Array, grid: Any, packed: bool) -> None:
     if values.dtype.kind not in 'iu' or values.ndim != 2:
         raise ValueError(
-            f'a PNG holds one whole number a place of an image, not {values.dtype} {values.shape}; choose tiff, or hdf5'
+            f'a PNG can store one whole number per pixel, not {values.dtype} {values.shape}; choose tiff, or hdf5'
         )
     require('PIL.Image', 'data').fromarray(_narrow(values)).save(file, 'PNG')
 
 
 def _tiff(file: BinaryIO, values: Array, grid: Any, packed: bool) -> None:
-    # Channels are in front where there are such: of classes there is a number a place.
+    # Channels come first; maps of classes have none.
     axes = _AXES.get(values.ndim if values.dtype.kind in 'iu' else values.ndim - 1)
     if axes is None:
-        raise ValueError(f'a TIFF holds images or volumes, not {values.shape}; choose npz, or hdf5')
+        raise ValueError(f'a TIFF can store images or volumes, not {values.shape}; choose npz, or hdf5')
     axes = axes if values.ndim == len(axes) else f'C{axes}'
     values = _narrow(values)
-    stream = io.BytesIO()  # tifffile asks a file for its name, which a temporary one lacks
+    stream = io.BytesIO()  # tifffile needs a file name, which a temporary file does not have
     values, axes = (values[0], axes[1:]) if axes.startswith('C') and len(values) == 1 else (values, axes)
     require('tifffile', 'data').imwrite(stream, values, photometric='minisblack', metadata={'axes': axes})
     file.write(stream.getbuffer())
@@ -239,7 +239,7 @@ def _each_file(suffix: str, write: Callable[[BinaryIO, Array, Any, bool], None])
     def write_all(path: Path, outcome: Predictions) -> None:
         if is_single(path):
             if len(outcome.index) != 1:
-                raise ValueError(f'{path} holds one sample, and there are {len(outcome.index)}; name a folder')
+                raise ValueError(f'{path} can store one sample, but there are {len(outcome.index)}; give a folder')
             places = [path]
         else:
             places = [path / name for name in file_names(outcome.rows, suffix)]
@@ -252,7 +252,7 @@ def _each_file(suffix: str, write: Callable[[BinaryIO, Array, Any, bool], None])
 
 
 def is_single(path: Path) -> bool:
-    """Whether a name is that of one file of one sample."""
+    """Whether a name is that of a file for one sample."""
     return any(
         path.name.lower().endswith(suffix) for kind in FORMATS.values() if kind.folder for suffix in kind.suffixes
     )
@@ -263,9 +263,9 @@ _KNOWN = re.compile(r'(\.nii\.gz|\.ome\.tiff?|\.[A-Za-z0-9]{1,5})$', re.IGNORECA
 
 
 def file_names(rows: Sequence[Row], suffix: str) -> list[str]:
-    """A file for each sample: the path of its own below what was named, with another suffix.
+    """A file for each sample: its path relative to the given folder, with another suffix.
 
-    Several samples of one file are told apart by their number, files that differ in their suffix alone by that.
+    Several samples of one file are distinguished by their number, files that differ only in suffix by this.
     """
     names = []
     for row in rows:
@@ -282,12 +282,12 @@ def file_names(rows: Sequence[Row], suffix: str) -> list[str]:
 
 
 class Format(NamedTuple):
-    """A way to write predictions.
+    """A file format of predictions.
 
     Args:
-        suffixes: What the file's name ends in; the first is the default.
-        write: Writes all of them.
-        folder: Whether there is one file a sample.
+        suffixes: Suffixes of the file name; the first is the default.
+        write: Function that writes all predictions.
+        folder: Whether there is one file per sample.
     """
 
     suffixes: tuple[str, ...]
@@ -307,12 +307,12 @@ FORMATS = {
 
 
 def named_format(path: Path) -> str | None:
-    """The format that the end of a name says, None where it says none."""
+    """The format by the suffix of a name, None if unknown."""
     return next((word for word, kind in FORMATS.items() if path.name.lower().endswith(kind.suffixes)), None)
 
 
 def usual_format(meaning: PredictionKind, file: str | None) -> str:
-    """What people expect of such answers: of one a sample a table, of maps the format of their files."""
+    """The default format: a table if samples have one prediction, for maps the format of their files."""
     if not meaning.dense:
         return 'csv'
     known = (file or '').lower()
@@ -325,13 +325,13 @@ def usual_format(meaning: PredictionKind, file: str | None) -> str:
 
 
 def check_place(path: Path | None, word: str | None) -> None:
-    """Refuse a name and a format that do not go together.
+    """Refuse a name and a format that do not fit together.
 
     Raises:
-        ValueError: They do not, or there is no such format.
+        ValueError: They do not fit together, or the format is unknown.
     """
     if word is not None and word not in FORMATS:
-        raise ValueError(f'there is no format {word!r}; predictions are written as {", ".join(FORMATS)}')
+        raise ValueError(f'unknown format {word!r}; choose from {", ".join(FORMATS)}')
     if path is None:
         return
     said = named_format(path)
@@ -342,7 +342,7 @@ def check_place(path: Path | None, word: str | None) -> None:
     if kind is not None and said != 'zarr' and path.is_dir():
         raise ValueError(f'predictions are {endings}; {path} is a folder')
     if word is not None and said not in (None, word):
-        raise ValueError(f'{path} is a file of the format {said}, not {word}')
+        raise ValueError(f'{path} is a file of format {said}, not {word}')
     if word is not None and said is None and not FORMATS[word].folder:
         raise ValueError(
             f'predictions of the format {word} are written to a file {FORMATS[word].suffixes[0]}, not {path}'

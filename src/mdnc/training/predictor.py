@@ -1,4 +1,4 @@
-"""A trained network with all that it needs to answer: arrays and files in, probabilities, classes or quantities out."""
+"""A trained network with all it needs to predict: arrays and files in, probabilities, classes or quantities out."""
 
 import copy
 import os
@@ -25,23 +25,23 @@ from mdnc.training.tasks.batch import cropped
 from mdnc.training.tasks.network import describe_network, output_channels
 from mdnc.training.tile_batches import size_tiles
 
-# What is known of the data and is needed to read new ones as those of the training were read.
+# Facts that are needed to read new data in the same way as in training.
 _READ_SO = ('spacing', 'resize', 'window', 'hop', 'horizon')
 
 
 class Predictor:
-    """Answers new samples in the terms of the data that a network was trained on.
+    """Predicts for new samples, in the units and classes of the training data.
 
     Args:
         network: A trained network; or an `mdnc.checkpoints.Answer`, such as an `mdnc.checkpoints.Ensemble` of several.
-        data: What is known of its data, as a checkpoint keeps it; by default what the network was loaded with.
-        batch_size: Samples that are computed together.
-        figures: What the test found, ``{'test/accuracy': …}``.
+        data: What is known about its data, as a checkpoint keeps it; by default what the network was loaded with.
+        batch_size: Samples per batch.
+        figures: Results of the test, ``{'test/accuracy': …}``.
         history: A row for each epoch of the training.
         run: The folder of the run.
 
     Raises:
-        ValueError: It is not known how the network's output is meant.
+        ValueError: The meaning of the network's output is not known.
 
     Example:
         >>> import numpy as np
@@ -83,17 +83,17 @@ class Predictor:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known of the data that the network was trained on."""
+        """What is known about the training data."""
         return self._answer.data
 
     @property
     def classes(self) -> list[str] | None:
-        """Names of the classes in the order of the probabilities; None where the data name none."""
+        """Names of the classes in the order of the probabilities; None if the data have no names."""
         names: list[str] | None = self.facts.get('classes')
         return None if names is None else list(names)
 
     def to(self, device: torch.device | str) -> 'Predictor':
-        """Bring the network to a device, where all is computed from then on."""
+        """Move the network to a device, where everything is computed from then on."""
         self._answer.to(device)
         return self
 
@@ -102,18 +102,19 @@ class Predictor:
         return self.predict(x)
 
     def predict(self, x: Any) -> Any:
-        """Answer samples, as ``mdnc predict`` does.
+        """Predict for samples, as ``mdnc predict`` does.
 
         Args:
-            x: Samples in the data's own units: an array or tensor ``(N, C, L1, ...)``, of one channel also ``(N, L1,
-                ...)``; a list of one a sample, whose sizes may differ; or files, anything that `ArrayData` takes.
+            x: Samples in the units of the data: an array or tensor ``(N, C, L1, ...)``, with one channel also ``(N, L1,
+                ...)``; a list of arrays, one per sample, which may differ in size; or files, anything that `ArrayData`
+                takes.
 
         Returns:
-            For each sample probabilities, class numbers or quantities: a tensor or array, of samples whose sizes differ
-            and that are answered at each position a list of these. Of files a map is as large as its file.
+            For each sample probabilities, class numbers or quantities: a tensor or array; a list of these for maps
+            that differ in size. The map of a file has the size of the file.
 
         Raises:
-            ValueError: The samples are not such as the network was trained on.
+            ValueError: The samples do not fit the training data.
         """
         return self._run(self._answer, x)
 
@@ -121,13 +122,13 @@ class Predictor:
         """The probability of each class, ``(N, K)`` or ``(N, K, L1, ...)``, whatever `predict` gives.
 
         Raises:
-            ValueError: The network tells no classes apart.
+            ValueError: The network does not predict classes.
         """
         answer = self.facts['answer']
         if answer['output'] == 'shares':
             return self.predict(x)
         if answer['output'] not in ('probabilities', 'classes'):
-            raise ValueError(f'Predictor: the network gives {answer["output"]}, not classes that have probabilities')
+            raise ValueError(f'Predictor: the network predicts {answer["output"]}, which have no probabilities')
         return self._run(self._answer.giving('probabilities'), x)
 
     def spread(self, x: Any) -> Any:
@@ -150,12 +151,12 @@ class Predictor:
         return self._answer
 
     def labels(self, x: Any) -> Any:
-        """The most probable class of each sample or position: its name, or its number where the data have no names.
+        """The most probable class of each sample or position: its name, or its number if the classes have no names.
 
-        Where a sample may be of several classes, a list of lists of those that are more probable than not.
+        For multi-label networks, lists of the classes with a probability above one half.
 
         Raises:
-            ValueError: The network tells no classes apart.
+            ValueError: The network does not predict classes.
         """
         found = self.probabilities(x)
         if self.facts['answer']['output'] == 'shares':
@@ -168,13 +169,13 @@ class Predictor:
         return numbers if self.classes is None else np.asarray(self.classes)[numbers]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Keep the network and what is known of its data in one file, which `mdnc.load` gives back.
+        """Save the network and what is known about its data to one file for `mdnc.load`.
 
         Args:
             path: The file, ``.ckpt`` by custom.
 
         Raises:
-            OSError: It cannot be written; what had the name is as it was.
+            OSError: It cannot be written; an existing file is unchanged.
             ValueError: There are several networks.
         """
         if isinstance(self._answer, Ensemble):
@@ -184,7 +185,7 @@ class Predictor:
         told = {'network': plain(describe_network(self.network), 'network'), 'data': plain(self.facts, 'data')}
         save_archive({'state_dict': weights, 'hyper_parameters': told}, target)
 
-    # How samples come in and answers go out.
+    # Samples and predictions.
 
     def _run(self, answer: Answer, x: Any) -> Any:
         if names_files(x):
@@ -196,9 +197,7 @@ class Predictor:
         samples = x if isinstance(x, Tensor) else np.asarray(x)
         samples = self._channelled(samples, batch=1)
         if not len(samples):
-            raise ValueError(
-                f'Predictor: there is no sample to predict: the input has the shape {tuple(samples.shape)}'
-            )
+            raise ValueError(f'Predictor: there are no samples to predict: the input has shape {tuple(samples.shape)}')
         self._size_tiles(answer, samples[: self.batch_size].shape)
         return _joined([answer.predict(part) for part in _parts(samples, self.batch_size)])
 
@@ -233,17 +232,17 @@ class Predictor:
         format: str | None = None,
         spread: bool = False,
     ) -> Path:
-        """Write the answers to files as ``mdnc predict`` does.
+        """Write predictions to files, as ``mdnc predict`` does.
 
         Args:
             x: Files, or samples as in `predict`.
-            output: The file, or a folder of one file a sample; None for ``predictions`` in the working folder.
-            format: ``'hdf5'``, ``'npz'``, ``'zarr'``, ``'csv'``, ``'nifti'``, ``'png'`` or ``'tiff'``; None for what
-                the name says, or what is usual for such data.
+            output: The file, or a folder with one file per sample; None: ``predictions`` in the working directory.
+            format: ``'hdf5'``, ``'npz'``, ``'zarr'``, ``'csv'``, ``'nifti'``, ``'png'`` or ``'tiff'``; None: by
+                the suffix of the name, or by the kind of data.
             spread: Whether `spread` is written too: in columns of a table, else beside, as ``…_spread``.
 
         Returns:
-            Where they are.
+            Path of what was written.
 
         Raises:
             ValueError: Name, format and answers do not go together, or there is no spread.
@@ -289,7 +288,7 @@ class Predictor:
             parts.add(index, Row(batch['name'][row], samples.file(index)), rows[row], apart[row])
 
     def new_data(self, source: Any) -> ArrayData:
-        """New samples, read as those of the training were."""
+        """New samples, read in the same way as in training."""
         known = self.facts
         order = {'order': len(known['input']) - 1} if known.get('input') else {}
         patch = {'patch': known['patch'], 'overlap': known['overlap']} if known.get('patch') else {}
@@ -300,13 +299,13 @@ class Predictor:
 
 
 def names_files(x: Any) -> bool:
-    """Whether something says where samples are, instead of being them."""
+    """Whether a value names files rather than being samples."""
     texts = x if isinstance(x, list | tuple) and len(x) else [x]
     return all(isinstance(text, str | os.PathLike) for text in texts)
 
 
 def gathered(rows: Sequence[np.ndarray]) -> Any:
-    """Answers as one array, or as a list where their sizes differ."""
+    """Predictions as one array, or as a list if their sizes differ."""
     return np.stack(rows) if len({row.shape for row in rows}) == 1 else list(rows)
 
 
@@ -326,20 +325,20 @@ def load(
     network: nn.Module | None = None,
     allow: Collection[str] = (),
 ) -> Predictor:
-    """Give back what was trained, on the CPU: by `train`, by ``mdnc fit``, or kept by `Predictor.save`.
+    """Load a trained network as a predictor, on the CPU: from `train`, ``mdnc fit`` or `Predictor.save`.
 
-    Nothing in the files is run.
+    No code in the files is run.
 
     Args:
-        source: The folder of a run (its best checkpoint is taken), a checkpoint, a folder of ``save_pretrained``, or
+        source: The folder of a run (its best checkpoint is used), a checkpoint, a folder of ``save_pretrained``, or
             ``'hf://owner/name'``. Of a list of these, such as the folds of a cross-validation or runs of other seeds,
             the answer is the mean of all: of their probabilities, or of their values.
-        network: The module that was trained, where it was given as one whose arguments nobody knows; it is copied.
-        allow: Full names of classes of ``nn.Module``, not mdnc's, that may be imported and built, because you trust
+        network: The module that was trained, needed if it cannot be built from its name and arguments; it is copied.
+        allow: Full names of classes of ``nn.Module`` outside mdnc that may be imported and built, because you trust
             them.
 
     Raises:
-        FileNotFoundError: There is nothing.
+        FileNotFoundError: It does not exist.
         ValueError: It is damaged, of an unknown class, or of another network than ``network``; or of several two do not
             go together: they tell other classes, take other channels, or were trained in other units.
 
@@ -370,5 +369,5 @@ def load(
     try:
         filled.load_state_dict(bundle.weights)
     except RuntimeError as error:
-        raise ValueError(f'{path} holds a {bundle.name}, whose weights do not fit network=: {error}') from error
+        raise ValueError(f'{path} contains a {bundle.name} with weights that do not fit network=: {error}') from error
     return Predictor(filled.cpu().eval(), bundle.data, run=run)

@@ -1,4 +1,4 @@
-"""The end of a run of several processes: the threads of their group end before Python does."""
+"""End of runs with several processes: leave the process group before Python exits."""
 
 import atexit
 import gc
@@ -7,13 +7,13 @@ from torch import distributed
 
 
 def end_group_at_exit(wanted: bool = True) -> None:
-    """Have this process leave its group before the interpreter ends; Lightning does so for NCCL alone.
+    """Leave the process group before the interpreter exits; Lightning does this for NCCL only.
 
-    A thread of gloo that lets go of a tensor while Python is ending asks for its lock, is ended there, and takes the
-    process with it: "terminate called without an active exception", exit code -6, after all work was done.
+    A thread of gloo that releases a tensor while Python exits waits for its lock, is ended there, and aborts the
+    process: "terminate called without an active exception", exit code -6, after all work was done.
 
     Args:
-        wanted: False takes it back: after an error the other processes may never answer, and leaving would wait.
+        wanted: False cancels it: after an error the other processes may never answer, and leaving would wait.
     """
     atexit.unregister(_end_group)
     if wanted:
@@ -23,4 +23,4 @@ def end_group_at_exit(wanted: bool = True) -> None:
 def _end_group() -> None:
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
-        gc.collect()  # what still holds the group, a wrapped network in a cycle, holds its threads
+        gc.collect()  # objects that still refer to the group, such as a wrapped network in a cycle, keep its threads

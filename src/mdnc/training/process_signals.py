@@ -1,4 +1,4 @@
-"""What a scheduler or a keyboard asks of a run, and how all its processes agree on it."""
+"""Signals to a run from a scheduler or keyboard, and how all its processes act on them together."""
 
 import contextlib
 import multiprocessing
@@ -19,22 +19,22 @@ from torch import distributed
 
 
 class SignalAction(IntEnum):
-    """What was asked for; the greater outweighs the smaller."""
+    """The requested action; a larger value has precedence."""
 
     NOTHING = 0
-    SAVE = 1  # SIGUSR1, or the time for a checkpoint has come
+    SAVE = 1  # SIGUSR1, or a checkpoint is due
     INTERRUPT = 2  # SIGINT
     TERMINATE = 3  # SIGTERM
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal's number, as shells count."""
+        """128 + the signal's number, as in shells."""
         return 128 + (signal.SIGINT if self is SignalAction.INTERRUPT else signal.SIGTERM)
 
 
 def _signal_actions() -> dict[int, SignalAction]:
     found = {int(signal.SIGINT): SignalAction.INTERRUPT, int(signal.SIGTERM): SignalAction.TERMINATE}
-    if hasattr(signal, 'SIGUSR1'):  # Windows has none
+    if hasattr(signal, 'SIGUSR1'):  # missing on Windows
         found[int(signal.SIGUSR1)] = SignalAction.SAVE
     return found
 
@@ -46,16 +46,16 @@ def _install(handler: Any) -> dict[int, Any]:
 
 
 class Watchdog:
-    """Ends this process when it was told to end and does not, since something else holds it in a call for ever.
+    """Ends this process if it does not end after a signal because a call never returns.
 
-    A reader or a neighbour that was stopped (SIGSTOP, a machine out of reach) does so: Python's handlers wait for the
-    call's end. What Python writes at each signal to a file does not wait, nor does the thread that reads it.
+    This happens if a worker or another process was stopped (SIGSTOP, an unreachable machine): Python runs its signal
+    handlers only after the call. But it writes each signal to a file descriptor at once, which a thread reads.
     """
 
-    leaving = 10.0  # seconds for the way out
+    leaving = 10.0  # seconds for exiting
     again = 5.0  # after a second Ctrl-C
-    stepping = 30.0  # for a step, or ten times what the longest has taken
-    saving = 60.0  # for a checkpoint, or the same
+    stepping = 30.0  # for a step, or ten times the longest so far
+    saving = 60.0  # for a checkpoint, or ten times the longest so far
 
     def __init__(self) -> None:
         self.kin: Sequence[subprocess.Popen[bytes]] = ()  # further processes of the run that this one has started
@@ -66,11 +66,11 @@ class Watchdog:
 
     @property
     def running(self) -> bool:
-        """Whether anybody looks."""
+        """Whether it is running."""
         return self._ends is not None
 
     def start(self) -> None:
-        """Begin to look, in the main thread; elsewhere nobody gets signals."""
+        """Start, in the main thread; other threads get no signals."""
         if self.running or threading.current_thread() is not threading.main_thread():
             return
         self._ends = socket.socketpair()
@@ -80,20 +80,20 @@ class Watchdog:
         threading.Thread(target=self._look, args=(self._ends[0],), daemon=True).start()
 
     def stop(self) -> None:
-        """Look no longer."""
+        """Stop."""
         if self._ends is not None and threading.current_thread() is threading.main_thread():
             signal.set_wakeup_fd(self._before)
             self._ends[1].close()
             self._ends = None
 
     def forget(self) -> None:
-        """In a process that was forked off: its signals are none of the other's."""
+        """Detach in a forked process, which handles its own signals."""
         if self._ends is not None:
             signal.set_wakeup_fd(-1)
             self._ends = None
 
     def begin(self, what: str) -> None:
-        """Say what the process does now: ``'stepping'``, ``'saving'``, or ``'leaving'`` with nothing left to save."""
+        """Set what the process does now: ``'stepping'``, ``'saving'``, or ``'leaving'`` with nothing left to save."""
         now = time.monotonic()
         self._longest[self._doing] = max(self._longest.get(self._doing, 0.0), now - self._mark)
         self._longest['leaving'] = 0.0
@@ -120,14 +120,14 @@ class Watchdog:
                 self._end(code)
 
     def kill(self, stopped: bool) -> None:
-        """End the readers and further processes of the run, all of them or those that were stopped."""
+        """Kill the workers and further processes of the run, all of them or only stopped ones."""
         kin: list[Any] = [*multiprocessing.active_children(), *self.kin]
         for process in kin:
             if not stopped or _is_stopped(process.pid):
-                process.kill()  # a stopped process takes nothing else, and whoever waits for its end waits for ever
+                process.kill()  # a stopped process reacts to nothing else, and waiting for it would never end
 
     def _end(self, code: int) -> None:
-        text = 'ended without saving: something held this process in a call, a stopped reader or neighbour perhaps\n'
+        text = 'ended without saving: a call did not return, perhaps because a worker or another process was stopped\n'
         os.write(2, text.encode())
         self.kill(stopped=False)
         os._exit(code)
@@ -137,7 +137,7 @@ def _is_stopped(process: int) -> bool:
     try:
         with open(f'/proc/{process}/stat') as file:
             return file.read().rpartition(')')[2].split()[0] in 'Tt'
-    except OSError:  # it has ended, or this is no Linux
+    except OSError:  # it has ended, or this is not Linux
         return False
 
 
@@ -150,7 +150,7 @@ if hasattr(os, 'register_at_fork'):
 def leaving_at_once() -> Iterator[None]:
     """Outside of training there is nothing to save: SIGTERM and SIGINT end the process with 143 and 130.
 
-    Behind it signals are as before, and nobody looks any more: a program that goes on is not ended.
+    Afterwards signals are handled as before, and the watchdog is stopped.
     """
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -170,18 +170,18 @@ def leaving_at_once() -> Iterator[None]:
 
 
 def outlive_signals(worker: int) -> None:
-    """Keep a loader's worker alive when a signal reaches the whole process group, until the run has saved."""
+    """Keep a worker of a loader alive when a signal reaches the whole process group, until the run has saved."""
     for number in _signal_actions():
         signal.signal(number, signal.SIG_IGN)
-    # A parent that leaves sends SIGTERM too, and waits: so the worker may outlive it for a while, not for ever.
+    # A parent that exits also sends SIGTERM, and waits: so the worker may live on for a while, but not for ever.
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30) if hasattr(signal, 'alarm') else os._exit(0))
 
 
 class SignalHandler:
-    """Collects the signals of this process, and agrees with the other processes on what to do.
+    """Collects the signals of this process, and agrees with the other processes on an action.
 
-    A signal may reach one process only, or several at different steps. A collective at each step, waited for at the
-    next one, makes all of them act after the same step and costs no time.
+    A signal may reach only one process, or several at different steps. A collective at each step, finished at the
+    next one, makes all of them act after the same step without cost.
     """
 
     def __init__(self) -> None:
@@ -193,10 +193,10 @@ class SignalHandler:
         self._watches = False
 
     def start(self, kin: Sequence[subprocess.Popen[bytes]] = ()) -> None:
-        """Take over the signals.
+        """Install the signal handlers.
 
         Args:
-            kin: Processes of the run that this one has started, beside its readers.
+            kin: Processes of the run that this one has started, other than workers.
         """
         self._before = _install(self._note)
         self._watches = not WATCHDOG.running
@@ -207,13 +207,13 @@ class SignalHandler:
             self._group = distributed.new_group(backend='gloo')  # a flag on the host must not wait for the device
 
     def stop(self) -> None:
-        """Give the signals back."""
+        """Restore the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
         if self._told > SignalAction.SAVE and threading.current_thread() is threading.main_thread():
             if hasattr(signal, 'SIGCHLD'):
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises at a reader that was killed
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises when a worker was killed
             WATCHDOG.kill(stopped=True)
         WATCHDOG.begin('leaving')
         if self._watches:
@@ -223,18 +223,18 @@ class SignalHandler:
         wish = _signal_actions()[number]
         self._told = max(self._told, wish)
         if wish is SignalAction.INTERRUPT and self._own is SignalAction.INTERRUPT:
-            raise SystemExit(wish.exit_code)  # a second Ctrl-C will not wait for the save
+            raise SystemExit(wish.exit_code)  # a second Ctrl-C does not wait for the checkpoint
         self.add(wish)
 
     def add(self, wish: SignalAction) -> None:
-        """Ask for something on behalf of this process."""
+        """Request an action from this process."""
         self._own = max(self._own, wish)
 
     def agreed(self, now: bool = False) -> SignalAction:
-        """What all processes shall do after this step; every process calls this at the same steps.
+        """The action of all processes after this step; every process must call this at the same steps.
 
         Args:
-            now: Wait for the other processes instead of taking what they said a step ago.
+            now: Wait for the other processes instead of using their requests of the step before.
         """
         WATCHDOG.begin('stepping')
         if not (distributed.is_available() and distributed.is_initialized()):

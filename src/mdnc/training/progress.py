@@ -15,25 +15,25 @@ _REFRESHED = 10  # times a second
 
 
 def all_batches(trainer: L.Trainer) -> float:
-    """Batches of the whole run; infinite where it has no end that is known."""
+    """Number of batches of the whole run; infinite if its end is not known."""
     epochs = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else math.inf
     steps = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else math.inf
     return min(epochs * trainer.num_training_batches, steps)
 
 
 def seen_batches(trainer: L.Trainer, within: int) -> float:
-    """Batches that the run has seen, ``within`` of them in this epoch."""
+    """Number of batches so far, ``within`` of them in this epoch."""
     return trainer.current_epoch * trainer.num_training_batches + within
 
 
 def epoch_words(trainer: L.Trainer) -> str:
-    """Which epoch it is, as people count."""
+    """The number of the epoch, counted from 1."""
     last = trainer.max_epochs
     return f'epoch {trainer.current_epoch + 1}' + (f' of {last}' if last is not None and last > 0 else '')
 
 
 class Bar(RichProgressBar):
-    """A bar for the run and one for its epoch, each with the time that it has taken, and the time that is left."""
+    """Progress bars for the run and for the epoch, with elapsed and remaining time."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{'refresh_rate': _REFRESHED, **options})
@@ -60,7 +60,7 @@ class Bar(RichProgressBar):
 
 
 class Lines(L.Callback):
-    """Prints how far a long epoch has come, where there is no terminal for a bar."""
+    """Prints the progress of long epochs, if the output is not a terminal."""
 
     def __init__(self) -> None:
         self._printed = self._started = time.monotonic()
@@ -90,5 +90,5 @@ class Lines(L.Callback):
 
 
 def make_progress() -> L.Callback:
-    """The bars or the lines, whichever the standard output can show."""
+    """Bars if the standard output is a terminal, otherwise lines."""
     return Bar() if sys.stdout.isatty() else Lines()

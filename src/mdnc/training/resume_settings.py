@@ -1,4 +1,4 @@
-"""What is configured now, where a checkpoint says otherwise: settings of optimizers, size of tiles."""
+"""Settings that override those of a checkpoint when a run continues: optimizers, size of tiles."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def set_rate(trainer: L.Trainer, optimizer: Optimizer, number: int, rate: float) -> None:
-    """Give a group of parameters another learning rate, at the same place of its schedule."""
+    """Change the learning rate of a group of parameters, at the same position in its schedule."""
     group = optimizer.param_groups[number]
     before = group.get('initial_lr', group['lr'])
     if 'initial_lr' in group:
@@ -29,10 +29,10 @@ def _configured(optimizer: Optimizer) -> dict[str, Any]:
 
 
 class Settings(L.Callback):
-    """Lets the configuration outweigh the checkpoint that a run goes on from.
+    """Lets the configuration override the checkpoint from which a run continues.
 
-    A checkpoint brings the optimizers' settings with it. Those that the configuration says otherwise than it did
-    when the checkpoint was written are the configuration's; so is the size of tiles.
+    A checkpoint contains the settings of the optimizers. Those that have been changed in the configuration since the
+    checkpoint was written are taken from the configuration, and so is the size of tiles.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Settings(L.Callback):
         self._then = state['optimizers']
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Optimizers are made, and not yet filled from a checkpoint.
+        # Optimizers exist, but are not yet restored from a checkpoint.
         self._now = [_configured(optimizer) for optimizer in trainer.optimizers]
         self._refuse_others()
 
@@ -73,8 +73,9 @@ class Settings(L.Callback):
         sizes = [[len(each['groups']) for each in optimizers] for optimizers in (self._then, self._now)]
         if self._then and (kinds[0] != kinds[1] or sizes[0] != sizes[1]):
             raise ValueError(
-                f'the run was trained by {", ".join(kinds[0])}, the configuration says {", ".join(kinds[1])}: what an '
-                'optimizer remembers of its steps suits no other; start a new run'
+                f'the run was trained with {", ".join(kinds[0])}, but the configuration has '
+                f'{", ".join(kinds[1])}: the state of '
+                'an optimizer does not fit another one; start a new run'
             )
 
 

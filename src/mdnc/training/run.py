@@ -1,4 +1,4 @@
-"""A run from start to end: trainer → fit → test → pictures."""
+"""A run from start to end: trainer → fit → test → report."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ from mdnc.training.tasks import Task
 from mdnc.training.trainer_options import check_options
 from mdnc.training.weight_averaging import Averages
 
-# What a run of ours has otherwise than a plain Trainer: metrics.csv comes with the checkpoints, so no logger is needed.
+# Defaults that differ from a plain Trainer: metrics.csv is saved with the checkpoints, so no logger is needed.
 DEFAULTS: dict[str, Any] = {
     'devices': 1,
     'logger': False,
@@ -54,15 +54,15 @@ _CALLBACKS: tuple[tuple[type | tuple[type, ...], Callable[[], L.Callback]], ...]
 
 
 def quieten() -> None:
-    """Leave out what Lightning says of itself at every start."""
+    """Suppress messages that Lightning prints at every start."""
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings('ignore', message='.*LeafSpec', module='lightning')
-    # Said at every test of a run with averaged weights, where the checkpoint's weights are the averages.
+    # A warning at every test of a run with averaged weights, although the checkpoint's weights are the averages.
     warnings.filterwarnings('ignore', message="You're using the WeightAveraging callback, but loading a checkpoint")
-    # A task looks at batches of every loader, those of data modules too.
+    # A task checks batches of every loader, also those of data modules.
     warnings.filterwarnings('ignore', message='You have overridden `on_before_batch_transfer` in `LightningModule`')
-    # A part that was left empty, or out, on purpose: split.val=0, say.
+    # A part that is empty or missing on purpose, for example with split.val=0.
     warnings.filterwarnings('ignore', message='You defined a `validation_step` but have no `val_dataloader`')
     warnings.filterwarnings('ignore', message='Total length of .* across ranks is zero')
 
@@ -74,11 +74,11 @@ def make_trainer(
     plugins: Sequence[Any] = (),
     **options: Any,
 ) -> L.Trainer:
-    """Make a Lightning trainer whose runs survive, repeat, and count every sample once.
+    """Make a Lightning trainer whose runs can be continued and repeated, and count every sample once.
 
     Args:
-        run_dir: Folder that holds the whole run: ``config.yaml``, ``metrics.csv``, ``checkpoints/``, pictures.
-        callbacks: Further callbacks; one of `Keeper`, `Guard`, … replaces the one that would be made.
+        run_dir: Folder of the run: ``config.yaml``, ``metrics.csv``, ``checkpoints/``, pictures.
+        callbacks: Further callbacks; a `Keeper`, `Guard`, … replaces the default one.
         plugins: Further Lightning plugins.
         **options: Any other argument of `lightning.Trainer`.
 
@@ -86,8 +86,8 @@ def make_trainer(
         The trainer; ``trainer.fit(task, data)`` trains, ``ckpt_path=`` continues.
 
     Raises:
-        TypeError: The folder is no path, callbacks are no list of callbacks, or an option is unknown.
-        ValueError: An option is out of its range.
+        TypeError: The folder is not a path, callbacks are not a list of callbacks, or an option is unknown.
+        ValueError: An option is out of range.
 
     Example:
         >>> import tempfile
@@ -107,15 +107,15 @@ def make_trainer(
 
 
 def start_point(run_dir: Path) -> Path | None:
-    """The checkpoint that a continued run starts from; None: the run starts over. Damaged ones are named."""
+    """The checkpoint from which a run is continued; None: the run starts over. Damaged ones are reported."""
     path, faults = newest(run_dir)
     for fault in faults:
-        warnings.warn(f'{fault}; passed over', stacklevel=2)
+        warnings.warn(f'{fault}; skipped', stacklevel=2)
     return path
 
 
 def best_checkpoint(run_dir: Path) -> Path:
-    """The checkpoint that a finished run is judged by.
+    """The best checkpoint of a finished run.
 
     Raises:
         FileNotFoundError: The run has no checkpoint.
@@ -123,18 +123,18 @@ def best_checkpoint(run_dir: Path) -> Path:
     best = run_dir / FOLDER / BEST
     found = best if best.is_file() else newest(run_dir)[0]
     if found is None:
-        raise FileNotFoundError(f'{run_dir} holds no checkpoint; give one by --ckpt_path')
+        raise FileNotFoundError(f'{run_dir} contains no checkpoint; give one with --ckpt_path')
     return found
 
 
 def fit(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModule, start: Path | None) -> None:
-    """Train, then test the best checkpoint and draw the pictures."""
+    """Train, then test the best checkpoint and write pictures and report."""
     trainer.fit(task, datamodule=data, ckpt_path=start)
     test(trainer, task, data, best_checkpoint(Path(trainer.default_root_dir)))
 
 
 def test(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModule, checkpoint: Path) -> None:
-    """Test a checkpoint, write its figures, samples, pictures and report to the run's folder."""
+    """Test a checkpoint; write metrics, samples, pictures and report to the run folder."""
     trainer.test(task, datamodule=data, ckpt_path=checkpoint, verbose=False)
     if not trainer.is_global_zero:
         return
@@ -151,7 +151,7 @@ def test(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModul
 
 
 def _beside(figures: Row, baselines: Baselines) -> Iterator[str]:
-    """A line for each metric of which there are baselines."""
+    """A line for each metric with baselines."""
     for metric, others in baselines.items():
         theirs = ', '.join(f'{name} {value:.4g}' for name, value in others.items())
         yield f'baselines: {metric} {figures[f"test/{metric}"]:.4g} here, {theirs}'
@@ -160,7 +160,7 @@ def _beside(figures: Row, baselines: Baselines) -> Iterator[str]:
 def _write(
     run_dir: Path, task: L.LightningModule, checkpoint: str, figures: dict[str, float], baselines: Baselines
 ) -> list[Path]:
-    """Write what a test found: figures, samples, pictures and the report."""
+    """Write the results of a test: metrics, samples, pictures and the report."""
     found, written = getattr(task, 'evaluation', lambda: None)(), [run_dir / 'test.json']
     plain = {name: known(value) for name, value in figures.items()} | (found[1].plain() if found else {})
     plain |= {'baselines': baselines} if baselines else {}
@@ -180,6 +180,6 @@ def _write(
 def _history(run_dir: Path) -> list[Row]:
     try:
         return read_history(run_dir)
-    except ValueError as error:  # the figures of the test are none the worse for it
-        warnings.warn(f'{error}; the curves are left out', stacklevel=2)
+    except ValueError as error:  # the results of the test are still valid
+        warnings.warn(f'{error}; no curves are drawn', stacklevel=2)
         return []

@@ -1,4 +1,4 @@
-"""The right to write to a run's folder, which one process has at a time and loses with its life."""
+"""A lock on a run folder, held by one process at a time until it ends."""
 
 import contextlib
 import errno
@@ -9,29 +9,29 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: nobody is kept out
+except ImportError:  # Windows: no locking
     fcntl = None  # type: ignore[assignment]
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 LOCK = '.lock'
 _TAKEN = (errno.EACCES, errno.EAGAIN)
-_held: dict[Path, tuple[int, int]] = {}  # handle, how often it was claimed
+_held: dict[Path, tuple[int, int]] = {}  # handle, number of claims
 
 
 class TakenError(RuntimeError):
-    """Another process trains in a run's folder; the text names both."""
+    """Another process trains in a run folder; the message names both."""
 
 
 def is_first_process() -> bool:
-    """Whether this is the process of a run that writes, as far as its environment says."""
+    """Whether this is the first process of a run, which writes its files, by its environment."""
     return getattr(rank_zero_only, 'rank', 0) == 0 and os.environ.get('NODE_RANK', '0') == '0'
 
 
 def claim(run_dir: str | os.PathLike[str]) -> None:
-    """Make a run's folder this process's own; it may do so again.
+    """Lock a run folder for this process; it may be called again.
 
-    A file is locked, not only made: the lock goes when the process does, by whatever it is killed.
+    A file is locked, not only created: the lock ends with the process, however it is killed.
 
     Raises:
         TakenError: Another process has it.
@@ -45,7 +45,7 @@ def claim(run_dir: str | os.PathLike[str]) -> None:
 
 
 def release(run_dir: str | os.PathLike[str]) -> None:
-    """Give up a claim; a folder that is still empty is removed."""
+    """Release a lock; a folder that is still empty is removed."""
     place = Path(run_dir).resolve()
     handle, times = _held.get(place, (-1, 0))
     if times > 1:
@@ -61,7 +61,7 @@ def release(run_dir: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def claimed(run_dir: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold a claim in a ``with``."""
+    """Hold a lock in a ``with`` block."""
     claim(run_dir)
     try:
         yield
@@ -70,13 +70,13 @@ def claimed(run_dir: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _lock(path: Path) -> int:
-    """Open and lock a file; -1 where the file system knows no locks, or a parent process holds it for this one."""
+    """Open and lock a file; -1 if the file system has no locks, or a parent process holds the lock."""
     if fcntl is None:
         return -1
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            # Not flock: its locks are shared with the readers, which may outlive a killed process by seconds.
+            # Not flock: its locks are shared with workers, which may outlive a killed process by seconds.
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = path.read_text()
@@ -84,14 +84,14 @@ def _lock(path: Path) -> int:
             if error.errno not in _TAKEN or holder == _words(os.getppid()):
                 return -1
             raise TakenError(
-                f'{path.parent} is being trained already, by {holder or "another process"}; wait for its end, stop it, '
+                f'{path.parent} is already in use for training by {holder or "another process"}; wait for it, stop it, '
                 'or choose another folder'
             ) from error
         if _is_still(handle, path):
             os.ftruncate(handle, 0)
             os.write(handle, _words(os.getpid()).encode())
             return handle
-        os.close(handle)  # whoever had it removed it in between
+        os.close(handle)  # its owner has removed it in between
 
 
 def _is_still(handle: int, path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What a run was trained on, and what it took: kept for its report."""
+"""Facts about a run for its report: samples, device, versions, memory."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ FILE = 'run.json'
 
 
 class RunRecord(L.Callback):
-    """Writes ``run.json``: samples, device, versions, and the memory that was forecast and used."""
+    """Writes ``run.json``: samples, device, versions, and the estimated and used memory."""
 
     def __init__(self) -> None:
         self._before = 0
@@ -57,11 +57,11 @@ class RunRecord(L.Callback):
     def _used(self, task: L.LightningModule) -> dict[str, Any]:
         if task.device.type == 'cuda':
             used = torch.cuda.max_memory_allocated(task.device)
-            return {'used_bytes': used, 'measured': 'what torch held on the device'}
+            return {'used_bytes': used, 'measured': 'allocated by torch on the device'}
         if task.device.type != 'cpu' or not self._before:
             return {'used_bytes': None}
         weights = sum(parameter.nbytes for parameter in task.parameters())
-        words = 'what the process grew by, data and libraries too, and the weights'
+        words = 'growth of the process, with data and libraries, plus the weights'
         return {'used_bytes': _peak() - self._before + weights, 'measured': words}
 
 
@@ -70,7 +70,7 @@ def _count(loader: Any) -> int | None:
 
 
 def _peak() -> int:
-    """The most memory that this process has held, in bytes; 0 where the system does not say."""
+    """Peak memory of this process in bytes; 0 if the system does not report it."""
     if resource is None:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""One sample on its way from a dataset to a batch: read, checked, named."""
+"""Samples of a data set: read, checked, and collated to batches."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -16,16 +16,16 @@ _PART = 2**22  # values
 
 
 class SampleError(ValueError):
-    """A sample cannot be read, has another shape than its data set, or holds NaN or Inf; the text names it."""
+    """A sample cannot be read, has another shape than its data set, or contains NaN or Inf; the message names it."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What the sampler asks a dataset for."""
+    """What the sampler requests from a data set."""
 
     index: int
     seed: tuple[int, ...] | None  # (seed, epoch, index, …) of a training sample; None: no augmentation
-    weight: float  # what the sample's loss counts in its optimizer step; 0: filler
+    weight: float  # weight of the sample's loss in its optimizer step; 0: filler
 
 
 class Samples(Protocol):
@@ -37,18 +37,18 @@ class Samples(Protocol):
         """Number of samples."""
 
     def item(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
-        """Read one sample: ``input``, mostly ``target``; ``rng`` is the only source of chance, None means none."""
+        """Read one sample: ``input`` and usually ``target``; ``rng`` is the only source of randomness, if any."""
 
     def name(self, index: int) -> str:
-        """Say where the sample is, ``'file.h5[17]'``, without reading it."""
+        """Name of the sample, ``'file.h5[17]'``, without reading it."""
 
 
 class Checked(Dataset[dict[str, Any]]):
-    """Reads the samples that the keys ask for, and turns whatever goes wrong into a sentence with a name.
+    """Reads the requested samples, and reports errors with the name of the sample.
 
     Args:
         samples: The data set.
-        nonfinite: What a sample with NaN or Inf does: ``'stop'`` the run, or ``'skip'``, that is, count nothing.
+        nonfinite: ``'stop'`` the run at a sample with NaN or Inf, or ``'skip'`` it.
     """
 
     def __init__(self, samples: Samples, nonfinite: Nonfinite) -> None:
@@ -56,7 +56,7 @@ class Checked(Dataset[dict[str, Any]]):
         self.nonfinite = nonfinite
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        # A worker's exception reaches the user wrapped in its traceback, so the sentence travels as a value.
+        # Exceptions of workers are wrapped in their traceback, so the message is passed as a value.
         try:
             return self._read(key)
         except Exception as error:
@@ -71,12 +71,12 @@ class Checked(Dataset[dict[str, Any]]):
             raise SampleError(f'it has no input, only {", ".join(item) or "nothing"}')
         shape, due = tuple(item['input'].shape), self.samples.shape
         if due is not None and shape != tuple(due):
-            raise SampleError(f'its shape is {shape}, the data set has {tuple(due)}')
+            raise SampleError(f'its shape is {shape}, but the data set has {tuple(due)}')
         weight = key.weight
         broken = [name for name, value in item.items() if not _finite(value)]
         if broken and self.nonfinite == 'stop':
             raise SampleError(
-                f'its {" and ".join(broken)} holds NaN or Inf (the data option nonfinite=skip leaves such samples out)'
+                f'its {" and ".join(broken)} contains NaN or Inf (the data option nonfinite=skip skips such samples)'
             )
         if broken:
             # 0 × NaN is NaN, so a weight of 0 is not enough.
@@ -84,7 +84,7 @@ class Checked(Dataset[dict[str, Any]]):
         if getattr(self.samples, 'varied', False):
             self.samples.release()  # type: ignore[attr-defined]
         read: dict[str, Any] = {**item, 'index': key.index, 'name': self.samples.name(key.index), 'weight': weight}
-        # Of 63 bits, as torch's generators take it; what is drawn while reading has a stream of its own.
+        # 63 bits, as torch's generators need; reading has its own stream of random numbers.
         return read if key.seed is None else {**read, 'seed': seed_from(*key.seed, 1) >> 1}
 
 
@@ -96,7 +96,7 @@ def _finite(value: Tensor) -> bool:
 
 
 def _maps(items: list[dict[str, Any]]) -> set[str]:
-    """The names of what ends in the sizes of the input, in every sample."""
+    """Names of values with the spatial size of the input, in every sample."""
     sizes = [item['input'].shape[1:] for item in items]
     return {
         name
@@ -110,7 +110,7 @@ def _maps(items: list[dict[str, Any]]) -> set[str]:
 
 
 def _form(item: dict[str, Any], maps: set[str]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """Types and shapes, without the axes that may differ: those of space in maps."""
+    """Types and shapes, without the spatial axes of maps, which may differ."""
     lead = 1 - item['input'].ndim
     return {
         name: (value.dtype, tuple(value.shape[:lead] if name in maps else value.shape))
@@ -126,11 +126,11 @@ def _difference(item: dict[str, Any], first: dict[str, Any], maps: set[str]) -> 
         f'{str(each[name].dtype).removeprefix("torch.")} {tuple(each[name].shape)}' if name in each else 'not there'
         for each in (item, first)
     ]
-    return f'does not go into one batch with {first["name"]}: its {name} is {told[0]}, the other {told[1]}'
+    return f'cannot be batched with {first["name"]}: its {name} is {told[0]}, the other is {told[1]}'
 
 
 def _padded(items: list[dict[str, Any]], maps: set[str]) -> tuple[list[dict[str, Any]], Tensor]:
-    """Samples of one size, padded with zeros at the end of each axis, and the sizes that they had, ``(B, axes)``."""
+    """Samples of one size, padded with zeros at the end of each axis, and their original sizes, ``(B, axes)``."""
     sizes = torch.tensor([item['input'].shape[1:] for item in items])
     most = sizes.amax(0).tolist()
     padded = []
@@ -148,9 +148,9 @@ def _alone(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def collate(items: list[dict[str, Any]], copy: bool = True) -> dict[str, Any]:
-    """Stack samples to a batch, or hand on the first error among them.
+    """Stack samples to a batch, or pass on the first error among them.
 
-    Where samples differ in size, inputs and maps among the targets are padded with zeros, and ``lengths`` holds the
+    If samples differ in size, inputs and target maps are padded with zeros, and ``lengths`` contains the
     size of each, ``(B, axes)``. Without ``copy`` a sample that is alone in its batch keeps its memory, which may be a
     map of a file that is larger than main memory.
     """
@@ -168,6 +168,6 @@ def collate(items: list[dict[str, Any]], copy: bool = True) -> dict[str, Any]:
     seeds = [item.pop('seed') for item in items if 'seed' in item]
     batch: dict[str, Any] = default_collate(items) if copy or len(items) > 1 else _alone(items[0])
     if seeds:
-        batch['seed'] = seeds  # no tensor: it stays where numbers are drawn
+        batch['seed'] = seeds  # not a tensor: it stays on the host, where random numbers are drawn
     batch['weight'] = batch['weight'].float()
     return batch if lengths is None else {**batch, 'lengths': lengths}

@@ -1,8 +1,8 @@
-"""Which sample goes where: every epoch, process and step, as arithmetic that can be taken up at any point.
+"""The order of samples in epochs, processes and steps, computed so that it can be resumed at any point.
 
-The order of an epoch follows from (seed, epoch) alone, a batch is counted over all processes together, and each
-sample carries the weight of its loss. So one process and many see the same batches, a run that is continued
-sees the batches it has not seen yet, and an uneven last batch counts every sample once.
+The order of an epoch depends only on (seed, epoch), the batch size counts all processes together, and each sample has
+a weight for its loss. So one process and many see the same batches, a continued run sees the remaining batches, and
+an uneven last batch counts every sample once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ def _process() -> tuple[int, int]:
 
 
 class WorkerError(RuntimeError):
-    """A process that reads samples died."""
+    """A worker process died."""
 
 
 class Batches:
@@ -36,10 +36,10 @@ class Batches:
 
     Args:
         samples: Number of samples.
-        batch_size: Samples of a batch, over all processes together.
-        shuffle: Draw a new order each epoch, and give each sample a seed for its augmentation.
-        seed: Start of every random choice.
-        balance: Class of each sample, and the share of an epoch's samples that are drawn from each class alike.
+        batch_size: Samples per batch, over all processes together.
+        shuffle: Shuffle in each epoch, and give each sample a seed for its augmentation.
+        seed: Seed of all random choices.
+        balance: Class of each sample, and the fraction of an epoch's samples drawn equally from all classes.
     """
 
     def __init__(
@@ -57,15 +57,15 @@ class Batches:
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = 0
-        self.start = 0  # batches of this epoch that were seen before
-        self.accumulate = 1  # batches of one optimizer step
-        self.limit: int | None = None  # batches of an epoch, where it is cut short
+        self.start = 0  # number of batches of this epoch before
+        self.accumulate = 1  # number of batches per optimizer step
+        self.limit: int | None = None  # number of batches per epoch, if limited
 
     def __len__(self) -> int:
         return -(-self.samples // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration runs through."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -74,7 +74,7 @@ class Batches:
         for batch in range(self.start, len(self)):
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             weight = world * self.accumulate / self._counted(batch)
-            # A process that gets none repeats one with weight 0: it must take part in the gradients' exchange.
+            # A process without samples repeats one with weight 0: it must take part in the gradient reduction.
             first = batch * self.batch_size
             places = range(first, first + len(chosen))[rank::world]
             yield [self._key(order, place, weight) for place in places] or [self._key(order, first, 0.0)]
@@ -82,7 +82,7 @@ class Batches:
     def _order(self) -> list[int]:
         if not self.shuffle:
             return list(range(self.samples))
-        # Mixed, for a plain sum of both would make the orders of neighbouring seeds the same, one epoch apart.
+        # Mixed: with a plain sum, neighbouring seeds would have the same orders, one epoch apart.
         generator = torch.Generator().manual_seed(seed_from(self.seed, self.epoch))
         order = torch.randperm(self.samples, generator=generator)
         return (order if self.balance is None else _balanced(order, *self.balance, generator)).tolist()
@@ -99,13 +99,13 @@ class Batches:
         index = order[place]
         if not self.shuffle:
             return Key(index, None, weight)
-        # A sample that is drawn again is another one.
+        # A sample drawn again gets another seed.
         more = () if self.balance is None else (place,)
         return Key(index, (self.seed, self.epoch, index, *more), weight)
 
 
 def _balanced(order: Tensor, labels: Sequence[int], share: float, generator: torch.Generator) -> Tensor:
-    """An order in which a share of the samples is drawn anew: a class, each as often, then one of its samples."""
+    """An order in which a fraction of the samples is redrawn: first a class, then one of its samples."""
     classes, which, counts = torch.unique(torch.tensor(labels), return_inverse=True, return_counts=True)
     sorted_by_class, first = which.argsort(stable=True), counts.cumsum(0) - counts
     anew = torch.rand(len(order), generator=generator) < share
@@ -115,18 +115,18 @@ def _balanced(order: Tensor, labels: Sequence[int], share: float, generator: tor
 
 
 _DEAD = 'DataLoader worker'
-_latest: 'Loader | None' = None  # the one that is read from: torch tells of a death wherever the program then is
+_latest: 'Loader | None' = None  # the loader in use: torch reports a dead worker wherever the program is then
 
 
 class Loader:
-    """A data loader that knows how far its epoch has come.
+    """A data loader that knows its position in the epoch.
 
-    Lightning stores `state_dict` in checkpoints and calls `set_epoch` of ``batch_sampler.sampler``; since this is no
-    torch `DataLoader`, it leaves the batches to us.
+    Lightning stores `state_dict` in checkpoints and calls `set_epoch` of ``batch_sampler.sampler``; since this is not
+    a torch `DataLoader`, it does not replace the sampler.
 
     Args:
         loader: Loads the batches.
-        batches: Chooses them; the same object that ``loader`` draws from.
+        batches: The batch sampler; the same object that ``loader`` uses.
     """
 
     def __init__(self, loader: DataLoader[Any], batches: Batches) -> None:
@@ -140,7 +140,7 @@ class Loader:
 
     @property
     def _iterator(self) -> Any:
-        # By this name of a DataLoader's, Lightning ends the workers with the run.
+        # Lightning ends the workers of a DataLoader through this attribute.
         return self._loader._iterator
 
     @_iterator.setter
@@ -168,36 +168,36 @@ class Loader:
             raise WorkerError(self.obituary(error)) from error
 
     def obituary(self, error: Exception) -> str:
-        """What to say of the death of a process that read for this loader."""
+        """The message about a dead worker of this loader."""
         return (
-            f'a reading process died (out of memory, or killed) before batch {self.seen} of epoch '
+            f'a worker process died (out of memory, or killed) before batch {self.seen} of epoch '
             f'{self.batch_sampler.epoch} was read: {error}'
         )
 
     def first_batch(self) -> dict[str, Any]:
-        """Read the first batch of the epoch, in this process, as a probe of what is to come."""
+        """Read the first batch of the epoch in this process, as a check."""
         batch = collate([self._loader.dataset[key] for key in next(iter(self.batch_sampler))])
         if 'error' in batch:
             raise SampleError(batch['error'])
         return batch
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch and number of its batches that were handed out."""
+        """Epoch and number of its batches so far."""
         return {'epoch': self.batch_sampler.epoch, 'seen': self.seen}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Take up an epoch behind the batches that were handed out before."""
+        """Continue an epoch after the batches of the saved state."""
         self._taken_up = dict(state)
 
 
 def _checked_balance(balance: Any, samples: int) -> tuple[list[int], float]:
     if not isinstance(balance, tuple | list) or len(balance) != 2:
-        raise TypeError(f'make_loader: balance={balance!r:.80} must be the class of each sample, and a share')
+        raise TypeError(f'make_loader: balance={balance!r:.80} must be the class of each sample, and a fraction')
     labels, share = balance
     share = number('make_loader', 'balance', share, least=0)
     if share > 1 or len(labels) != samples:
         raise ValueError(
-            f'make_loader: balance must be one class for each of {samples} samples, and a share in [0, 1], not '
+            f'make_loader: balance must be one class for each of {samples} samples, and a fraction in [0, 1], not '
             f'{len(labels)} classes and {share:g}'
         )
     return [integer('make_loader', 'balance', label, minimum=-(2**31)) for label in labels], share
@@ -217,17 +217,17 @@ def make_loader(
 
     Args:
         samples: The data set.
-        batch_size: Samples of a batch, over all processes together: the run is the same on one device and on many.
-        shuffle: Draw a new order each epoch, and augment; for training.
-        seed: Start of order and augmentation.
-        workers: Processes that read; 0 reads in the training process.
+        batch_size: Samples per batch, over all processes together: the run is the same on one device and on many.
+        shuffle: Shuffle in each epoch, and augment; for training.
+        seed: Seed of order and augmentation.
+        workers: Number of worker processes; 0: samples are read in the training process.
         nonfinite: ``'stop'`` at a sample with NaN or Inf, or ``'skip'`` it.
-        balance: Class of each sample, and the share in [0, 1] of an epoch's samples that are drawn from each class
-            alike, with ``shuffle``; None: each sample once.
+        balance: Class of each sample, and the fraction in [0, 1] of an epoch's samples drawn equally from all classes,
+            with ``shuffle``; None: each sample once.
 
     Raises:
-        ValueError: There is no sample, or an argument is out of its range.
-        TypeError: An argument is of another type.
+        ValueError: There are no samples, or an argument is out of range.
+        TypeError: An argument has the wrong type.
 
     Example:
         >>> import numpy as np
@@ -238,7 +238,7 @@ def make_loader(
         4
     """
     if len(samples) == 0:
-        raise ValueError('make_loader: the data set holds no sample')
+        raise ValueError('make_loader: the data set has no samples')
     word('make_loader', 'nonfinite', nonfinite, get_args(Nonfinite))
     workers = integer('make_loader', 'workers', workers, minimum=0)
     batches = Batches(
@@ -261,7 +261,7 @@ def make_loader(
 
 
 class LoaderState(L.Callback):
-    """Keeps the training loader's place in checkpoints, and tells it what the trainer knows of steps and epochs."""
+    """Saves the position of the training loader in checkpoints, and passes on the trainer's limits to it."""
 
     state_key = 'Place'  # in checkpoints, since the first version
 
@@ -272,7 +272,7 @@ class LoaderState(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, GradientAccumulationScheduler):  # it looks at the start of epochs only
+            if isinstance(callback, GradientAccumulationScheduler):  # it acts at the start of epochs only
                 trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
         self._loader = None
         self._look(trainer)
@@ -290,8 +290,8 @@ class LoaderState(L.Callback):
         if within and changed:
             raise ValueError(
                 f'the run stopped within epoch {state["epoch"]}, after {state["seen"]} of {state["batches"]} batches '
-                f'of {state["batch_size"]} samples, and goes on there as it was only, not with {", ".join(changed)}: '
-                "change that at an epoch's end, or start from the checkpoint of one"
+                f'of {state["batch_size"]} samples, and can only be continued there with the same settings, not with '
+                f'{", ".join(changed)}: change these at the end of an epoch, or start from the checkpoint of one'
             )
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -299,7 +299,7 @@ class LoaderState(L.Callback):
             exception.args = (_latest.obituary(exception),)
 
     def _look(self, trainer: L.Trainer) -> None:
-        # A scheduler may change the number of accumulated batches, and a trainer may make its loaders anew.
+        # A scheduler may change the number of accumulated batches, and a trainer may recreate its loaders.
         if isinstance(trainer.train_dataloader, Loader):
             self._loader = trainer.train_dataloader
             batches = self._loader.batch_sampler

@@ -1,4 +1,4 @@
-"""One batch tried before the run: what the data are, whether the network takes them, whether it can learn."""
+"""A check with one batch before the run: whether the network accepts the data and can learn."""
 
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ FILE = 'network.txt'
 
 
 class Sanity(L.Callback):
-    """Says what is to be trained on what, then tries one training batch without changing anything.
+    """Prints a summary of network and data, then runs one training batch as a check, without changing anything.
 
-    The network's summary, which has a line for each layer, goes to ``network.txt`` in the run's folder.
+    The summary of all layers is written to ``network.txt`` in the run folder.
 
-    Checks that the network takes the batch, that the loss is finite, and that a finite gradient reaches every
+    It checks that the network accepts the batch, that the loss is finite, and that a finite gradient reaches every
     trainable parameter. A task may add its own checks (``check(batch)``) and lines (``describe(batch)``).
 
     Example:
@@ -36,7 +36,7 @@ class Sanity(L.Callback):
     def __init__(self) -> None:
         self._batch: dict[str, Any] | None = None
         self._summary = ''
-        self.forecast: int | None = None  # bytes that training is expected to keep
+        self.forecast: int | None = None  # estimated bytes that training needs
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         data = getattr(trainer, 'datamodule', None)
@@ -44,11 +44,11 @@ class Sanity(L.Callback):
         if not isinstance(loader, Loader):
             return
         self._batch = loader.first_batch()
-        if trainer.is_global_zero:  # the network is still whole here, whatever a strategy makes of it later
+        if trainer.is_global_zero:  # the network is not yet split by a strategy
             shape = tuple(self._batch['input'].shape)
             network = getattr(pl_module, 'network', pl_module)
             self._summary, (total, trainable) = summary_string(network, shape[1:])
-            print(f'network: {type(network).__name__}, {total:,} parameters, {trainable:,} of them trained')
+            print(f'network: {type(network).__name__}, {total:,} parameters, {trainable:,} of them trainable')
             print(
                 f'data: {loader.batch_sampler.samples} training samples in {len(loader)} batches; {_about(self._batch)}'
             )
@@ -58,16 +58,20 @@ class Sanity(L.Callback):
         try:
             with trainer.precision_plugin.train_step_context():
                 self.forecast = memory_forecast(getattr(task, 'network', task), shape[1:], shape[0]).total
-        except (ValueError, TypeError, RuntimeError) as error:  # a network of others may do what a stand-in cannot
-            return f'memory: no forecast for this network ({str(error).splitlines()[0]})'
+        except (
+            ValueError,
+            TypeError,
+            RuntimeError,
+        ) as error:  # a network from elsewhere may do what fake tensors cannot
+            return f'memory: no estimate for this network ({str(error).splitlines()[0]})'
         kept = 'weights, gradients, AdamW and what backward keeps'
-        return f'memory: {self.forecast / 2**20:,.0f} MiB a process for {kept}'
+        return f'memory: {self.forecast / 2**20:,.0f} MiB per process for {kept}'
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         batch, self._batch = self._batch, None
         place = Path(trainer.default_root_dir)
         lines = [f'run: {place} on {trainer.world_size} × {pl_module.device.type}; layers: {place / FILE}']
-        # A strategy that cuts the parameters into pieces needs its own wrapper round each pass.
+        # A strategy that shards the parameters needs its own wrapper around each pass.
         if batch and hasattr(pl_module, 'losses') and type(trainer.strategy) in (SingleDeviceStrategy, DDPStrategy):
             lines = _try(trainer, pl_module, batch) + lines
         if trainer.is_global_zero:
@@ -101,21 +105,21 @@ def _try(trainer: L.Trainer, task: L.LightningModule, batch: dict[str, Any]) -> 
     finally:
         task.zero_grad(set_to_none=True)
     lines = list(getattr(task, 'describe', lambda batch: [])(batch))
-    return [*lines, f'loss before training: {losses.mean().item():.4g}, its gradient reaches every parameter']
+    return [*lines, f'loss before training: {losses.mean().item():.4g}, every parameter gets a gradient']
 
 
 def _losses(task: Any, batch: dict[str, Any]) -> Tensor:
     if hasattr(task, 'trained'):
         taught: Tensor = task.trained(batch)[1]
         return taught
-    losses: Tensor = task.losses(task(batch['input']), batch)  # of a task of others
+    losses: Tensor = task.losses(task(batch['input']), batch)  # of a task from elsewhere
     return losses
 
 
 def _check_loss(losses: Tensor, names: list[str]) -> None:
     bad = [name for name, loss in zip(names, losses.tolist(), strict=True) if loss != loss or abs(loss) == float('inf')]
     if bad:
-        raise ValueError(f'the loss is NaN or Inf before any training, for {", ".join(bad[:5])}: check data and loss')
+        raise ValueError(f'the loss is NaN or Inf before training, for {", ".join(bad[:5])}: check data and loss')
 
 
 def _check_gradients(task: nn.Module) -> None:

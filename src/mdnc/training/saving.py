@@ -1,4 +1,4 @@
-"""When a run is saved, and how it ends when it is told to."""
+"""Checkpoints of a run: when they are saved, and how a run ends after a signal."""
 
 import difflib
 import math
@@ -27,16 +27,18 @@ _METRICS = 'mdnc_train_metrics'
 
 
 class Keeper(Checkpoint):
-    """Saves the run at each epoch's end, every so many minutes and on signals, and keeps the best checkpoint.
+    """Saves checkpoints at the end of each epoch, at intervals and on signals, and keeps the best one.
 
-    SIGTERM and SIGINT save and end the process with 143 and 130, SIGUSR1 saves and goes on.
+    SIGTERM and SIGINT save and exit with codes 143 and 130; SIGUSR1 saves and continues.
 
     Args:
-        every_minutes: Longest time between two checkpoints within an epoch; 0 saves after every step.
-        keep: How many of the newest checkpoints stay; at least 2, so that a damaged one has a predecessor.
-        monitor: The figure that makes a checkpoint the best, ``'val/f1'`` or ``'train/loss'``, one of those that the
-            task logs; without ``/`` it is of the validation. None: the task's own.
-        mode: Whether the best is the ``'max'`` or ``'min'`` of it; None: as the metric says.
+        every_minutes: Interval between checkpoints within an epoch, in minutes; 0 saves after every step.
+        keep: Number of newest checkpoints to keep, at least 2: if one is damaged, the one before is used.
+        monitor: Metric that selects the best checkpoint, for example ``'val/f1'`` or ``'train/loss'``; without a
+            prefix,
+            the one of the validation. None: the default of the task.
+        mode: Whether the best value is the largest, ``'max'``, or the smallest, ``'min'``; None: as usual for the
+            metric.
         patience: Epochs in a row without a better figure, at least 1, after which the run ends (early stopping); an
             epoch without validation is not counted. None: it goes on to its last epoch.
 
@@ -64,9 +66,9 @@ class Keeper(Checkpoint):
                 f'not {every_minutes!r} and {keep!r}'
             )
         if not isinstance(monitor, str | None) or monitor == '':
-            raise TypeError(f"Keeper: monitor={monitor!r} must be the name of a figure, such as 'val/loss'")
+            raise TypeError(f"Keeper: monitor={monitor!r} must be the name of a metric, such as 'val/loss'")
         if mode not in (None, 'min', 'max') or (mode and not monitor):
-            raise ValueError(f"Keeper: mode={mode!r} must be 'min' or 'max', beside a monitor")
+            raise ValueError(f"Keeper: mode={mode!r} must be 'min' or 'max', together with a monitor")
         if patience is not None and not is_count(patience, 1):
             raise ValueError(f'Keeper: patience={patience!r} must be a whole number of at least 1, or None')
         self.patience = None if patience is None else int(patience)
@@ -77,8 +79,8 @@ class Keeper(Checkpoint):
         self.every_minutes = float(every_minutes)
         self.keep = int(keep)
         self.best_score: float | None = None
-        self._before: str | None = None  # the figure that it is of, in the checkpoint that a run goes on from
-        self.best_model_path = ''  # the name under which Lightning looks for ckpt_path='best'
+        self._before: str | None = None  # the metric of this score, in the checkpoint from which a run continues
+        self.best_model_path = ''  # the attribute that Lightning reads for ckpt_path='best'
         self.history = History()
         self._signal_actions = SignalHandler()
         self._saved = time.monotonic()
@@ -97,7 +99,7 @@ class Keeper(Checkpoint):
         self.history.rows = list(state['history'])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # The first process chooses the folder of a run that was given none.
+        # The first process chooses the folder if none was given.
         place = trainer.strategy.broadcast(trainer.default_root_dir)
         trainer._default_root_dir = place  # type: ignore[attr-defined]
         self._folder = Path(trainer.default_root_dir) / FOLDER
@@ -121,7 +123,7 @@ class Keeper(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._monitor = self._chosen(pl_module)
         if self._before not in (None, self._monitor[0]):
-            self.best_score, self._stale = None, 0  # of another figure, and so nothing to compare by
+            self.best_score, self._stale = None, 0  # a score of another metric cannot be compared
         if self.patience:
             refuse_unseen(f'keeper.patience={self.patience}', self._monitor[0], trainer)
             trainer.should_stop |= self._stale >= self.patience  # a run that has ended so does not go on
@@ -136,17 +138,17 @@ class Keeper(Checkpoint):
         return self._monitor
 
     def _chosen(self, task: Any) -> tuple[str, str]:
-        """The figure that makes a checkpoint the best, and whether it is the largest or the smallest."""
+        """The metric that selects the best checkpoint, and whether the largest or smallest value is best."""
         own: tuple[str, str] = getattr(task, 'monitor', ('val/loss', 'min'))
         if self.monitor is None:
             return own
         known: dict[str, str | None] = getattr(task, 'figures', dict)()
         if known and self.monitor not in known:
-            near = ''.join(f' is it {word}?' for word in difflib.get_close_matches(self.monitor, known, 1))
-            raise ValueError(f'Keeper: monitor={self.monitor!r} is none of {", ".join(known)};{near}')
+            near = ''.join(f' did you mean {word}?' for word in difflib.get_close_matches(self.monitor, known, 1))
+            raise ValueError(f'Keeper: monitor={self.monitor!r} is not one of {", ".join(known)};{near}')
         mode = self.mode or known.get(self.monitor)
         if mode is None:
-            raise ValueError(f"Keeper: monitor={self.monitor!r} does not say what is better; give mode='min' or 'max'")
+            raise ValueError(f"Keeper: monitor={self.monitor!r} has no known direction; give mode='min' or 'max'")
         return self.monitor, mode
 
     def on_train_batch_end(
@@ -154,7 +156,7 @@ class Keeper(Checkpoint):
     ) -> None:
         done = batch_idx + 1
         # Between two optimizer steps the gradients are not in a checkpoint; before a validation Lightning would
-        # take up the run behind it. The epoch's last batch is saved with the epoch.
+        # continue the run after it. The epoch's last batch is saved with the epoch.
         validates = isinstance(trainer.val_check_batch, int) and done % trainer.val_check_batch == 0
         if done % trainer.accumulate_grad_batches or validates or done == trainer.num_training_batches:
             return
@@ -192,7 +194,7 @@ class Keeper(Checkpoint):
         self._leaving = max(self._leaving, self._signal_actions.agreed(now=True))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # An epoch's end is left here, when loggers have written it.
+        # The end of an epoch: loggers have already written it.
         if self._leaving > SignalAction.SAVE:
             self._leave(trainer, self._leaving)
 
@@ -204,8 +206,8 @@ class Keeper(Checkpoint):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._signal_actions.stop()
         self._release(trainer)
-        end_group_at_exit(isinstance(exception, SystemExit))  # on which all processes have agreed
-        # The collective's own text tells of sockets; a killed neighbour is what nearly always stands behind it.
+        end_group_at_exit(isinstance(exception, SystemExit))  # the same in all processes
+        # The message of the collective is about sockets; the cause is nearly always a killed process.
         if trainer.world_size > 1 and isinstance(exception, RuntimeError) and _LOST.search(str(exception)):
             kept = [path.name for path in numbered(self._folder)]
             print(
@@ -216,11 +218,11 @@ class Keeper(Checkpoint):
             )
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        # At its end an epoch's metrics have been reported, and wait to be reset.
+        # At the end of an epoch its metrics have been reported, but not yet reset.
         unfinished = {} if self._epoch_over else getattr(pl_module, 'train_metrics', {})
         checkpoint[_METRICS] = metric_sums(unfinished)
         if self._validating:
-            # Tell Lightning that this validation has not begun, so that it runs whole when the run goes on.
+            # Tell Lightning that this validation has not begun, so that all of it runs when the run is continued.
             progress = checkpoint['loops']['fit_loop']['epoch_loop.val_loop.batch_progress']
             progress['total'] = {'ready': 1, 'started': 1, 'processed': 0, 'completed': 0}
             progress['current'] = dict.fromkeys(progress['current'], 0)
@@ -229,7 +231,7 @@ class Keeper(Checkpoint):
         take_up_metrics(getattr(pl_module, 'train_metrics', {}), checkpoint.get(_METRICS, {}), trainer.global_rank)
 
     def _figures(self, trainer: L.Trainer) -> dict[str, float]:
-        # An epoch without validation would show the figures of an older one.
+        # An epoch without validation would show the metrics of an older one.
         fresh = {name for name in trainer.callback_metrics if self._validated or not name.startswith('val/')}
         figures = {name: float(trainer.callback_metrics[name]) for name in sorted(fresh)}
         return {**figures, 'lr': trainer.optimizers[0].param_groups[0]['lr']}
@@ -256,8 +258,8 @@ class Keeper(Checkpoint):
     def _is_best(self, figures: dict[str, float], monitor: tuple[str, str]) -> bool:
         name, mode = monitor
         score = figures.get(name, math.nan)
-        if math.isnan(score):  # as of targets of which none is known
-            return self.best_score is None  # as long as there is nothing to compare by, the newest is the best
+        if math.isnan(score):  # as for targets that are all unknown
+            return self.best_score is None  # without a score, the newest is the best
         sign = 1 if mode == 'min' else -1
         if self.best_score is not None and not sign * score <= sign * self.best_score:
             return False
@@ -278,7 +280,7 @@ class Keeper(Checkpoint):
     def _leave(self, trainer: L.Trainer, wish: SignalAction) -> None:
         self._signal_actions.stop()
         if trainer.is_global_zero:
-            print(f'stopped and saved; go on with: mdnc fit --continue {trainer.default_root_dir}', flush=True)
-        # Lightning kills the first process when one that it has started ends with another code than 0.
+            print(f'stopped and saved; continue with: mdnc fit --continue {trainer.default_root_dir}', flush=True)
+        # Lightning kills the first process when one that it has started exits with a code other than 0.
         own = isinstance(trainer._accelerator_connector.cluster_environment, LightningEnvironment)
         raise SystemExit(0 if own and not trainer.is_global_zero else wish.exit_code)

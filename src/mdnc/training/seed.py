@@ -1,7 +1,7 @@
-"""Random numbers that follow from the place in the run, so that a continued run draws what it would have drawn.
+"""Random numbers that depend only on the position in the run, so that a continued run draws the same ones.
 
-Before each step every process's generators are seeded from (seed, what is done, step, rank). There is then no state
-of a generator to be stored, none that a loader's workers or a validation in between could disturb.
+Before each step every process's generators are seeded from (seed, what is done, step, rank). So no state of
+a generator has to be saved, and workers or a validation in between cannot change it.
 """
 
 import random
@@ -18,7 +18,7 @@ from mdnc.training.trainer_options import is_count
 
 
 def seed_from(*numbers: int) -> int:
-    """Mix non-negative numbers to one seed; neighbours give unrelated seeds."""
+    """Mix non-negative numbers to one seed; similar numbers give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
@@ -26,11 +26,10 @@ class Repeatable(L.Callback):
     """Seeds Python's, NumPy's and torch's generators (every device's) at each step, epoch and evaluation.
 
     Args:
-        seed: Start of every choice, at least 0, kept in the checkpoints; None takes that of `seed_everything`, or
-            torch's own.
+        seed: The seed, at least 0, kept in the checkpoints; None: that of `seed_everything`, or torch's.
 
     Raises:
-        ValueError: It is out of its range.
+        ValueError: It is out of range.
 
     Example:
         >>> import tempfile
@@ -54,7 +53,7 @@ class Repeatable(L.Callback):
     def _restart(self, what: str, step: int, trainer: L.Trainer) -> None:
         seed = seed_from(self.seed, zlib.crc32(what.encode()), step, trainer.global_rank)
         random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002 # whoever draws from the old global generator must repeat too
+        np.random.seed(seed % 2**32)  # noqa: NPY002 # also code that uses the old global generator must repeat
         torch.manual_seed(seed)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -85,10 +84,10 @@ def metric_sums(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def take_up_metrics(metrics: Mapping[str, Any], sums: dict[str, dict[str, Any]], rank: int) -> None:
-    """Fill metrics with sums of before; one process takes them all, so that they count once."""
+    """Restore saved sums into metrics; one process takes them all, so that they count once."""
     for name, values in sums.items():
         if name in metrics:
             metric = metrics[name]
-            metric._update_count = 1  # or `compute` would warn where the epoch has no batch left
+            metric._update_count = 1  # else `compute` would warn if the epoch has no batch left
             for key, value in values.items() if rank == 0 else ():
                 setattr(metric, key, apply_to_collection(value, torch.Tensor, torch.Tensor.to, metric.device))

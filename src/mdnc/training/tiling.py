@@ -1,4 +1,4 @@
-"""A network run over a large image or volume in overlapping tiles, blended to one whole."""
+"""Sliding-window inference on large images or volumes, see `mdnc.modules._tiling`."""
 
 from mdnc.modules._tiling import run_tiled, tile_starts
 

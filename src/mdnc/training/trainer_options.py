@@ -1,4 +1,4 @@
-"""What the options of a trainer may be, where Lightning takes values that train nothing, or fail within the run."""
+"""Checks of trainer options where Lightning accepts values that train nothing or fail during the run."""
 
 import difflib
 import inspect
@@ -14,7 +14,7 @@ _Legal = Callable[[Any], bool]
 
 
 def is_count(value: object, least: int) -> bool:
-    """Whether a value is a whole number of at least ``least``; True and False are none."""
+    """Whether a value is a whole number of at least ``least``; bools are refused."""
     try:
         return not isinstance(value, bool) and operator.index(value) >= least  # type: ignore[arg-type]
     except TypeError:
@@ -35,7 +35,7 @@ def _clip(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
-_PART = 'a number of batches, at least 0, or a share of them in [0, 1]'
+_PART = 'a number of batches, at least 0, or a fraction of them in [0, 1]'
 _ATLEAST1 = 'a whole number, at least 1'
 _ATLEAST0 = 'a whole number, at least 0'
 _LEGAL: dict[str, tuple[str, _Legal]] = {
@@ -43,13 +43,13 @@ _LEGAL: dict[str, tuple[str, _Legal]] = {
     'min_epochs': (_ATLEAST0, _count(0)),
     'max_steps': ('a whole number, at least 1, or -1 for no end', _count(1, -1)),
     'min_steps': (_ATLEAST0, _count(0)),
-    'limit_train_batches': ('a number of batches, at least 1, or a share of them in (0, 1]', _batches(1)),
+    'limit_train_batches': ('a number of batches, at least 1, or a fraction of them in (0, 1]', _batches(1)),
     'limit_val_batches': (_PART, _batches(0)),
     'limit_test_batches': (_PART, _batches(0)),
     'limit_predict_batches': (_PART, _batches(0)),
     'overfit_batches': (_PART, _batches(0)),
     'val_check_interval': (
-        'a number of batches, at least 1, a share of an epoch in (0, 1], or a time',
+        'a number of batches, at least 1, a fraction of an epoch in (0, 1], or a time',
         lambda value: _batches(1)(value) or not isinstance(value, int | float),
     ),
     'check_val_every_n_epoch': (_ATLEAST1, _count(1)),
@@ -61,8 +61,8 @@ _LEGAL: dict[str, tuple[str, _Legal]] = {
     'reload_dataloaders_every_n_epochs': (_ATLEAST0, _count(0)),
 }
 _OURS = {
-    'default_root_dir': 'run_dir says it',
-    'enable_checkpointing': 'checkpoints are what a run is kept in',
+    'default_root_dir': 'it is set by run_dir',
+    'enable_checkpointing': 'a run needs checkpoints',
     'barebones': 'a run needs its callbacks',
 }
 
@@ -71,8 +71,8 @@ def check_options(run_dir: object, callbacks: object, options: Mapping[str, Any]
     """Refuse arguments of `make_trainer` that are out of range or unknown.
 
     Raises:
-        TypeError: The folder is no path, callbacks are no list of callbacks, or an option is unknown.
-        ValueError: An option is out of its range.
+        TypeError: The folder is not a path, callbacks are not a list of callbacks, or an option is unknown.
+        ValueError: An option is out of range.
     """
     if not isinstance(run_dir, str | os.PathLike) or not os.fspath(run_dir):
         raise TypeError(f'make_trainer: run_dir must be the path of a folder, not {run_dir!r}')
@@ -81,10 +81,10 @@ def check_options(run_dir: object, callbacks: object, options: Mapping[str, Any]
     known = [name for name in inspect.signature(L.Trainer).parameters if name != 'default_root_dir']
     for name, value in options.items():
         if name in _OURS and value not in (None, name == 'enable_checkpointing'):
-            raise ValueError(f'make_trainer: {name}={value!r} is not for the caller to say: {_OURS[name]}')
+            raise ValueError(f'make_trainer: {name}={value!r} cannot be set: {_OURS[name]}')
         if name not in known:
-            near = ''.join(f'; is it {word}?' for word in difflib.get_close_matches(name, known, n=1))
-            raise TypeError(f'make_trainer: there is no option {name}{near}')
+            near = ''.join(f'; did you mean {word}?' for word in difflib.get_close_matches(name, known, n=1))
+            raise TypeError(f'make_trainer: unknown option {name}{near}')
         words, legal = _LEGAL.get(name, ('', lambda _: True))
         if value is not None and not legal(value):
             raise ValueError(f'make_trainer: {name} must be {words}, not {value!r}')

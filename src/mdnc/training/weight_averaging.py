@@ -1,4 +1,4 @@
-"""Averaged weights as the weights of a run: in its figures, its files, and when it goes on."""
+"""Averaged weights as the weights of a run: in its metrics, in its files, and when it continues."""
 
 import functools
 from typing import Any
@@ -8,14 +8,14 @@ import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from torch import Tensor
 
-_CURRENT = 'current_model_state'  # where Lightning keeps the weights that are trained; 'state_dict' is the average
+_CURRENT = 'current_model_state'  # Lightning's key of the trained weights; 'state_dict' is the average
 
 
 class Averages(L.Callback):
-    """Makes Lightning's `WeightAveraging` and its kin give one figure for one checkpoint, wherever it is tested.
+    """Makes Lightning's `WeightAveraging` consistent: a checkpoint has the same metrics wherever it is tested.
 
     Raises:
-        ValueError: Averages are asked for that reach no checkpoint, or a run with averages goes on without them.
+        ValueError: The averages would not be in checkpoints, or a run with averages is continued without them.
     """
 
     def __init__(self) -> None:
@@ -26,11 +26,11 @@ class Averages(L.Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, StochasticWeightAveraging):
                 raise ValueError(
-                    'StochasticWeightAveraging: its averages are made after the last checkpoint, so that nothing but '
-                    'this process would see them; take WeightAveraging or EMAWeightAveraging'
+                    'StochasticWeightAveraging: its averages are computed after the last checkpoint, and so '
+                    'would be lost; use WeightAveraging or EMAWeightAveraging'
                 )
             if isinstance(callback, WeightAveraging) and stage != 'fit':
-                callback._average_model = None  # or the weights that were trained last would be tested
+                callback._average_model = None  # else the last trained weights would be tested
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._swapped = trainer.state.fn == 'fit'
@@ -39,7 +39,7 @@ class Averages(L.Callback):
         self._swapped = False
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        if self._swapped and _CURRENT in checkpoint:  # within a validation, each is in the other's place
+        if self._swapped and _CURRENT in checkpoint:  # they are swapped during a validation
             checkpoint['state_dict'], checkpoint[_CURRENT] = checkpoint[_CURRENT], checkpoint['state_dict']
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -47,23 +47,23 @@ class Averages(L.Callback):
         averaging = any(isinstance(callback, WeightAveraging) for callback in callbacks)
         if trainer.state.fn == 'fit' and _CURRENT in checkpoint and not averaging:
             raise ValueError(
-                'the run averages its weights, and goes on with the callback that does so only: '
-                'model.ema, WeightAveraging or EMAWeightAveraging, as it was begun with'
+                'the run averages its weights, and can only be continued with this callback: '
+                'model.ema, WeightAveraging or EMAWeightAveraging, as at its start'
             )
 
 
 def _moved(average: Tensor, current: Tensor, count: Any, decay: float) -> Tensor:
-    # At first the average must not hang on the weights that the run began with.
+    # At first the average must not depend on the initial weights.
     kept = torch.clamp((1 + count) / (10 + count), max=decay)
     return average * kept + current * (1 - kept)
 
 
 class Ema(WeightAveraging):
-    """Exponential moving average of the weights, which is short at the beginning of a run: after ``n`` steps at most
-    ``(1 + n) / (10 + n)`` of it is kept in a step.
+    """Exponential moving average of the weights, which follows them faster at first: after ``n`` steps,
+    its decay is at most ``(1 + n) / (10 + n)``.
 
     Args:
-        decay: What is kept of the average in a step.
+        decay: Weight of the old average in a step.
     """
 
     def __init__(self, decay: float) -> None:
@@ -71,7 +71,7 @@ class Ema(WeightAveraging):
 
 
 def averaging(owner: str, decay: float | None, callbacks: list[L.Callback]) -> list[L.Callback]:
-    """The callbacks of a task that asks for averaged weights.
+    """The callbacks of a task with averaged weights.
 
     Raises:
         ValueError: The trainer averages them already.
@@ -79,7 +79,5 @@ def averaging(owner: str, decay: float | None, callbacks: list[L.Callback]) -> l
     if decay is None:
         return []
     if any(isinstance(each, WeightAveraging) and not isinstance(each, Ema) for each in callbacks):
-        raise ValueError(
-            f'{owner}: ema={decay:g} and a callback of the trainer both average the weights: leave one out'
-        )
+        raise ValueError(f'{owner}: ema={decay:g} and a callback of the trainer both average the weights: use only one')
     return [Ema(decay), Averages()]  # in this order

@@ -135,11 +135,11 @@ def test_what_fits_no_sample_is_refused_before_training(options, text):
 @pytest.mark.parametrize(
     ('arrays', 'text'),
     [
-        ({'train': np.arange(3.0)}, 'must hold whole numbers of samples, .* not float64'),
+        ({'train': np.arange(3.0)}, 'must contain sample numbers, .* not float64'),
         ({'train': np.ones(5, bool)}, r'true and false for each of 20, not bool of shape \(5,\)'),
         ({'train': np.zeros((2, 2), int)}, r'not int64 of shape \(2, 2\)'),
         ({'tr': [1]}, "holds tr: 'train' must not be empty"),
-        ({'train': [-1, 2]}, 'no number may stand twice or be outside 0…19'),
+        ({'train': [-1, 2]}, 'no number may occur twice or be outside 0…19'),
         ({'train': [1, 20]}, 'outside 0…19'),
     ],
     ids=str,
@@ -154,9 +154,9 @@ def test_files_that_hold_no_numbers(tmp_path):
     (tmp_path / 'text.npz').write_text('x')
     np.save(tmp_path / 'x.npy', [1])
     for name in ('text.npz', 'x.npy'):
-        with pytest.raises(DataError, match=f'{name} is no NPZ file with arrays train, val, test'):
+        with pytest.raises(DataError, match=f'{name} is not an NPZ file with arrays train, val, test'):
             ArrayData(X, split={'given': f'{tmp_path}/{name}'}).setup()
-    with pytest.raises(FileNotFoundError, match=r"Split: no file is called '.*gone\.npz'"):
+    with pytest.raises(FileNotFoundError, match=r"Split: file '.*gone\.npz' does not exist"):
         ArrayData(X, split={'given': f'{tmp_path}/gone.npz'}).setup()
 
 
@@ -165,5 +165,5 @@ def test_true_and_false_say_which_samples_a_part_has(tmp_path):
     data = ArrayData(X, split={'given': f'{tmp_path}/s.npz'})
     data.setup()
     assert (len(data.train), len(data.val), len(data.test)) == (12, 0, 3)
-    with pytest.raises(DataError, match=r's\.npz says which samples are for test, but the data have a part of that na'):
+    with pytest.raises(DataError, match=r's\.npz defines test, but the data have a part of that na'):
         ArrayData({'train': X, 'test': X}, split={'given': f'{tmp_path}/s.npz'}).setup()

@@ -120,9 +120,13 @@ def test_a_share_out_of_range_is_refused(value):
 @pytest.mark.parametrize(
     ('y', 'words', 'text'),
     [
-        (np.zeros((20, 8), int), {}, r'balance=0.5 draws windows that hold a rarer class: give crop or patch'),
+        (np.zeros((20, 8), int), {}, r'balance=0.5 needs windows: set crop or patch'),
         (np.zeros((20, 8)), {'patch': [4]}, r'classes cannot be counted: the targets are of type float32'),
-        (np.zeros((20, 2, 8), int), {'patch': [4]}, r'balance: the target of array\[\d+\] is no map of class numbers'),
+        (
+            np.zeros((20, 2, 8), int),
+            {'patch': [4]},
+            r'balance: the target of array\[\d+\] is not a map of class numbers',
+        ),
         (np.zeros(20), {}, 'balance needs targets that are class numbers'),
         (None, {}, 'the data have no targets'),
     ],

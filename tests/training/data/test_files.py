@@ -120,7 +120,7 @@ def test_what_is_not_there_is_answered_with_what_is(pets):
     text('notes.txt', 'x')
     with pytest.raises(DataError, match=r'notes\.txt: unknown kind of file'):
         open_reader('*.txt')
-    with pytest.raises(FileNotFoundError, match=r"are given as an array: np\.array\(\['cat', 'dog'\]\)"):
+    with pytest.raises(FileNotFoundError, match=r"must be given as an array: np\.array\(\['cat', 'dog'\]\)"):
         open_pair(np.zeros((2, 1, 8)), ['cat', 'dog'])
 
 
@@ -320,7 +320,9 @@ def test_a_part_of_recordings_in_folders(here):
 
 
 def test_parts_do_not_share_files(pets):
-    with pytest.raises(DataError, match=r"pattern 'dog/1\.png' fits only files of the test, such as 'dog/1\.png'"):
+    with pytest.raises(DataError, match=r"pattern 'dog/1\.png' matches only files of the test, such as 'dog/1\.png'"):
         opened('img', split=Split(val=['dog/1.png'], test=['dog/*']))
-    with pytest.raises(DataError, match=r"pattern 'bird/\*' fits no file; there is, for example, 'cat/1\.png'"):
+    with pytest.raises(
+        DataError, match=r"pattern 'bird/\*' matches no file; a file is called, for example, 'cat/1\.png'"
+    ):
         opened('img', split=Split(val=0, test=['bird/*']))

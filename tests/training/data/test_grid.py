@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_named(tmp_path):
         ({'spacing': [1, -1]}, r'spacing=-1 must be a finite number above 0'),
         ({'spacing': 2.0}, r'spacing=2\.0 must be one distance for each of 1, 2 or 3'),
         ({'spacing': [1], 'resize': [1]}, r'spacing=\[1\] and resize=\[1\] exclude each other'),
-        ({'spacing': [1], 'stored_spacing': [1, 1]}, 'must have one value an axis'),
+        ({'spacing': [1], 'stored_spacing': [1, 1]}, 'must have one value per axis'),
     ):
         with pytest.raises(ValueError, match=error):
             opened(f'{tmp_path}/x', **options)

@@ -105,13 +105,13 @@ def test_what_is_no_data_is_named_with_what_would_be(wrong, error, message):
 @pytest.mark.parametrize(
     ('where', 'message'),
     [
-        ((X, {'train': [1, 2, 3, 4]}), 'targets are given part by part, so inputs must be too'),
-        (({'train': X}, [1, 2, 3, 4]), 'inputs are given part by part, so targets must be too'),
+        ((X, {'train': [1, 2, 3, 4]}), 'targets are given for each part, so inputs must be too'),
+        (({'train': X}, [1, 2, 3, 4]), 'inputs are given for each part, so targets must be too'),
         ((X, 3), 'targets must be a path, a pattern'),
     ],
 )
 def test_a_dictionary_stands_for_parts_only(where, message):
     with pytest.raises(TypeError, match=message):
         opened(*where)
-    with pytest.raises(TypeError, match=r'predict=.* has no parts; give the inputs themselves'):
+    with pytest.raises(TypeError, match=r'predict=.* must not have parts; give the inputs themselves'):
         opened(X, predict={'test': X})

@@ -210,7 +210,7 @@ def test_files_that_are_no_sample_together_are_named(here):
         ('a + b', r'its files differ in size: 0\.png \(1, 4, 4\), 0\.png \(1, 4, 5\)'),
         ('a + c', r'without target: a/0\.png'),
         ('a + rows.npy', r"inputs: ' \+ ' joins files that are one sample each"),
-        (['a + b', 'c'], r"texts of a list must all join as many files by ' \+ '"),
+        (['a + b', 'c'], r"all strings of a list must join the same number of files with ' \+ '"),
         ('a + no', r"no file or folder is called 'no'"),
     ):
         with pytest.raises((DataError, FileNotFoundError), match=error):

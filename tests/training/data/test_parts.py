@@ -45,13 +45,15 @@ def test_split_by_file_and_given(tmp_path):
         'val': [4, 5, 6, 7],
         'test': [8, 9, 10, 11],
     }
-    with pytest.raises(DataError, match=r"pattern 'run_7\.\*' fits no file; there is, for example, 'run_0\.h5'"):
+    with pytest.raises(
+        DataError, match=r"pattern 'run_7\.\*' matches no file; a file is called, for example, 'run_0\.h5'"
+    ):
         split_samples(reader, Split(val=['run_7.*']))
     np.savez(tmp_path / 'split.npz', train=[3, 1], test=[0])
     parts = split_samples(reader, Split(given=f'{tmp_path}/split.npz'))
     assert {name: numbers.tolist() for name, numbers in parts.items()} == {'train': [1, 3], 'val': [], 'test': [0]}
     np.savez(tmp_path / 'twice.npz', train=[3, 1], test=[1])
-    with pytest.raises(DataError, match='no number may stand twice'):
+    with pytest.raises(DataError, match='no number may occur twice'):
         split_samples(reader, Split(given=f'{tmp_path}/twice.npz'))
 
 
@@ -341,7 +343,7 @@ def test_parts_have_the_channels_and_axes_of_the_training(part):
     for other in (np.zeros((4, 1, 8)), np.zeros((4, 3, 8, 8))):
         with pytest.raises(DataError, match='but others of these data have 3 channels and 1 spatial axes'):
             ArrayData({'train': x, part: other}, patch=[4]).setup()
-    with pytest.raises(DataError, match=rf'{part}: inputs: there is no sample'):
+    with pytest.raises(DataError, match=rf'{part}: inputs: there are no samples'):
         ArrayData({'train': x, part: x[:0]}).setup()
 
 
@@ -387,7 +389,7 @@ def test_a_mask_of_another_size_than_its_image_is_named(tmp_path):
 def test_masks_that_cannot_be_cut_or_flipped_with_their_images_are_refused(view, tmp_path):
     where = masks(tmp_path, (4, 4), (4, 4))
     assert make(*where).item(0, None)['target'].shape == (4, 4)
-    with pytest.raises(DataError, match=r'0\.npy: its target 0\.npy is of shape \(4, 4\), .* cannot be cut or'):
+    with pytest.raises(DataError, match=r'0\.npy: its target 0\.npy is of shape \(4, 4\), .* cannot be cropped or'):
         make(*where, **view)
 
 
@@ -402,7 +404,7 @@ def test_targets_that_do_not_go_into_one_batch_are_named():
         for number, target in enumerate((torch.tensor(1), torch.tensor(2.0)))
     ]
     assert collate(items)['error'] == (
-        'sample 1 (x[1]) does not go into one batch with x[0]: its target is float32 (), the other int64 ()'
+        'sample 1 (x[1]) cannot be batched with x[0]: its target is float32 (), the other is int64 ()'
     )
     del items[1]['target']
     assert 'its target is not there, the other int64 ()' in collate(items)['error']
@@ -453,7 +455,7 @@ def test_samples_that_are_skipped_do_not_count_in_the_normalisation():
     assert data.target_normalisation['mean'] == [2.0]
     data = ArrayData(np.full((4, 1, 8), np.nan), nonfinite='skip', split=Split(0, 0))
     data.setup()
-    with pytest.raises(DataError, match='each sample of the training part holds NaN or Inf'):
+    with pytest.raises(DataError, match='all samples of the training part contain NaN or Inf'):
         _ = data.facts
 
 

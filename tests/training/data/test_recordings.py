@@ -329,7 +329,7 @@ def test_series_of_archives(here):
         with pytest.raises(DataError, match=error):
             open_reader('bad.ts')
     text('none.ts', '@data', '1,2')
-    with pytest.raises(DataError, match=r'none\.ts holds x, the series$'):
+    with pytest.raises(DataError, match=r'none\.ts contains x, the series$'):
         open_pair('none.ts', 'none.ts')
 
 

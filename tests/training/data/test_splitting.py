@@ -113,10 +113,10 @@ def test_a_column_or_a_folder_says_the_part(words, here):
     [
         ({'fold': 1}, r'Split: fold=1 needs folds'),
         ({'folds': 1}, r'Split: folds=1'),
-        ({'folds': 5, 'fold': 5}, r'Split: fold=5 must be below folds=5: they count from 0'),
-        ({'folds': 5, 'test': ['a']}, r"folds=5 say which samples test, so test=\['a'\] cannot"),
-        ({'group': 3}, r'Split: group=3 must be a text that names a column'),
-        ({'stratify': 3}, r'Split: stratify=3 must be True, False or a text'),
+        ({'folds': 5, 'fold': 5}, r'Split: fold=5 must be below folds=5: since it counts from 0'),
+        ({'folds': 5, 'test': ['a']}, r"folds=5 determine the test, so test=\['a'\] cannot"),
+        ({'group': 3}, r'Split: group=3 must be a string that names a column'),
+        ({'stratify': 3}, r'Split: stratify=3 must be True, False or a string'),
         ({'time': 'yes'}, r"Split: time='yes' must be True, False or None"),
         ({'time': True, 'group': 'folder'}, r"Split: time=True and group='folder' exclude each other"),
         ({'given': 'a.npz', 'folds': 3}, r"Split: given='a\.npz' and folds=3 exclude each other"),
@@ -132,10 +132,10 @@ def test_what_a_split_cannot_be_told_is_named(here):
         picture(f'img/{name}.png')
     text('y.csv', 'file,kind,site', 'a/0,x,', 'a/1,y,s', 'b/0,x,s', 'b/1,y,s')
     for split, error in (
-        ({'group': 'patient'}, r"split\.group='patient' is no column of the tables .*\['file', 'kind', 'site'\]"),
+        ({'group': 'patient'}, r"split\.group='patient' is not a column of the tables .*\['file', 'kind', 'site'\]"),
         ({'group': 'site'}, r"split\.group='site' says nothing of a/0\.png: its cell is empty"),
         ({'group': 'z.csv::a'}, r"no file or folder is called 'z\.csv'"),
-        ({'given': 'kind'}, r"a/0\.png is said to be of the part 'x'; parts are called train, val, test"),
+        ({'given': 'kind'}, r"a/0\.png has the unknown part 'x'; parts are called train, val, test"),
         ({'group': 'folder', 'folds': 3}, r'split: folds=3, but there are 2 groups'),
         ({'group': 'folder', 'val': ['a/0*'], 'test': 0.0}, r"the patterns of split put group 'a' into train and val"),
     ):
@@ -258,11 +258,11 @@ def test_recordings_shorter_than_a_window_are_one():
         ({'window': 4, 'crop': [4]}, r'window=4 and crop exclude each other'),
         (
             {'window': 50, 'horizon': 60},
-            r'the part train has no recording as long as window=50 and horizon=60: the longest',
+            r'the part train has no recording of at least window=50 and horizon=60: the longest',
         ),
         (
             {'window': 20, 'horizon': 10},
-            r'the part (val|test) has no recording as long as window=20 and horizon=10: .* 10',
+            r'the part (val|test) has no recording of at least window=20 and horizon=10: .* 10',
         ),
     ],
 )

@@ -111,7 +111,7 @@ def test_one_kind_over_several_tables():
             'f'
         ] * 4
     text('b.csv', 'y', 'c', 'd')
-    with pytest.raises(DataError, match=r'b\.csv holds words where a\.csv holds numbers'):
+    with pytest.raises(DataError, match=r'b\.csv contains words, but a\.csv contains numbers'):
         open_reader(['a.csv', 'b.csv'])
 
 
@@ -206,7 +206,7 @@ def test_the_target_is_no_input(inputs, targets):
 
 def test_a_table_of_both_needs_a_name():
     text('t.csv', *TABLE)
-    with pytest.raises(DataError, match=r't\.csv holds inputs and targets: name the columns of one of them'):
+    with pytest.raises(DataError, match=r't\.csv contains inputs and targets: name the columns of one of them'):
         open_pair('t.csv', 't.csv')
 
 

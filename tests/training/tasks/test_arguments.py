@@ -43,18 +43,18 @@ KINDS = {
         ({'warmup': 1}, ValueError, r'warmup must be in \[0, 1\), not 1'),
         ({'warmup': -0.1}, ValueError, r'warmup must be in \[0, 1\)'),
         ({'schedule': None}, ValueError, 'schedule=None must be one of cosine, constant, plateau'),
-        ({'optimizer': 'SGD'}, TypeError, "optimizer='SGD' must make an optimizer"),
+        ({'optimizer': 'SGD'}, TypeError, "optimizer='SGD' must be a function that makes an optimizer"),
         ({'loss': nn.MSELoss}, TypeError, 'loss=<class .*> must be a module made with'),
         ({'loss': 'mse'}, TypeError, "loss='mse' must be a module"),
         (
             {'loss': nn.Linear(2, 2)},
             ValueError,
-            'loss=Linear has parameters, and only those of the network are trained',
+            'loss=Linear has parameters, but only those of the network are trained',
         ),
         ({'metrics': [MeanMetric()]}, TypeError, 'metrics=.* must be a dictionary of metrics'),
         ({'metrics': {'a': 3}}, TypeError, 'metrics=.* must be a dictionary of metrics'),
-        ({'metrics': {'loss': MeanMetric()}}, ValueError, "no metric can be called 'loss'"),
-        ({'metrics': {'a.b': MeanMetric()}}, ValueError, r"no metric can be called 'a\.b'"),
+        ({'metrics': {'loss': MeanMetric()}}, ValueError, "'loss' cannot be the name of a metric"),
+        ({'metrics': {'a.b': MeanMetric()}}, ValueError, r"'a\.b' cannot be the name of a metric"),
         ({'data': [1]}, TypeError, r'data=\[1\] must be a dictionary'),
     ],
 )
@@ -76,7 +76,7 @@ def test_what_all_tasks_share(kind, options, error, text):
             ValueError,
             'class_weights=.* must be 2 numbers, .* not all',
         ),
-        (Classification, {'class_weights': [1, 1, 1]}, ValueError, 'class_weights=.* must be 2 numbers, one a class'),
+        (Classification, {'class_weights': [1, 1, 1]}, ValueError, 'class_weights=.* must be 2 numbers, one per class'),
         (Classification, {'class_weights': []}, ValueError, r'class_weights=\[\] must be 2 numbers'),
         (Classification, {'class_weights': [1, math.nan]}, ValueError, r'class_weights\[1\] must be ≥ 0, not nan'),
         (Classification, {'class_weights': [1, 'a']}, TypeError, r'class_weights\[1\] must be ≥ 0, a number'),
@@ -88,7 +88,7 @@ def test_what_all_tasks_share(kind, options, error, text):
         ),
         (Classification, {'class_weights': {0: 1, 1: 2}}, TypeError, 'class_weights=.* must be a list of 2 numbers'),
         (Regression, {'criterion': None}, ValueError, 'criterion must be one of .* not None'),
-        (Regression, {'names': ['a', 'a']}, ValueError, 'names=.* must be 2 names, one a quantity, all different'),
+        (Regression, {'names': ['a', 'a']}, ValueError, 'names=.* must be 2 names, one per quantity, all different'),
         (Regression, {'names': 'ab'}, TypeError, "names='ab' must be 2 names"),
         (Regression, {'names': [1, 2]}, TypeError, r'names=\[1, 2\] must be 2 names'),
         (Segmentation, {'criterion': 3}, ValueError, 'criterion must be one of'),
@@ -133,22 +133,26 @@ def test_class_weights_count_in_the_loss():
 def test_one_class_is_none(kind, net):
     arguments = {'channel': 2, 'layers': [1, 1], 'block': 'plain'}
     with pytest.raises(
-        ValueError, match=f'{net} gives 1 .* at least 2: set out_planes of the network to the number of'
+        ValueError, match=f'{net} has 1 output .* at least 2: set out_planes of the network to the number of'
     ):
         kind({'name': net, 'arguments': arguments})
-    with pytest.raises(ValueError, match=r'Linear gives 1 value, .* set the outputs of the last layer of the network'):
+    with pytest.raises(ValueError, match=r'Linear has 1 output .* set the outputs of the last layer of the network'):
         Classification(nn.Linear(3, 1))
 
 
 def test_networks_of_another_task_are_told_so():
     batch = {'input': torch.zeros(2, 1, 16), 'target': torch.zeros(2, 16, dtype=torch.int64)}
-    with pytest.raises(ValueError, match=r'Segmentation: the network gives \(2,\) a sample, .* as a U-Net does'):
+    with pytest.raises(ValueError, match=r'Segmentation: the network returns \(2,\) per sample, .* as a U-Net does'):
         Segmentation(ENCODER).losses(torch.zeros(2, 2), batch)
-    with pytest.raises(ValueError, match=r'Classification: the network gives \(2, 16\) a sample, .* one value a class'):
+    with pytest.raises(
+        ValueError, match=r'Classification: the network returns \(2, 16\) per sample, .* one value per class'
+    ):
         Classification(UNET).losses(torch.zeros(2, 2, 16), {**batch, 'target': torch.zeros(2, dtype=torch.int64)})
     task = Regression(ENCODER)
     task.learn({'target_normalisation': {'mean': [0.0, 1.0], 'std': [1.0, 1.0]}})
-    with pytest.raises(ValueError, match=r'Regression: the network gives \(2,\) a sample, but the targets are \(1,\)'):
+    with pytest.raises(
+        ValueError, match=r'Regression: the network returns \(2,\) per sample, but the targets are \(1,\)'
+    ):
         task.losses(torch.zeros(2, 2), {**batch, 'target': torch.zeros(2)})
 
 

@@ -78,7 +78,7 @@ def test_loaders_of_ones_own_train_test_and_predict(kind, tmp_path):
 
 
 def test_a_stream_without_a_length_needs_steps(tmp_path):
-    with pytest.raises(ValueError, match='do not say how many batches they have: set max_steps'):
+    with pytest.raises(ValueError, match='number of batches of the data is unknown: set max_steps'):
         trainer(tmp_path, max_epochs=1).fit(Classification(ENCODER), DataLoader(Stream(), batch_size=4))
     run = trainer(tmp_path, max_steps=3)
     run.fit(Classification(ENCODER), DataLoader(Stream(), batch_size=4))
@@ -92,8 +92,8 @@ def test_a_stream_without_a_length_needs_steps(tmp_path):
         ([torch.zeros(2, 1, 8)] * 3, 'a pair'),
         ((torch.zeros(2, 1, 8), 3), 'of Tensor, int'),
         ({'x': torch.zeros(2, 1, 8)}, 'not a dictionary of x'),
-        ((torch.zeros(1, 8), torch.tensor(1)), 'single samples: put it into a torch DataLoader'),
-        ((torch.zeros(2, 1, 8), torch.zeros(3)), 'not one target a sample'),
+        ((torch.zeros(1, 8), torch.tensor(1)), 'single samples: use a torch DataLoader'),
+        ((torch.zeros(2, 1, 8), torch.zeros(3)), 'not one target per sample'),
     ],
 )
 def test_what_is_no_batch_is_refused(batch, text):

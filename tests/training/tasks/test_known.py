@@ -66,7 +66,7 @@ def test_a_metric_of_many_outputs_is_not_fed_one_row():
     task = Regression(TWO, metrics={'each': MeanSquaredError(num_outputs=2)})
     batch = {'input': torch.zeros(3, 1, 32), 'target': torch.ones(3, 2), 'known': torch.ones(3, 2, dtype=torch.bool)}
     with pytest.raises(
-        ValueError, match='missing=true, so MeanSquaredError gets the targets that are known in one row'
+        ValueError, match='missing=true in the data, MeanSquaredError gets the known targets of all quantities together'
     ):
         task._count('val', torch.zeros(3, 2), torch.zeros(3), batch)
     task._count('val', torch.zeros(3, 2), torch.zeros(3), {key: batch[key] for key in ('input', 'target')})
@@ -188,7 +188,7 @@ def test_a_loss_that_cannot_leave_positions_out_is_refused():
     task = Segmentation(UNET, loss=Summed(), ignore=255)
     batch = {'input': torch.zeros(1, 1, 4), 'target': torch.tensor([[0, 1, 0, 1]])}
     assert task.losses(torch.ones(1, 2, 4), batch).item() == 8
-    with pytest.raises(ValueError, match=r'loss: Summed gives values \(1,\), so it cannot leave out'):
+    with pytest.raises(ValueError, match=r'loss: Summed returns values \(1,\), so it cannot ignore'):
         task.losses(torch.ones(1, 2, 4), {**batch, 'target': torch.tensor([[0, 1, 255, 1]])})
 
 

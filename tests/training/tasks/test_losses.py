@@ -124,7 +124,7 @@ def test_counts_follow_classes_that_other_data_number_otherwise(tmp_path):
 
 
 def test_balanced_without_counts_is_refused():
-    with pytest.raises(ValueError, match="class_weights='balanced' counts the classes of the training part"):
+    with pytest.raises(ValueError, match="class_weights='balanced' needs the classes of the training part"):
         Segmentation(UNET, class_weights='balanced').losses(LOGITS, BATCH)
     with pytest.raises(DataError, match='the targets are of type float32, not class numbers'):
         ArrayData(np.zeros((20, 1, 8)), np.zeros((20, 2))).class_counts  # noqa: B018
@@ -188,7 +188,7 @@ def test_tasks_train_on_several_levels_and_answer_by_the_finest(tmp_path, order,
 
 
 def test_a_tuple_that_is_no_levels_is_refused():
-    with pytest.raises(ValueError, match='the network gives a tuple of 2 in training'):
+    with pytest.raises(ValueError, match='the network returns a tuple of 2 in training'):
         level_losses(lambda output, batch: output, (LOGITS, LOGITS[:, :1]), BATCH, 'Segmentation')
     with pytest.raises(ValueError, match='deep_supervision needs samples of one size'):
         level_losses(lambda output, batch: output, (LOGITS,), {**BATCH, 'lengths': [1]}, 'Segmentation')
@@ -229,7 +229,7 @@ def test_metrics_of_two_classes_get_the_second_ones_probability():
     due = BinaryAUROC()
     due.update(LOGITS[:, :2, 0].softmax(1)[:, 1], batch['target'])
     assert metric.compute() == due.compute()
-    with pytest.raises(ValueError, match='BinaryAUROC is for two classes, and there are 3: take MulticlassAUROC'):
+    with pytest.raises(ValueError, match='BinaryAUROC is for two classes, but there are 3: use MulticlassAUROC'):
         Classification(ENCODER).measure(BinaryAUROC(), LOGITS[..., 0], batch)
 
 

@@ -70,7 +70,9 @@ def test_an_own_network_comes_back_with_its_arguments_where_it_is_allowed(mine):
     (mine / 'imported').unlink()
     for load in (Classification.load_from_checkpoint, checkpoints.load):
         for allow in ((), ['mine.Other', 'Net']):
-            with pytest.raises(ValueError, match=r'holds a mine\.Net, which is none of mdnc: .* allow=\[.mine\.Net.\]'):
+            with pytest.raises(
+                ValueError, match=r'contains a mine\.Net, which is not part of mdnc: .* allow=\[.mine\.Net.\]'
+            ):
                 load(path, allow=allow)
     with pytest.raises(TypeError, match=r"allow='mine\.Net' must be a list of names"):
         checkpoints.load(path, allow='mine.Net')
@@ -109,7 +111,7 @@ def test_another_class_of_that_name_is_noticed(mine):
 
 @pytest.mark.parametrize('name', ['mine.NoNet', 'mine.factory', 'mine.pathlib', 'os.mkdir', 'builtins.print'])
 def test_what_is_no_class_of_networks_is_never_called(mine, name):
-    with pytest.raises(ValueError, match=rf'network .{name}. is no class of torch\.nn\.Module, and is not called'):
+    with pytest.raises(ValueError, match=rf'network .{name}. is not a subclass of torch\.nn\.Module'):
         build_network({'name': name, 'arguments': {'path': 'owned'}})
     assert not (mine / 'called').exists()
     assert not (mine / 'owned').exists()
@@ -124,7 +126,7 @@ def test_a_checkpoint_calls_and_imports_nothing_that_it_names(mine, key):
     torch.save(checkpoint, 'evil.ckpt')
     if key == 'network':
         for load in (Classification.load_from_checkpoint, checkpoints.load):
-            with pytest.raises(ValueError, match='which is none of mdnc'):
+            with pytest.raises(ValueError, match='which is not part of mdnc'):
                 load('evil.ckpt')
     else:
         assert Classification.load_from_checkpoint('evil.ckpt').predict(X[:2]).shape == (2, 2)
@@ -163,7 +165,7 @@ def test_a_module_whose_arguments_nobody_knows_is_given_again(tmp_path):
 def test_a_weighted_loss_does_not_stop_its_own_checkpoint(tmp_path):
     loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0]), reduction='none')
     path = save(Classification(NET, loss=loss), tmp_path / 'c.ckpt')
-    with pytest.warns(UserWarning, match='trained with the loss CrossEntropyLoss, .* give loss= to have the same'):
+    with pytest.warns(UserWarning, match='trained with the loss CrossEntropyLoss, .* give loss= to use the same'):
         Classification.load_from_checkpoint(path)
     back = Classification.load_from_checkpoint(path, loss=loss)
     trainer = make_trainer(tmp_path, max_epochs=2, accelerator='cpu', enable_progress_bar=False)

@@ -215,7 +215,7 @@ def test_any_module_optimizer_loss_and_metric(tmp_path):
 
 
 def test_a_loss_that_reduces_by_itself_is_refused():
-    with pytest.raises(ValueError, match="MSELoss must give one value a sample or element: make it reduction='none'"):
+    with pytest.raises(ValueError, match="MSELoss must return one value per sample or element: use reduction='none'"):
         Regression(nn.Linear(3, 1), loss=nn.MSELoss()).losses(
             torch.zeros(2, 1), {'input': torch.zeros(2, 1, 3), 'target': torch.zeros(2)}
         )
@@ -264,15 +264,15 @@ def test_networks_by_name_and_back():
         (
             Classification,
             None,
-            'Classification: targets must be class numbers, integers of shape .2,.; a batch holds nothing',
+            'Classification: targets must be class numbers, integers of shape .2,.; a batch has nothing',
         ),
-        (Classification, torch.zeros(2), r'a batch holds float32 \(2,\)'),
-        (Classification, torch.tensor([1, 2]), 'tells 2 classes apart, 0 to 1, but the target of sample b holds 2'),
+        (Classification, torch.zeros(2), r'a batch has float32 \(2,\)'),
+        (Classification, torch.tensor([1, 2]), 'has classes 0 to 1, but the target of sample b holds 2'),
         (Classification, torch.tensor([-1, 0]), 'the target of sample a holds -1'),
         (
             Segmentation,
             torch.zeros(2, 5, dtype=torch.int64),
-            r'integers of shape \(2, 24\); a batch holds int64 \(2, 5\)',
+            r'integers of shape \(2, 24\); a batch has int64 \(2, 5\)',
         ),
         (Segmentation, torch.full((2, 24), 9), 'the target of sample a holds 9'),
         (Regression, None, 'Regression: the data have no targets'),
@@ -287,7 +287,9 @@ def test_targets_that_do_not_suit_the_task(kind, target, text):
 
 def test_an_output_of_another_shape_than_the_target_is_refused():
     task, _ = make(Regression, 1)
-    with pytest.raises(ValueError, match=r'Regression: the network gives \(1,\) a sample, but the targets are \(3,\)'):
+    with pytest.raises(
+        ValueError, match=r'Regression: the network returns \(1,\) per sample, but the targets are \(3,\)'
+    ):
         task.losses(torch.zeros(2, 1), {'input': torch.zeros(2, 1, 24), 'target': torch.zeros(2, 3)})
 
 
@@ -313,5 +315,5 @@ def test_a_schedule_without_an_end_is_refused(tmp_path):
 
 def test_a_network_for_another_number_of_classes_is_refused():
     task = Classification(encoder(1, 3), data={'classes': ['cat', 'dog']})
-    with pytest.raises(ValueError, match='the network tells 3 classes apart, but the data have 2: cat, dog'):
+    with pytest.raises(ValueError, match='the network has outputs for 3 classes, but the data have 2: cat, dog'):
         task.describe({'target': torch.tensor([0, 1])})

@@ -1,4 +1,4 @@
-"""The arguments that networks share, checked and made into the frame of a plan."""
+"""Checks of the arguments that networks share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,7 @@ class Arguments:
         layers: See the network.
         block: See the network.
         kernel_size: See the network.
-        given: Its options as they were given.
+        given: The given options.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Arguments:
         """The frame of a plan.
 
         Args:
-            doubled: Channels of each level where neither `channels` nor `max_channel` says otherwise.
-            steps: How many strides there are.
+            doubled: Channels of each level without `channels` and `max_channel`.
+            steps: Number of strides.
         """
         options = self.options
         return Frame(
@@ -81,16 +81,16 @@ class Arguments:
         return None if value is None else self.planes(name, value)
 
     def refuse(self, name: str, why: str) -> None:
-        """Refuse an option that means nothing here, if it was given.
+        """Refuse an option that has no effect here, if it was given.
 
         Raises:
             ValueError: It is not at its default.
         """
         if self.options[name] != _options.record(self.kind)[name].default:
-            raise ValueError(f'{self.owner}: {name}={self.options[name]!r} means nothing {why}.')
+            raise ValueError(f'{self.owner}: {name}={self.options[name]!r} has no effect {why}.')
 
     def checked(self, plan: Plan) -> Plan:
-        """Refuse a plan whose layers can't be built, and options that no part of it follows."""
+        """Refuse a plan with layers that cannot be built, and options without effect."""
         options = self.options
         _plan.refuse_misfits(self.owner, (each for stage in plan.stages for each in stage.blocks), self._style)
         if 'group' not in (options['normalizer'], options.get('tail_normalizer')):
@@ -99,7 +99,7 @@ class Arguments:
         if options['zero_init'] and not all(map(_plan.learns_from_shortcut, blocks)):
             raise ValueError(
                 f"{self.owner}: zero_init=True needs a norm with weights, not normalizer='inst', or another activator "
-                "than 'relu', which hands no gradient back at 0."
+                "than 'relu', whose gradient is 0 at 0."
             )
         if options['small'] == 'keep' and options['upsampling'] == 'transposed' and plan.in_size is None:
             raise ValueError(f"{self.owner}: small='keep' needs an upsampling by interpolation, not 'transposed'.")
@@ -121,7 +121,7 @@ class Arguments:
         if channels is None:
             return tuple(min(wide, cap or wide) for wide in doubled)
         if cap is not None:
-            raise ValueError(f'{self.owner}: max_channel={cap} caps the doubling, which channels={channels} replaces.')
+            raise ValueError(f'{self.owner}: max_channel={cap} has no effect with channels={channels}.')
         if len(channels) != len(doubled):
             raise ValueError(f'{self.owner}: channels={channels} must be {len(doubled)} ints, one for each of layers.')
         return tuple(channels)

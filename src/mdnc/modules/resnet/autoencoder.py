@@ -1,4 +1,4 @@
-"""Residual auto-encoders: array → array through a narrow middle, without skips."""
+"""Residual auto-encoders: array → array through a bottleneck, without skips."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from mdnc.modules.resnet.downup import _DownUpNd
 
 
 class _AENd(_DownUpNd):
-    """Residual auto-encoder: the output has exactly the spatial size of the input, whatever that is."""
+    """Residual auto-encoder: the output has exactly the spatial size of the input, at any size."""
 
     _skips = False
 

@@ -27,7 +27,7 @@ class Block(nn.Module):
     """Base of the residual blocks: units one after the other, plus a shortcut.
 
     Args:
-        plan: The block in plain values.
+        plan: The plan of the block.
         order: Number of spatial axes.
 
     Example:
@@ -37,10 +37,10 @@ class Block(nn.Module):
         (True, (14, 14), 'lean')
     """
 
-    # Blocks inside a network trust its door; the public faces have one of their own.
+    # The inputs of blocks inside a network are checked by the network; the public classes check their own.
     _has_door: ClassVar[bool] = False
 
-    # What training keeps and who computes, see `mdnc.ops.fused.block`; networks set both for all their blocks.
+    # What training keeps, and the backend, see `mdnc.ops.fused.block`; networks set both for all their blocks.
     _memory: str = 'lean'
     backend: str = DEFAULT
 
@@ -69,12 +69,12 @@ class Block(nn.Module):
 
     @property
     def plan(self) -> _plan.Block:
-        """The block in plain values."""
+        """The plan of the block."""
         return self._plan
 
     @property
     def memory(self) -> str:
-        """What training keeps for backward; the words of `Network.memory`. It may be set at any time."""
+        """What training keeps for backward; values as in `Network.memory`. It can be set at any time."""
         return self._memory
 
     @memory.setter
@@ -100,7 +100,7 @@ class Block(nn.Module):
 
         Args:
             x: The input.
-            stride: With which stride to resize instead of its own, where an input is small; ``None`` for its own.
+            stride: Stride that replaces its own for small inputs; ``None`` for its own.
         """
         if isinstance(x, Ragged):
             return self._run_ragged(x, stride)
@@ -124,10 +124,10 @@ class Block(nn.Module):
 
     @torch.no_grad()
     def begin_as_shortcut(self) -> None:
-        """Set the last weights of the branch to zero, so that the block gives what its shortcut gives.
+        """Set the last weights of the branch to zero, so that the block returns its shortcut.
 
-        In ``'old'`` order these are the weights of the last norm, where it has any, else of the last convolution. Where
-        a ReLU follows, which hands no gradient back at 0, their bias is 1e-7, and so is what the branch gives.
+        In ``'old'`` order these are the weights of the last norm, where it has any, else of the last convolution. If
+        a ReLU follows, whose gradient is 0 at 0, their bias is 1e-7, and so is the output of the branch.
         """
         unit = getattr(self, self._units[-1])
         spark = 1e-7 if isinstance(unit[-1], nn.ReLU) else 0.0
@@ -139,7 +139,7 @@ class Block(nn.Module):
                 return
 
     def paths(self, prefix: str = '') -> list[path.Taken]:
-        """Which path each unit takes as things stand; only the input may still overrule it."""
+        """The path that each unit takes at present; only the input can still change it."""
         names = (*self._units, *(() if self.in_node is None else ('in_node',)))
         named = {f'{prefix}{name}': getattr(self, name) for name in names}
         return path.taken(named, self._memory, self._adds, f'{prefix}in_node')
@@ -153,7 +153,7 @@ class Block(nn.Module):
         return self.training and self._plan.drop_path > 0
 
     def _gated(self, y: Tensor, real: ValidRegion | None = None) -> Tensor:
-        # What is added to the shortcut: scaled by the gate, and left out of some samples.
+        # What is added to the shortcut: scaled by the gate, and dropped for some samples.
         if self.se is not None:
             y = self.se(y, real)
         if not self._drops:
@@ -162,7 +162,7 @@ class Block(nn.Module):
         return y * (y.new_empty((y.shape[0], *(1,) * (self.order + 1))).bernoulli_(keep) / keep)
 
     def _run_resized(self, x: Tensor, stride: Size) -> Tensor:
-        y = x = x.contiguous()  # torch's strided convolutions are not right in every layout, see path.plainly
+        y = x = x.contiguous()  # torch's strided convolutions are not correct in every layout, see path.plainly
         for name, unit in self._plan.named.items():
             module = getattr(self, name)
             y = resized(module, unit, y, stride) if unit.resize else path.plainly(module, y)
@@ -188,14 +188,15 @@ class Block(nn.Module):
         if starved := _starved(self._plan, size, batch, training):
             held, why = starved
             raise ValueError(
-                f'{type(self).__name__}: input size {size} is too small: the block would hold {_sizes.text(held)}, and '
-                f'{why}. Give it a larger input, or another {"padding_mode" if "padding" in why else "normalizer"}.'
+                f'{type(self).__name__}: input size {size} is too small: within the block it would be '
+                f'{_sizes.text(held)}, and '
+                f'{why}. Use a larger input, or another {"padding_mode" if "padding" in why else "normalizer"}.'
             )
 
 
-@lru_cache(maxsize=256)  # asked before every call of a block that has a door
+@lru_cache(maxsize=256)  # needed before every call of a public block
 def _starved(plan: _plan.Block, size: Size, batch: int, training: bool) -> tuple[Size, str] | None:
-    """The smallest of the maps within a block that one of its layers refuses, and why."""
+    """The smallest map within a block that is too small for a layer, and why."""
     found = [(held, why) for layer, held in plan.maps(size) if (why := _plan.refused(layer, held, batch, training))]
     return min(found, key=lambda each: math.prod(each[0]), default=None)
 
@@ -212,7 +213,7 @@ def _planned(kind: str, owner: str, order: int, arguments: dict[str, Any], optio
     _refuse_padding(owner, arguments, kernel)
     resize = _resize(owner, order, arguments, options)
     if kind == 'bottleneck' and options['resize_at'] == 'first':
-        raise ValueError(f"{owner}: resize_at='first' means nothing in a bottleneck, whose middle convolution resizes.")
+        raise ValueError(f"{owner}: resize_at='first' has no effect in a bottleneck, whose middle convolution resizes.")
     plan = _plan.block(kind, in_planes, out_planes, kernel, style, resize)
     _plan.refuse_misfits(owner, [plan], style)
     return replace(plan, drop_path=options['drop_path'])
@@ -253,8 +254,8 @@ class _BlockNd(Block):
         kernel_size: Odd kernel size of the block, one int or one for each axis.
         stride: Factor by which the block resizes, one int or one for each axis.
         padding: Zero padding, one int or one for each axis. It must fit the kernel, ``kernel_size // 2``:
-            otherwise branch and shortcut would not meet.
-        output_size: Spatial size to give instead of ``stride`` times the input's, one int or one for each axis;
+            otherwise branch and shortcut would differ in size.
+        output_size: Spatial size of the output instead of ``stride`` times the input's, one int or one for each axis;
             only with ``scaler='up'``.
         normalizer: ``'batch'``, ``'inst'`` (instance norm without affine), ``'pinst'`` (with affine), ``'group'`` (see
             `norm_groups`), ``'layer'`` (over all of a sample) or ``'null'``.

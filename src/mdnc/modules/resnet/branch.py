@@ -17,7 +17,7 @@ class _Branch(nn.Sequential):
 
 
 def resized(unit: nn.Module, plan: _plan.Unit, x: Tensor, stride: Size) -> Tensor:
-    """What a unit gives with another stride than its own."""
+    """The output of a unit with another stride than its own."""
     layers: Any = unit
     for layer, each in zip(plan.layers, layers, strict=True):
         resizes = isinstance(layer, (_plan.Upsample, _plan.AveragePool))

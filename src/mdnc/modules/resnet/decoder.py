@@ -29,7 +29,7 @@ class _DecoderNetNd(Network):
         block: Kind of the residual blocks, ``'plain'`` (2 convolutions) or ``'bottleneck'`` (3).
         kernel_size: Odd kernel size of the blocks: one int, one for each axis, or a list with one of these for each
             stage. Without `strides`, an axis with kernel 1 is never resized.
-        in_length: Length of the input vector, at least 1; ``None`` to take feature maps of `input_size` instead.
+        in_length: Length of the input vector, at least 1; ``None`` for feature maps of `input_size` as input.
         out_planes: Channels of the output, at least 1.
         **options: See `DecoderOptions`.
 
@@ -39,7 +39,7 @@ class _DecoderNetNd(Network):
     Raises:
         TypeError: An argument or the input has the wrong type.
         ValueError: An argument or the input has the wrong value, or the decoder could never run, because its
-            smallest map would hold a single value.
+            smallest map would have a single value.
     """
 
     conv_in: nn.Module | None
@@ -62,7 +62,7 @@ class _DecoderNetNd(Network):
         size = _checks.per_axis(given.owner, 'out_size', out_size, given.order)
         in_length = given.length('in_length', in_length)
         out_planes = given.planes('out_planes', out_planes)
-        given.refuse('shortcut', 'in a decoder, none of whose shortcuts divides the size')
+        given.refuse('shortcut', 'in a decoder, where no shortcut divides the size')
         levels = range(len(given.layers))
         frame = given.frame([given.channel * 2**level for level in reversed(levels)], len(levels))
         plan = given.checked(_families.decoder(frame, size, in_length, out_planes, given.options['dropout']))
@@ -81,7 +81,8 @@ def _refuse_unrunnable(owner: str, plan: Plan, frame: Frame, size: Size) -> None
 
     least = _sizes.smallest(runs, 8 * max(plan.reduction))
     raise ValueError(
-        f'{owner}: out_size={size} is too small for {len(plan.stages)} stages: stage {refusal.stage + 1} would hold '
+        f'{owner}: out_size={size} is too small for {len(plan.stages)} stages: stage {refusal.stage + 1} '
+        f'would have size '
         f'{_sizes.text(refusal.held)}, and {refusal.reason}. Give a larger out_size (equal sides from {least}) or '
         'fewer layers.'
     )

@@ -1,4 +1,4 @@
-"""What auto-encoders and U-Nets share: a way down, a deepest stage, a way up."""
+"""Common base of auto-encoders and U-Nets: an encoder, a deepest stage, a decoder."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ class _DownUpNd(Network):
     Args:
         channel: Channels of the first and the last stage, at least 1; of the first convolution.
         layers: Number of residual blocks of each level; at least two levels of at least one block. The last is the
-            middle; the others are used on the way down and again on the way up.
+            deepest; the others apply to the encoder and to the decoder.
         block: Kind of the residual blocks, ``'plain'`` (2 convolutions) or ``'bottleneck'`` (3).
         kernel_size: Odd kernel size of the blocks: one int, one for each axis, or a list with one of these for each
             level. Without `strides`, an axis with kernel 1 is never resized.
@@ -68,14 +68,14 @@ class _DownUpNd(Network):
 
     @property
     def encoder(self) -> _EncoderNetNd:
-        """The way down as an encoder of feature maps that has the same layers: what trains one trains the other.
+        """The encoder part as a network of its own, with the same layers: training one also trains the other.
 
-        It is made anew each time, with a mode and a memory level of its own; its configuration builds an encoder like
-        it. With ``resize_at='first'`` the deepest level belongs to it; with ``'last'``, as documented, the way down
-        ends in front of that level.
+        It is a new object at each access, with its own mode and memory level; its configuration builds an equal
+        encoder. With ``resize_at='first'`` it includes the deepest level; with ``'last'``, as documented, it ends
+        before that level.
 
         Raises:
-            ValueError: There is a single level on the way down, and an encoder has at least two stages.
+            ValueError: The network has a single level above the deepest, but an encoder needs at least two stages.
 
         Example:
             >>> import mdnc, torch
@@ -91,7 +91,7 @@ class _DownUpNd(Network):
     def from_encoder(
         cls, encoder: _EncoderNetNd, layers: int | None = None, channel: int | None = None, **arguments: Any
     ) -> Self:
-        """Build a network around an encoder, whose layers become its way down.
+        """Build a network from an encoder, whose layers become its encoder part.
 
         The layers are shared, as torch's modules are when they are given to another: to train the network trains the
         encoder. Give ``copy.deepcopy(encoder)`` where the encoder is to stay as it is. Its tail and head are left out.
@@ -102,12 +102,12 @@ class _DownUpNd(Network):
             layers: Number of blocks of the deepest level, below an encoder that resizes last; ``None`` for as many as
                 the encoder's last stage has.
             channel: Channels of that level; ``None`` for twice those of the level above, within the encoder's cap.
-            **arguments: Arguments and options that the encoder doesn't say: ``out_planes``, `up_layers`,
+            **arguments: Arguments and options that the encoder does not have: ``out_planes``, `up_layers`,
                 `deep_supervision`, `upsampling`, `dropout`, `memory`.
 
         Raises:
-            TypeError: It is no encoder with as many axes, or an argument is unknown.
-            ValueError: The encoder says an argument, or can't be a way down.
+            TypeError: It is not an encoder with as many axes, or an argument is unknown.
+            ValueError: An argument is determined by the encoder, or the encoder does not fit.
 
         Example:
             >>> import mdnc, torch
@@ -120,7 +120,7 @@ class _DownUpNd(Network):
 
 
 def _between(options: dict[str, Any], steps: int) -> Any:
-    """Strides between levels, from those or from a list whose first entry leads to the first level and does nothing."""
+    """Strides between levels, also from a list with an unused first entry for the first level."""
     given = options['strides']
     listed = isinstance(given, Sequence) and not isinstance(given, str) and len(given) == steps + 1
     if (
@@ -152,6 +152,6 @@ def _ways(given: Arguments, steps: int, skips: bool) -> DownUpParts:
     if options['deep_supervision'] > steps:
         raise ValueError(
             f'{owner}: deep_supervision={options["deep_supervision"]} must be at most {steps}, the number of levels '
-            'on the way up.'
+            'of the decoder.'
         )
     return DownUpParts(skips, depths, options['deep_supervision'], options['dropout'])

@@ -13,7 +13,7 @@ from mdnc.modules._options import EncoderOptions, PerStage
 from mdnc.modules.resnet.arguments import Arguments
 from mdnc.modules.resnet.network import Network
 
-HEAD_OPTIONS = ('pool', 'amplitude', 'dropout')  # what means nothing without a head
+HEAD_OPTIONS = ('pool', 'amplitude', 'dropout')  # options without effect if there is no head
 
 
 class _EncoderNetNd(Network):
@@ -31,7 +31,7 @@ class _EncoderNetNd(Network):
         kernel_size: Odd kernel size of the blocks: one int, one for each axis, or a list with one of these for each
             stage. Without `strides`, an axis with kernel 1 is never resized.
         in_planes: Channels of the input, at least 1.
-        out_length: Length of the output vector, at least 1; ``None`` to give the last feature maps instead.
+        out_length: Length of the output vector, at least 1; ``None`` to return the last feature maps instead.
         **options: See `EncoderOptions`.
 
     Shapes:
@@ -69,20 +69,20 @@ class _EncoderNetNd(Network):
         super().__init__(plan, given.config(in_planes=in_planes, out_length=out_length), given.options)
 
     def reset_head(self, out_length: int | None) -> Self:
-        """Give the encoder a new linear layer, in place, to train it for other classes or values.
+        """Replace the linear layer of the encoder, in place, to train it for other classes or values.
 
-        `plan`, `config` and what is saved follow; all other layers stay, and with them dtype, device, modes and hooks.
-        What the encoder was loaded with (`origin`, class names among it) is forgotten, for it spoke of the old head.
+        `plan`, `config` and saved files change with it; all other layers stay as they are, with dtype, device, modes
+        and hooks. `origin`, with class names, is removed, since it describes the old head.
 
         Args:
-            out_length: Length of the output vector, at least 1; ``None`` to drop the head, options of it included, and
-                give the last feature maps.
+            out_length: Length of the output vector, at least 1; ``None`` to remove the head with its options, and
+                return the last feature maps.
 
         Returns:
             The encoder itself.
 
         Raises:
-            TypeError: ``out_length`` is no int.
+            TypeError: ``out_length`` is not an int.
             ValueError: ``out_length`` is below 1.
 
         Example:
@@ -101,10 +101,10 @@ class _EncoderNetNd(Network):
 
 
 def _refuse_idle(given: Arguments, out_length: int | None) -> None:
-    given.refuse('upsampling', 'in an encoder, which grows nothing')
+    given.refuse('upsampling', 'in an encoder, which does not up-sample')
     if out_length is None:
         for name in HEAD_OPTIONS:
-            given.refuse(name, 'with out_length=None, which leaves the head out')
+            given.refuse(name, 'with out_length=None, without a head')
     if given.options['tail'] != 'norm':
         given.refuse('tail_normalizer', "without tail='norm'")
     if given.options['tail'] == 'act' and given.options['activator'] == 'null':

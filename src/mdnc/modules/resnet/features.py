@@ -1,4 +1,4 @@
-"""Maps from inside a network, by name, and the network in two parts: before its head, and the head."""
+"""Intermediate feature maps by name, and the two parts of a network: features and head."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from mdnc.modules.ragged import Ragged, values
 
 @dataclass(frozen=True)
 class FeatureInfo:
-    """What is known of the maps that a stage gives, without running.
+    """Properties of the feature maps of a stage, known without running the network.
 
     Args:
         name: Path of the stage in the network.
         channels: Its channels.
-        strides: How many positions of the input lie between two of the map, on each axis; a fraction where the map is
-            larger than the input, as in a decoder. Of a network that takes a vector they are counted on its first map.
-        receptive_field: How many positions of the input a value of the map depends on at most, on each axis; norms,
-            which make it depend on its whole plane, are left out.
+        strides: Distance of neighbouring positions of the map, in positions of the input, on each axis; a fraction if
+            the map is larger than the input, as in a decoder. For vector inputs relative to the first map.
+        receptive_field: Largest number of positions of the input that a value of the map depends on, on each axis;
+            norms, through which it depends on its whole plane, are ignored.
 
     Example:
         >>> import mdnc
@@ -43,7 +43,7 @@ class FeatureInfo:
 
 
 class Featured(_Pretrained):
-    """What gives named maps of the stages of a plan."""
+    """Base of modules that return named feature maps of the stages of a plan."""
 
     _plan: Plan
 
@@ -61,7 +61,7 @@ class Featured(_Pretrained):
 
     @property
     def feature_info(self) -> tuple[FeatureInfo, ...]:
-        """Name, channels, strides and receptive field of what each stage gives, as `features` gives them.
+        """Name, channels, strides and receptive field of the output of each stage, in the order of `features`.
 
         Example:
             >>> import mdnc
@@ -83,14 +83,14 @@ class Featured(_Pretrained):
     def features(
         self, x: Tensor, stages: Sequence[str | int] | None = None, *, lengths: Any = None
     ) -> dict[str, Tensor]:
-        """The maps that stages give, computing no further than the last of them.
+        """Feature maps of stages; the network is computed only up to the last of them.
 
-        They are what a hook on the stage sees (of a pair its first; in a decoder what is cropped only thereafter), with
-        gradients, on the path that `memory` says, also under ``torch.compile`` and in what ``torch.export`` exports.
+        They are what a forward hook on the stage gets (the first of a pair; in a decoder before cropping), with
+        gradients, computed as `memory` says, also under ``torch.compile`` and with ``torch.export``.
 
         Args:
             x: The input of the network.
-            stages: Which: their paths, as in `feature_info`, or indices into it, negative ones from the end; ``None``
+            stages: Paths of stages, as in `feature_info`, or indices into it, negative ones from the end; ``None``
                 for all.
             lengths: Size of each sample of a padded batch, as `Network.forward` takes it.
 
@@ -98,8 +98,8 @@ class Featured(_Pretrained):
             Maps ``(B, channels, M1, …)`` by path of the stage, in the order they are computed.
 
         Raises:
-            TypeError: ``stages`` is no sequence of paths and ints.
-            ValueError: The network has no such stage, or doesn't take the input.
+            TypeError: ``stages`` is not a sequence of paths and ints.
+            ValueError: The network has no such stage, or refuses the input.
 
         Example:
             >>> import mdnc, torch
@@ -117,7 +117,7 @@ class Featured(_Pretrained):
         return {name: self._left(given[whole], name, x, lengths) for name, whole in zip(asked, wanted, strict=True)}
 
     def forward_features(self, x: Tensor, *, lengths: Any = None) -> Tensor:
-        """The maps of the last stage: all of the network but its head.
+        """Feature maps of the last stage: the network without its head.
 
         Args:
             x: The input of the network.
@@ -128,17 +128,17 @@ class Featured(_Pretrained):
         return self._left(given[name], name, x, lengths)
 
     def forward_head(self, maps: Tensor, x: Tensor | None = None, *, lengths: Any = None) -> Any:
-        """The head alone, all that stands behind the last stage: ``forward_head(forward_features(x))`` is ``net(x)``.
+        """The head, that is all layers after the last stage: ``forward_head(forward_features(x))`` is ``net(x)``.
 
-        With `deep_supervision` it gives the last output alone, in training too.
+        With `deep_supervision` it returns the last output only, also in training.
 
         Args:
             maps: Maps of the last stage, ``(B, channels, M1, …)``.
-            x: The input of the network; needed with ``amplitude=True``, and else left alone.
+            x: The input of the network; needed with ``amplitude=True``, otherwise unused.
             lengths: Size of each sample of a padded batch in the input of the network, as `Network.forward` takes it.
 
         Raises:
-            ValueError: The head doesn't take these maps, or needs ``x``.
+            ValueError: The head refuses these maps, or needs ``x``.
         """
         owner = f'{type(self).__name__}.forward_head'
         if not _checks.traced(maps):
@@ -164,7 +164,7 @@ class Featured(_Pretrained):
     def _among(self, owner: str, maps: Tensor, lengths: Any) -> Tensor | Ragged:
         # What is real of the maps of the last stage.
         if _checks.traced(maps):
-            raise ValueError(f'{owner}: lengths= means nothing in a graph that is traced from the maps alone.')
+            raise ValueError(f'{owner}: lengths= cannot be used in a graph that is traced from the maps only.')
         taken = ragged.sizes(owner, lengths, maps.shape[0], self._plan.order)
         sizes = [self._plan.course(size).sizes[self._stage_names[-1]] for size in taken]
         ragged.refuse_beyond(owner, sizes, tuple(maps.shape[2:]))
@@ -188,17 +188,17 @@ class Featured(_Pretrained):
 
 
 def picked(owner: str, stages: Sequence[str | int], names: Sequence[str], stage_names: Sequence[str]) -> list[str]:
-    """The names that are asked for, checked, in the order of ``names``.
+    """The requested names, checked, in the order of ``names``.
 
     Args:
-        owner: Who asks, for the errors.
+        owner: Name of the caller, for error messages.
         stages: Names, or indices into ``stage_names``.
-        names: Which are legal.
-        stage_names: What indices count.
+        names: Legal names.
+        stage_names: Names that indices refer to.
 
     Raises:
-        TypeError: It is no sequence of names and ints.
-        ValueError: There is no such name.
+        TypeError: It is not a sequence of names and ints.
+        ValueError: A name is unknown.
     """
     if isinstance(stages, (str, bytes)) or not isinstance(stages, Sequence):
         raise TypeError(
@@ -213,7 +213,7 @@ def _pick(owner: str, each: str | int, names: Sequence[str], stage_names: Sequen
         if each in names:
             return each
         raise ValueError(
-            f'{owner}: stages has {each!r}, which is none of {", ".join(names)}.{_checks.near(each, names)}'
+            f'{owner}: stages contains {each!r}, which is not one of {", ".join(names)}.{_checks.near(each, names)}'
         )
     count = len(stage_names)
     index = _checks.integer(owner, 'stages', each, minimum=-count)

@@ -1,4 +1,4 @@
-"""What every network is: modules built from a plan and run along it, checked inputs, sizes known without running."""
+"""Base class of all networks: modules built from a plan, checks of inputs, and sizes without running."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ RAGGED = 'the samples of the batch differ in size'
 
 
 class Network(Featured):
-    """Base of the networks: give it a plan, and it builds and runs what the plan says.
+    """Base of the networks: builds and runs a plan.
 
     Args:
-        plan: The network in plain values.
+        plan: The plan of the network.
         config: The constructor's arguments as plain values, without ``order``.
-        options: Checked options of the network; those that say how it is built are followed here.
+        options: Checked options of the network; those about building it are applied here.
 
     Example:
         >>> import tempfile
@@ -44,14 +44,14 @@ class Network(Featured):
         (True, True)
     """
 
-    # What checkpoints of the documented networks need: attributes that are None where a part is missing.
+    # Attributes that are None if a part is missing, as in checkpoints of the documented networks.
     _absent: ClassVar[tuple[str, ...]] = ()
 
     # What training keeps and who computes, see `mdnc.ops.fused.block`.
     _memory: str = 'lean'
     backend: str = DEFAULT
 
-    #: Paths of the parts that run as in eval whatever the mode, see `mdnc.modules.freeze`.
+    #: Paths of frozen parts, which always run in eval mode, see `mdnc.modules.freeze`.
     held: tuple[str, ...] = ()
 
     def __init__(self, plan: Plan, config: dict[str, Any], options: dict[str, Any] | None = None) -> None:
@@ -75,12 +75,12 @@ class Network(Featured):
         self._results = {training: plan.results(training) for training in (True, False)}
 
     def _follow(self, plan: Plan, config: dict[str, Any], anew: Sequence[str] = ()) -> None:
-        """Follow another plan: parts that are in both are kept, the others are built anew.
+        """Change to another plan: parts in both are kept, the others are rebuilt.
 
         Args:
             plan: The plan.
-            config: The constructor's arguments that give it.
-            anew: Paths of parts that are built anew in any case.
+            config: The constructor's arguments of that plan.
+            anew: Paths of parts that are rebuilt in any case.
         """
         old, weight = self._plan, next(self.parameters())
         same = [part.name for part in plan.parts if old.named.get(part.name) == part and part.name not in anew]
@@ -101,7 +101,7 @@ class Network(Featured):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode, as torch does; parts that are held stay in eval."""
+        """Set the mode, as torch does; frozen parts stay in eval."""
         super().train(mode)
         for name in self.held:
             self.get_submodule(name).eval()
@@ -117,7 +117,7 @@ class Network(Featured):
             setattr(self, top, nn.ModuleList(built) if listed else built[0])
 
     def _begin(self, options: dict[str, Any]) -> None:
-        # First values of the weights.
+        # Initial values of the weights.
         if options.get('init') == 'kaiming':
             _layers.begin(self, options['activator'])
         if options.get('zero_init'):
@@ -127,13 +127,13 @@ class Network(Featured):
 
     @property
     def memory(self) -> str:
-        """What training keeps for backward, from most to least; may be set at any time, and changes no result.
+        """What training keeps for backward, from most to least. It can be set at any time and changes no result.
 
-        - ``'plain'``: torch's own layers, three tensors a unit of norm, activation and convolution.
-        - ``'fast'``: two, the unit's input and the convolution's.
-        - ``'lean'``: one, the unit's input.
-        - ``'leaner'``: one, but for inputs that a 1 × … × 1 convolution gives, which are computed again.
-        - ``'least'``: one for each block, which is computed again.
+        - ``'plain'``: torch's own layers: three tensors per unit of norm, activation and convolution.
+        - ``'fast'``: two tensors, the unit's input and the convolution's.
+        - ``'lean'``: one tensor, the unit's input.
+        - ``'leaner'``: as ``'lean'``, but outputs of 1 × … × 1 convolutions are recomputed.
+        - ``'least'``: one tensor per block, which is recomputed.
         """
         return self._memory
 
@@ -145,10 +145,10 @@ class Network(Featured):
                 each._memory = level
 
     def paths(self, *, ragged: bool = False) -> list[path.Taken]:
-        """Which path each unit of the blocks takes as things stand, and why not the fused one.
+        """The path that each unit of the blocks takes at present, and the reason if it is not the fused one.
 
         Args:
-            ragged: Whether of a batch whose `lengths` differ, which runs through masked layers whatever `memory` is.
+            ragged: Whether for a batch with different `lengths`, which uses masked layers whatever `memory` is.
 
         Example:
             >>> import mdnc
@@ -162,19 +162,19 @@ class Network(Featured):
 
     @property
     def nlayers(self) -> int:
-        """Number of convolutional layers along the depth, the fully connected one left out."""
+        """Number of convolutional layers along the depth, without the fully connected one."""
         return self._plan.nlayers
 
     @property
     def min_size(self) -> Size:
-        """Smallest equal-sided spatial size that the network takes; of one that takes a single size, that."""
+        """Smallest equal-sided spatial size of the input; for networks with a single size, this size."""
         if self._plan.in_size is not None:
             return self._plan.in_size or (self._plan.in_planes,)
         return (self._plan.min_side,) * self._plan.order
 
     @property
     def input_size(self) -> tuple[int, ...]:
-        """Shape of the input without the batch, of a network that takes a single one, such as a decoder.
+        """Shape of the input without the batch, for networks with a single one, such as decoders.
 
         Raises:
             AttributeError: The network takes any size.
@@ -184,10 +184,10 @@ class Network(Featured):
         return (self._plan.in_planes, *self._plan.in_size)
 
     def stage_sizes(self, size: int | Sequence[int]) -> tuple[Size, ...]:
-        """Spatial size of what each stage gives (cropped, in a decoder, to what the next one takes), without running.
+        """Spatial size of the output of each stage (in a decoder after cropping), without running the network.
 
         Args:
-            size: Spatial size of the input, one int or one for each axis; of a decoder `min_size`, its only one.
+            size: Spatial size of the input, one int or one for each axis; for a decoder `min_size`, its only one.
 
         Raises:
             ValueError: The network refuses inputs of this size.
@@ -200,7 +200,7 @@ class Network(Featured):
         owner, fixed = type(self).__name__, self._plan.in_size is not None
         checked = _checks.per_axis(owner, 'size', size, len(self.min_size) if fixed else self._plan.order)
         if fixed and checked != self.min_size:
-            raise ValueError(f'{owner}: size={checked} is not what it takes: {self._one_size()}.')
+            raise ValueError(f'{owner}: size={checked} is not possible: {self._one_size()}.')
         self._refuse_starved(checked, batch=2, training=False)
         return self._plan.stage_sizes(checked)
 
@@ -216,13 +216,13 @@ class Network(Featured):
         return self.stage_sizes(size)[-1]
 
     def forward(self, x: Tensor, *, lengths: Any = None) -> Any:
-        """Run the parts of the plan: ``(B, in_planes, L1, …)``, or a vector, → what the last part gives.
+        """Run the network: ``(B, in_planes, L1, …)``, or a vector, → the output of the last part.
 
         Args:
             x: The input.
             lengths: Size of each sample of a padded batch (see `pad_batch`), ints ``(B, axes)``, for signals also
-                ``(B,)``. Each sample gives what it gives alone, and maps are zero behind it; what stands in the
-                padding means nothing. ``None`` where all of x is real.
+                ``(B,)``. The output of each sample is the same as without the batch, and maps are zero
+                in the padding; values in the padding of x are ignored. ``None`` if nothing is padded.
 
         Raises:
             TypeError: The input or `lengths` has the wrong type.
@@ -240,10 +240,10 @@ class Network(Featured):
         return found if several else found[0]
 
     def _entered(self, x: Tensor, lengths: Any) -> Tensor | Ragged:
-        # The door: whatever passes here runs through to the end.
+        # Inputs that pass this check run without errors.
         plan, owner = self._plan, type(self).__name__
         if lengths is not None and plan.in_size is not None:
-            raise ValueError(f'{owner}: lengths= means nothing in a network of one size: {self._one_size()}.')
+            raise ValueError(f'{owner}: lengths= cannot be used in a network with a single size: {self._one_size()}.')
         if _checks.traced(x):
             return x if lengths is None else self._traced(x, lengths)
         self._admit(x)
@@ -256,7 +256,7 @@ class Network(Featured):
         return ragged.boxed(x, sizes)
 
     def _left(self, y: Tensor | Ragged, name: str, x: Tensor, lengths: Any) -> Tensor:
-        # What a part gave, of the size that it gives of the whole input.
+        # The output of a part, at its size for the whole input.
         if lengths is None or _checks.traced(x):
             return ragged.values(y)
         return ragged.unboxed(ragged.values(y), self._plan.course(tuple(x.shape[2:])).sizes[name])
@@ -267,16 +267,16 @@ class Network(Featured):
         Args:
             x: The input of the network, plain or padded.
             schedule: Which parts.
-            wanted: Names of what is to be given beside the output, see `_plan.Part`.
+            wanted: Names of values to return beside the output, see `_plan.Part`.
 
         Returns:
-            The output and what is wanted, by name; what no later part needs was let go on the way.
+            The output and the wanted values by name; values that no later part needs are freed on the way.
         """
         given: dict[str, Any] = {'': x}
         strides, before = self._strides(x), ''
         for part, let_go in zip(schedule.parts, schedule.let_go, strict=True):
             source = given[part.takes or before]
-            given[f'{part.name}:in'] = extent(source)  # only sizes are taken from what a part took
+            given[f'{part.name}:in'] = extent(source)  # only sizes are taken from the input of a part
             if isinstance(part, Stage):
                 self._run_stage(part, source, given, strides.get(part.name))
             elif isinstance(part, Single):
@@ -332,10 +332,10 @@ class Network(Featured):
     def _traced(self, x: Tensor, lengths: Any) -> Ragged:
         if self._plan.small == 'keep':
             raise ValueError(
-                f"{type(self).__name__}: small='keep' goes by the size of each sample, which a graph that is traced "
-                'does not know: lengths= needs small=\'error\' there.'
+                f"{type(self).__name__}: small='keep' depends on the size of each sample, which a traced graph "
+                'does not know: use small=\'error\' with lengths= there.'
             )
-        # A tensor stays what the graph is given; of anything else the graph keeps the values.
+        # A tensor stays an input of the graph; other values become constants.
         return ragged.padded(x, lengths if isinstance(lengths, Tensor) else torch.tensor(lengths))
 
     def _one_size(self) -> str:
@@ -349,10 +349,12 @@ class Network(Featured):
         if odd is not None:
             raise ValueError(
                 f"{owner}: small='keep' strides samples 0 and {sizes.index(odd)} of lengths, of sizes {sizes[0]} and "
-                f'{odd}, differently, so that they can not run in one batch.'
+                f'{odd}, differently, so that they cannot run in one batch.'
             )
         least = tuple(map(min, zip(*sizes, strict=True)))
-        if plan.refusal(least, len(sizes), self.training) is not None:  # a larger one is never refused where it is not
+        if (
+            plan.refusal(least, len(sizes), self.training) is not None
+        ):  # a larger size is never refused if this one is not
             for number, size in enumerate(sizes):
                 self._refuse_starved(size, len(sizes), self.training, f' of sample {number}')
 
@@ -370,9 +372,11 @@ class Network(Featured):
 
 @fx.wrap
 def _refuse_in_graph(lengths: Any) -> None:
-    """Refuse lengths, when it runs, in a graph of torch.fx, which was traced without them."""
+    """Refuse lengths when a graph of torch.fx that was traced without them runs."""
     if lengths is not None:
-        raise ValueError(f'lengths={lengths!r}: a graph of torch.fx was traced without lengths, and takes none.')
+        raise ValueError(
+            f'lengths={lengths!r}: this graph of torch.fx was traced without lengths and does not accept them.'
+        )
 
 
 def _built(part: _plan.Part, order: int) -> nn.Module:
@@ -380,7 +384,7 @@ def _built(part: _plan.Part, order: int) -> nn.Module:
 
 
 def plan_of(owner: str, net: Any) -> Plan:
-    """The plan of a network, for a function that takes one of ours alone."""
+    """The plan of a network, for functions that need a network of mdnc."""
     if isinstance(net, Network):
         return net.plan
     raise TypeError(f'{owner}: net must be one of the networks of mdnc, not {type(net).__name__}.')

@@ -1,4 +1,4 @@
-"""What is said of each sample: by a column of a table, or by a part of its file's path."""
+"""Attributes of samples: from a column of a table, or from a part of the path of the file."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ def _aligned(inputs: Reader, text: str, argument: str) -> list[str]:
     moved, wanted = in_one_order(inputs, wanted)
     tables = _tables(wanted)
     if not tables or len(tables[0].columns) != 1:
-        raise DataError(f'split.{argument}={text!r} must name one column of a table, as PATH::COLUMN')
+        raise DataError(f'split.{argument}={text!r} must name one column of a table, as in PATH::COLUMN')
     cells = _cells(tables, tables[0].columns[0])
     if len(cells) != len(inputs):
         raise DataError(f'split.{argument}={text!r} has {len(cells)} rows, but there are {len(inputs)} samples')
@@ -41,13 +41,13 @@ def _known(pair: Pair, column: str) -> list[Table] | None:
 
 
 def is_attribute(pair: Pair, text: str) -> bool:
-    """Whether a text names something that is said of each sample, and no file of another kind."""
+    """Whether a string names an attribute of samples, rather than another file."""
     table = suffix_of(text.partition('::')[0]) in TABLES
     return is_path_part(text) or table or _known(pair, text) is not None
 
 
 def attribute(pair: Pair, text: str, argument: str) -> list[str]:
-    """What a text says of each sample of a pair.
+    """The attribute of each sample of a pair.
 
     Args:
         pair: The samples and their targets.
@@ -56,7 +56,7 @@ def attribute(pair: Pair, text: str, argument: str) -> list[str]:
         argument: Name of the argument of `Split`, for errors.
 
     Raises:
-        DataError: It says nothing, or nothing of one of the samples.
+        DataError: The attribute does not exist, or one sample has none.
     """
     inputs = pair.inputs
     if is_path_part(text):
@@ -64,12 +64,13 @@ def attribute(pair: Pair, text: str, argument: str) -> list[str]:
     if not is_attribute(pair, text):
         columns = [name for reader in (pair.targets, inputs) for table in _tables(reader)[:1] for name in table.header]
         raise DataError(
-            f'split.{argument}={text!r} is no column of the tables of the data ({columns or "there is none"}); it may '
+            f'split.{argument}={text!r} is not a column of the tables of the data '
+            f'({columns or "there are none"}); it may '
             "also be 'TABLE.csv::COLUMN', 'folder', 'folder::1' or 'path::PATTERN'"
         )
     known = _known(pair, text)
     found = _aligned(inputs, text, argument) if known is None else _cells(known, text)
     empty = next((number for number, word in enumerate(found) if not word), None)
     if empty is not None:
-        raise DataError(f'split.{argument}={text!r} says nothing of {inputs.name(empty)}: its cell is empty')
+        raise DataError(f'split.{argument}={text!r} has no value for {inputs.name(empty)}: its cell is empty')
     return found

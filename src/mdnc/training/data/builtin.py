@@ -1,6 +1,6 @@
-"""Real data that ordinary packages carry in themselves: nothing is downloaded, nothing copied.
+"""Data sets that are contained in other packages: nothing is downloaded or copied.
 
-Each needs the extra ``recipes``. What is known of each set, and its licence, stands in the package that holds it.
+Each needs the extra ``recipes``. Descriptions and licences are in the package of each data set.
 """
 
 from collections.abc import Mapping
@@ -75,7 +75,7 @@ def _brain(resolution: int) -> tuple[np.ndarray, np.ndarray]:
         for part in ('', 'gm_', 'wm_')
     )
     rest = 1 - grey - white
-    return head, np.stack([rest, grey, white]).argmax(0)  # each voxel is what most of it is
+    return head, np.stack([rest, grey, white]).argmax(0)  # each voxel has its most probable tissue
 
 
 class MNI152(SampleData):
@@ -128,7 +128,7 @@ _PHOTOGRAPHS = {
 
 
 class Photographs(SampleData):
-    """Grey photographs of scikit-image, 0 to 255, to be freed from noise (set ``corruption``); `camera` tests.
+    """Grey photographs of scikit-image, 0 to 255, for denoising (set ``corruption``); `camera` is the test.
 
     Example:
         >>> from mdnc.training import Photographs

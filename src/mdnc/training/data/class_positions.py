@@ -1,4 +1,4 @@
-"""Where the classes are in the targets of training samples, read once."""
+"""Positions of the classes in the targets of training samples, read once."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,10 +10,10 @@ from mdnc.training.data.reader import Array, DataError
 
 
 def count_classes(targets: Iterable[Array]) -> dict[int, int]:
-    """How many samples, or positions of maps, are of each class number.
+    """Number of samples, or positions of maps, of each class number.
 
     Raises:
-        DataError: The targets are no class numbers.
+        DataError: The targets are not class numbers.
     """
     found: Counter[int] = Counter()
     for target in targets:
@@ -24,15 +24,15 @@ def count_classes(targets: Iterable[Array]) -> dict[int, int]:
     return dict(found)
 
 
-_MOST = 1000  # positions of a class that are kept of each sample
+_MOST = 1000  # largest number of positions stored for each class and sample
 
 
 @dataclass(frozen=True)
 class ClassPositions:
-    """Where the rarer classes are in each sample: positions by number of the sample, an array ``(n, axes)`` a class.
+    """Positions of the rarer classes: by number of the sample, an array ``(n, axes)`` for each class.
 
     Args:
-        share: Share of the windows, in (0, 1], that hold one of them.
+        share: Fraction of the windows, in (0, 1], that contain one of them.
         rows: The positions.
     """
 
@@ -40,7 +40,7 @@ class ClassPositions:
     rows: Mapping[int, tuple[Array, ...]]
 
     def draw(self, number: int, rng: np.random.Generator) -> Array | None:
-        """A position that a window of a sample must hold: a class, then a place of it; None: any window does."""
+        """A position that a window of a sample must contain, of a random class; None: any window."""
         classes = self.rows[number]
         if rng.random() >= self.share or not classes:
             return None
@@ -50,15 +50,15 @@ class ClassPositions:
 
 
 def find_class_positions(targets: Iterable[tuple[int, Array]], share: float, ignore: int | None) -> ClassPositions:
-    """Look up where each class is but the most frequent one.
+    """Find the positions of all classes except the most frequent one.
 
     Args:
         targets: Numbers of samples with their maps of class numbers, of the sizes of their inputs.
         share: See `ClassPositions`.
-        ignore: Number that stands for "not known", beside all below 0.
+        ignore: Label value of unknown positions, in addition to all below 0.
 
     Raises:
-        DataError: A target is no map of class numbers.
+        DataError: A target is not a map of class numbers.
     """
     counts: Counter[int] = Counter()
     found: dict[int, dict[int, Array]] = {}

@@ -1,4 +1,4 @@
-"""Windows of samples, and noise that is part of the data."""
+"""Random and central crops, and noise added to data."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from mdnc.training.data.reader import Array, DataError, Window
 
 
 def add_noise(values: Array, deviation: float, rng: np.random.Generator) -> Array:
-    """Add normal noise of a standard deviation in the data's own units; 0 draws nothing."""
+    """Add Gaussian noise with a standard deviation in the units of the data; 0 draws no random numbers."""
     if not deviation:
         return values
     noise: Array = np.float32(deviation) * rng.standard_normal(values.shape, np.float32)
@@ -16,7 +16,7 @@ def add_noise(values: Array, deviation: float, rng: np.random.Generator) -> Arra
 def crop_window(
     size: tuple[int, ...], want: tuple[int, ...], rng: np.random.Generator | None, place: Array | None = None
 ) -> Window:
-    """A window of size ``want`` in a sample: at random, with ``place`` in it if given, or central without ``rng``."""
+    """A window of size ``want`` in a sample: random, containing ``place`` if given; central without ``rng``."""
     if len(want) != len(size) or any(w > have for w, have in zip(want, size, strict=True)):
         raise DataError(f'a window of {want} does not fit into a sample of spatial size {size}')
     spare = [have - w for have, w in zip(size, want, strict=True)]

@@ -1,4 +1,4 @@
-"""Objects of pandas: a table of targets that names files, recordings, names of columns; pandas itself is not needed."""
+"""DataFrames of pandas: tables of targets with file names, and recordings; pandas itself is not imported."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def names_files(value: Any) -> bool:
 
 
 def with_files(value: Any) -> Any:
-    """A Series or a DataFrame whose index is of texts, with that index as its column ``file``; others as they are."""
+    """A Series or DataFrame with a string index gets this index as column ``file``; others are returned as they are."""
     if type(value).__module__.split('.')[0] != 'pandas' or not hasattr(value, 'index') or names_files(value):
         return value
     labels = value.index.tolist()
@@ -32,7 +32,7 @@ def with_files(value: Any) -> Any:
 
 
 class FrameTable(Table):
-    """A DataFrame, a row a sample, whose column ``file`` names the file of each.
+    """A DataFrame with one row per sample and the name of its file in the column ``file``.
 
     Args:
         frame: The DataFrame.
@@ -52,13 +52,13 @@ class FrameTable(Table):
 
 
 class Frames(Listed):
-    """Recordings ``(C, L)``, each a DataFrame with a column a channel and a row a moment.
+    """Recordings ``(C, L)``, each a DataFrame with one column per channel and one row per time step.
 
     Args:
         frames: The DataFrames.
-        label: What errors call their list.
-        columns: The columns that are channels; empty means those of the first that hold numbers, but for a first one
-            that is called ``time``, ``timestamp``, ``date`` or ``t``.
+        label: Name of the list in error messages.
+        columns: The columns that are channels; empty: all with numbers, except a first one
+            called ``time``, ``timestamp``, ``date`` or ``t``.
 
     Raises:
         DataError: One lacks a column.

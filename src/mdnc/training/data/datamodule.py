@@ -1,4 +1,4 @@
-"""Data modules: parts, what is made of their samples, and the facts that a network of them must carry along."""
+"""Data modules: parts, preprocessing of their samples, and facts about the data for networks."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +71,7 @@ def normalisation(owner: str, value: Any) -> bool | str:
 def _mirror(owner: str, value: Any) -> list[int]:
     found = integers(owner, 'mirror', value, minimum=0, least=0)
     if max(found, default=0) > 2 or len(set(found)) < len(found):
-        raise ValueError(f'{owner}: mirror={value!r} must hold spatial axes 0, 1 or 2, each once.')
+        raise ValueError(f'{owner}: mirror={value!r} must be a list of the spatial axes 0, 1 or 2, each once.')
     return list(found)
 
 
@@ -106,14 +106,16 @@ def _distances(owner: str, name: str, value: Any) -> tuple[float, ...] | None:
 def _sampling(owner: str, spacing: Any, stored: Any, resize: Any) -> Sampling:
     size = _lengths(owner, 'resize', resize)
     if spacing is not None and size is not None:
-        raise ValueError(f'{owner}: spacing={spacing!r} and resize={resize!r} exclude each other; give one of them.')
+        raise ValueError(
+            f'{owner}: spacing={spacing!r} and resize={resize!r} exclude each other; give only one of them.'
+        )
     found = Sampling(
         _distances(owner, 'spacing', spacing),
         _distances(owner, 'stored_spacing', stored),
         None if size is None else tuple(size),
     )
     if found.stored and found.spacing and len(found.stored) != len(found.spacing):
-        raise ValueError(f'{owner}: spacing={spacing!r} and stored_spacing={stored!r} must have one value an axis.')
+        raise ValueError(f'{owner}: spacing={spacing!r} and stored_spacing={stored!r} must have one value per axis.')
     return found
 
 
@@ -121,7 +123,7 @@ def _windowing(owner: str, window: Any, hop: Any, horizon: Any) -> Windowing | N
     if window is None:
         for name, value in (('hop', hop), ('horizon', horizon)):
             if value is not None:
-                raise ValueError(f'{owner}: {name}={value!r} needs window, the values that a window holds.')
+                raise ValueError(f'{owner}: {name}={value!r} needs window, the length of a window.')
         return None
     length = integer(owner, 'window', window)
     return Windowing(
@@ -139,55 +141,56 @@ def _too_short(part: str, stretches: Sequence[Stretch], windowing: Windowing) ->
     longest = max(stretch.end - stretch.begin for stretch in stretches)
     ahead = f' and horizon={windowing.horizon}' if windowing.horizon else ''
     needed = f'window={windowing.window}{ahead}'
-    return f'the part {part} has no recording as long as {needed}: the longest has {longest} values'
+    return f'the part {part} has no recording of at least {needed}: the longest has {longest} values'
 
 
 class SampleData(L.LightningDataModule):
-    """What every source of samples shares; a source says in `parts` what its samples are.
+    """Base of all data modules; subclasses define their samples in `parts`.
 
     Args:
-        batch_size: Samples of a step, over all processes together.
-        workers: Processes that read; 0 reads in the training process.
-        seed: Start of order, windows and augmentation.
-        split: How samples are divided, where the source does not say it.
-        augmentation: What is done to training samples at random.
+        batch_size: Samples per step, over all processes together.
+        workers: Number of worker processes; 0: samples are read in the training process.
+        seed: Seed of order, windows and augmentation.
+        split: How samples are divided into parts, if the source does not define this.
+        augmentation: Random changes of training samples.
         normalise: What a task brings each channel of the input to mean 0 and standard deviation 1 by: ``'set'`` or
             true, of the training part; ``'sample'``, of each sample itself; ``'percentiles'``, of the training part,
             clipped to its 0.5th and 99.5th percentile, of positions that are not of the first class where targets are
             maps of classes (nnU-Net's way with CT). False: it does not. Targets that are quantities are brought to
             those of the training part in all but the last case.
-        crop: Spatial size cut from every sample: at random in training, central elsewhere.
-        patch: Spatial size of the windows that training draws from images or volumes; elsewhere samples are whole, and
-            a task runs the network on overlapping tiles of this size.
-        patches: Windows that training draws from each sample in an epoch.
-        balance: Share, in [0, 1], of the windows of an epoch that hold a class that is not the most frequent one; or,
-            where a sample is of one class, of the samples of an epoch that are drawn from each class alike.
-        spacing: Distance between neighbouring values along each spatial axis that samples are brought to as they are
-            read: mm of volumes, seconds of signals (1 / rate); maps among the targets too. None: as it is in the files.
-        stored_spacing: The spacing of files that do not say it.
-        resize: Spatial size that every sample is brought to as it is read; maps among the targets too.
-        window: Values of the windows that long recordings are cut into, each a sample; a recording that is shorter is
-            one window. None: recordings stay whole.
-        hop: Values from the start of one window to that of the next; None: ``window``, so that they do not overlap.
-        horizon: Values after a window that are its target, to be forecast: of the targets, series as long as the
-            inputs, or where there are none of the inputs. They become a vector, channel by channel.
-        overlap: Share of a tile, in [0, 1), that it has in common with the next. None: a half with ``blend: gaussian``
+        crop: Spatial size to which every sample is cropped: at random in training, centrally elsewhere.
+        patch: Spatial size of random patches of images or volumes in training; elsewhere samples are whole, and a task
+            runs the network on overlapping tiles of this size.
+        patches: Number of patches drawn from each sample in an epoch.
+        balance: Fraction, in [0, 1], of the patches of an epoch that contain a class other than the most frequent one;
+            or, if a sample has one class, of the samples of an epoch that are drawn equally from all classes.
+        spacing: Distance between neighbouring values along each spatial axis to which samples, and target maps, are
+            resampled: in mm for volumes, in seconds for signals (1 / rate). None: no resampling.
+        stored_spacing: The spacing in files that do not contain it.
+        resize: Spatial size to which every sample, and target maps, are resized.
+        window: Length of the windows that long recordings are cut into, each a sample; a shorter recording is one
+            window. None: recordings are not cut.
+        hop: Distance from the start of one window to that of the next; None: ``window``, without overlap.
+        horizon: Forecasting: number of values after a window that are its target, from the targets, which must be
+            series
+            as long as the inputs, or else from the inputs. They become a vector, channel by channel.
+        overlap: Overlap of neighbouring tiles as a fraction of a tile, in [0, 1). None: a half with ``blend: gaussian``
             (nnU-Net), a quarter with a tent; without ``blend``, as the run was trained.
-        blend: What tiles count off their centres where they overlap: ``'tent'``, or ``'gaussian'`` as in nnU-Net. None:
-            as the run was trained, else a tent.
+        blend: Weights of overlapping tiles: ``'tent'``, or ``'gaussian'`` as in nnU-Net. None: as in the training run,
+            else ``'tent'``.
         tiles: Tiles that the network predicts as one batch: a number, or ``'auto'``: as many as half of the free memory
             holds by the forecast, at most 16; None: as the run was trained, else 1.
         mirror: Spatial axes, counted from 0: predictions are averaged over a sample, or each tile, and all its mirror
-            images along them. None: as the run was trained, else none.
-        corruption: Standard deviation, in the data's own units, of the noise added to the inputs of every part; where
-            there are no targets, the clean sample is the target.
-        missing: Whether NaN in a target means "not known", to be left out of losses and metrics.
-        nonfinite: What a sample with NaN or Inf does: ``'stop'`` the run, or ``'skip'`` it.
+            images along them. None: as in the training run, else none.
+        corruption: Standard deviation, in the units of the data, of the noise added to the inputs of every part;
+            without targets, the clean sample is the target.
+        missing: Whether NaN in a target means that it is unknown, and is ignored in losses and metrics.
+        nonfinite: ``'stop'`` the run at a sample with NaN or Inf, or ``'skip'`` it.
         baselines: What other methods reach on the test part, by metric and method, ``{'accuracy': {'1-NN': 0.9}}``: a
             test writes and prints it beside its own figure.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of range.
 
     Example:
         >>> import numpy as np
@@ -249,12 +252,12 @@ class SampleData(L.LightningDataModule):
         self.baselines = {} if baselines is None else _baselines(owner, baselines)
         cropped = _lengths(owner, 'crop', crop)
         if cropped and self.patch:
-            raise ValueError(f'{owner}: crop={crop!r} and patch={patch!r} exclude each other; give one of them.')
+            raise ValueError(f'{owner}: crop={crop!r} and patch={patch!r} exclude each other; give only one of them.')
         self.sampling = _sampling(owner, spacing, stored_spacing, resize)
         self.windowing = _windowing(owner, window, hop, horizon)
         other = 'crop' if cropped else 'patch' if self.patch else None
         if self.windowing and other:
-            raise ValueError(f'{owner}: window={window!r} and {other} exclude each other; give one of them.')
+            raise ValueError(f'{owner}: window={window!r} and {other} exclude each other; give only one of them.')
         self.classes: list[str] | None = None
         self.values: list[int] | None = None
         self._named = False
@@ -273,7 +276,7 @@ class SampleData(L.LightningDataModule):
         )
 
     def _record(self, kind: type[Words], name: str, value: Any) -> Words:
-        # From Python a dictionary of a recipe's words does as well.
+        # In Python, a dictionary as in a recipe is also accepted.
         if isinstance(value, kind):
             return value
         presets = get_args(PresetName) if kind is Augmentation else ()
@@ -289,7 +292,7 @@ class SampleData(L.LightningDataModule):
 
     @abstractmethod
     def pairs(self) -> Mapping[str, Pair]:
-        """Open the source: ``'train'``, and ``'val'`` or ``'test'`` where the source itself says what they are."""
+        """Open the source: ``'train'``, and ``'val'`` or ``'test'`` if the source itself defines them."""
 
     def setup(self, stage: str | None = None) -> None:
         """Open the source and divide its samples; once, for all stages."""
@@ -299,7 +302,7 @@ class SampleData(L.LightningDataModule):
         names = {part: read_names(pair.targets) for part, pair in pairs.items()}
         self._named = any(names.values())
         if self._named and self.values:
-            raise DataError(f'the targets are names of classes, so values={self.values} have no meaning')
+            raise DataError(f'the targets are names of classes, so values={self.values} cannot be used')
         for part, pair in pairs.items():
             refuse_holes(pair, names[part], self.nonfinite == 'skip', self.missing)
         self.classes = find_classes(pairs, names, self.classes)
@@ -331,7 +334,7 @@ class SampleData(L.LightningDataModule):
         return found
 
     def _fresh(self, pair: Pair) -> Pair:
-        """New samples as those of the training are made."""
+        """New samples, preprocessed as in training."""
         pair = self._prepared(pair)
         if self.windowing is None:
             return pair
@@ -349,7 +352,7 @@ class SampleData(L.LightningDataModule):
 
     def _open_parts(self) -> None:
         self.train = Samples(*self._parts['train'], self._view, training=True)
-        # All parts have the channels and axes of the one that trains.
+        # All parts have the channels and axes of the training part.
         self._view = replace(self._view, form=self.train.form)
         self.val, self.test = (Samples(*self._parts[part], self._view) for part in ('val', 'test'))
         if not hasattr(self, 'predict'):
@@ -357,9 +360,9 @@ class SampleData(L.LightningDataModule):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a network trained on these samples must know of them, as plain values.
+        """Facts about the data that a network trained on them needs, as plain values.
 
-        The training part is read once for ``normalisation``, piece by piece.
+        The training part is read once for ``normalisation``, in pieces.
         """
         return {
             'normalisation': self._normalisation,
@@ -377,7 +380,7 @@ class SampleData(L.LightningDataModule):
 
     @property
     def channels(self) -> list[str] | None:
-        """Names of the input's channels, where they are columns of tables."""
+        """Names of the input channels, if they are columns of tables."""
         return self._read_columns(targets=False)
 
     def _read_columns(self, targets: bool) -> list[str] | None:
@@ -389,7 +392,7 @@ class SampleData(L.LightningDataModule):
         return {'blend': self.blend, 'tiles': self.tiles, 'mirror': self.mirror}
 
     def _reading(self) -> dict[str, Any]:
-        """The arguments by which new samples are read as those of the training were."""
+        """The arguments with which new samples are read in the same way as in training."""
         options = {name: getattr(self.sampling, field) for name, field in _SAMPLING.items()}
         lists = {name: None if value is None else list(value) for name, value in options.items()}
         cut = self.windowing
@@ -410,7 +413,7 @@ class SampleData(L.LightningDataModule):
 
     @property
     def maps(self) -> bool | None:
-        """Whether the targets are maps of the input's size; None: there are none in the files."""
+        """Whether the targets are maps of the input's size; None: there are no targets in the files."""
         SampleData.setup(self)
         return self.train.maps
 
@@ -458,7 +461,7 @@ class SampleData(L.LightningDataModule):
 
     @property
     def target_normalisation(self) -> dict[str, list[float]] | None:
-        """Mean and standard deviation of the training part's targets, for tasks whose targets are quantities.
+        """Mean and standard deviation of the training targets, for tasks with quantities as targets.
 
         Raises:
             DataError: The targets are names of classes.
@@ -471,10 +474,10 @@ class SampleData(L.LightningDataModule):
 
     @property
     def class_counts(self) -> dict[int, int]:
-        """How many training samples, or positions of their maps, are of each class number; the targets are read once.
+        """Number of training samples, or positions of their maps, of each class; the targets are read once.
 
         Raises:
-            DataError: The targets are no class numbers.
+            DataError: The targets are not class numbers.
         """
         SampleData.setup(self)
         if self._class_counts is None:
@@ -487,7 +490,7 @@ class SampleData(L.LightningDataModule):
         if name == 'target' and pair.targets is None:
             return None
         if name not in self._statistics:
-            if self.nonfinite == 'skip':  # what is left out in training does not count here either
+            if self.nonfinite == 'skip':  # samples that are skipped in training are not counted
                 numbers = self._whole(pair, numbers)
             reader = pair.inputs if name == 'input' or pair.targets is None else pair.targets
             lone = self._lone_input if name == 'input' else self._lone_target
@@ -499,7 +502,7 @@ class SampleData(L.LightningDataModule):
         if pair.targets is not None and not self._named:
             numbers = whole_samples(pair.targets, numbers, gaps=self.missing)
         if not len(numbers):
-            raise DataError('each sample of the training part holds NaN or Inf')
+            raise DataError('all samples of the training part contain NaN or Inf')
         return numbers
 
     def _lone_input(self, number: int) -> bool:
@@ -521,7 +524,7 @@ class SampleData(L.LightningDataModule):
 
     def _loader(self, samples: Samples, shuffle: bool = False) -> Loader | CombinedLoader:
         if not len(samples):
-            return CombinedLoader({})  # Lightning leaves such a part out without a word
+            return CombinedLoader({})  # Lightning skips such a part silently
         world = self.trainer.world_size if self.trainer is not None else 1
         labels = samples.labels() if shuffle and self.balance and not samples.maps else None
         return make_loader(
@@ -554,30 +557,31 @@ class ArrayData(SampleData):
     """Samples in files or in memory.
 
     Args:
-        inputs: Where they are: ``'x.npy'``, ``'runs.npz::x'``, ``'run_*.h5::x'``, ``'store.zarr::x'``, ``'a.mat::x'``
-            (samples along the first axis), a table (a row a sample), an archive ``'x.ts'``; a folder or pattern of
-            images, volumes, recordings or arrays (one sample a file); ``'*_t1.nii + *_t2.nii'`` (files that are the
-            channels of one sample); a list of these, an array ``(N, C, L1, ...)``, a list of one array or DataFrame a
-            sample, or a torch `Dataset`; or a dictionary of these for the parts ``train``, ``val`` and ``test``.
-        targets: The same for the targets, ``'labels.csv::column'`` too; ``'folder'`` where the folder that a file lies
-            in is its class (``'folder::1'``: the first below what was named; ``'path::PATTERN'``: what the group of a
-            regular expression is in its path); None where there are none (auto-encoders).
-        order: Number of spatial axes; needed where samples have no channel axis, which they then get.
-        classes: Names of the classes 0, 1, …; targets that are names themselves bring their own.
-        predict: Inputs that ``mdnc predict`` runs on; None means the test part.
-        values: Numbers that stand in the targets for the classes 0, 1, …, as ``[0, 255]`` in many masks.
-        colours: What images among the inputs become, ``'rgb'`` or ``'grey'``, where a folder mixes both; None: they
-            stay as they are.
-        columns: Columns of tables that are inputs, as ``inputs: 'runs::ax,ay'`` names them too; None: all of numbers,
-            but for a first one called time, timestamp, date or t, and those that are targets.
-        recordings: Whether each table (CSV, TSV, Parquet) is one sample, with a channel a column, and not a sample a
-            row; None: where they are in a folder that was named, or ``window`` cuts them.
+        inputs: The inputs: ``'x.npy'``, ``'runs.npz::x'``, ``'run_*.h5::x'``, ``'store.zarr::x'``, ``'a.mat::x'``
+            (samples along the first axis), a table (one row per sample), an archive ``'x.ts'``; a folder or pattern of
+            images, volumes, recordings or arrays (one sample per file); ``'*_t1.nii + *_t2.nii'`` (files that are the
+            channels of one sample); a list of these, an array ``(N, C, L1, ...)``, a list of arrays or DataFrames, one
+            per sample, or a torch `Dataset`; or a dictionary of these for the parts ``train``, ``val`` and ``test``.
+        targets: The same for the targets, also ``'labels.csv::column'``; ``'folder'`` if the folder of a file is its
+            class
+            (``'folder::1'``: the first folder below the given path; ``'path::PATTERN'``: the group of a regular
+            expression in its path); None: no targets (auto-encoders).
+        order: Number of spatial axes; needed for samples without a channel axis, which is then added.
+        classes: Names of the classes 0, 1, …; not needed if the targets are names.
+        predict: Inputs for ``mdnc predict``; None: the test part.
+        values: Label values in the targets for the classes 0, 1, …, for example ``[0, 255]`` in many masks.
+        colours: Convert input images to ``'rgb'`` or ``'grey'``, for folders that contain both; None: no conversion.
+        columns: Columns of tables that are inputs, as also in ``inputs: 'runs::ax,ay'``; None: all with numbers,
+            except a
+            first one called time, timestamp, date or t, and targets.
+        recordings: Whether each table (CSV, TSV, Parquet) is one sample with one channel per column, rather than one
+            sample per row; None: if they are in a folder, or ``window`` is given.
         **options: Those of `SampleData`.
 
     Raises:
-        FileNotFoundError: Nothing has that name.
-        DataError: A file cannot be used; the text names it.
-        ValueError: An argument is out of its range.
+        FileNotFoundError: A file does not exist.
+        DataError: A file cannot be used; the message names it.
+        ValueError: An argument is out of range.
 
     Example:
         >>> import numpy as np
@@ -605,7 +609,9 @@ class ArrayData(SampleData):
         self.classes = None if classes is None else check_names('ArrayData', classes)
         self.values = None if values is None else check_values('ArrayData', values)
         if self.values and self.classes is not None and len(self.values) != len(self.classes):
-            raise ValueError(f'ArrayData: values={values!r} and classes={classes!r} must be as many: one each a class.')
+            raise ValueError(
+                f'ArrayData: values={values!r} and classes={classes!r} must have the same length: one each per class.'
+            )
         if self.values and self.classes is None:
             self.classes = list(map(str, self.values))
         self._look = PixelOptions(colours=None if colours is None else _colours(colours))
@@ -628,7 +634,7 @@ class ArrayData(SampleData):
     def pairs(self) -> Mapping[str, Pair]:
         if not isinstance(self._inputs, Mapping):
             return {'train': open_pair(self._inputs, self._targets, how=self._manner)}
-        parts = sorted(self._inputs, key=PARTS.index)  # the training part says which columns of tables are read
+        parts = sorted(self._inputs, key=PARTS.index)  # the training part determines which columns of tables are read
         pairs: dict[str, Pair] = {}
         for part in parts:
             pairs[part] = self._open_part(part, pairs.get('train'))
@@ -652,7 +658,7 @@ class ArrayData(SampleData):
             super().setup(stage)
         if self._new is not None:
             reader = open_reader(self._new, self._role())
-            # They are what they are: noise that was added for training is not added to them.
+            # New inputs are used as they are: noise as in training is not added.
             view = replace(self._view, order=self.order, corruption=0.0)
             pair = self._fresh(Pair(reader))
             self.predict = Samples(pair, np.arange(len(pair.inputs)), view)
@@ -672,15 +678,15 @@ def _colours(colours: Any) -> Colours:
 
 def _check_parts(inputs: Any, targets: Any, predict: Any) -> None:
     if isinstance(predict, Mapping):
-        raise TypeError(f'ArrayData: predict={short_repr(predict)} has no parts; give the inputs themselves.')
+        raise TypeError(f'ArrayData: predict={short_repr(predict)} must not have parts; give the inputs themselves.')
     if not isinstance(inputs, Mapping):
         if isinstance(targets, Mapping):
-            raise TypeError('ArrayData: targets are given part by part, so inputs must be too.')
+            raise TypeError('ArrayData: targets are given for each part, so inputs must be too.')
         return
     parts = f'got inputs of {sorted(map(str, inputs))}'
     named = is_path_part(targets)
     if targets is not None and not isinstance(targets, Mapping) and not named:
-        raise TypeError('ArrayData: inputs are given part by part, so targets must be too.')
+        raise TypeError('ArrayData: inputs are given for each part, so targets must be too.')
     if (
         'train' not in inputs
         or set(inputs) - set(PARTS)

@@ -1,4 +1,4 @@
-"""The samples of one part, as a loader asks for them: by number, with a source of chance or without."""
+"""The samples of one part for a loader: by number, with or without randomness."""
 
 import math
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ from mdnc.training.data.sources import Pair
 
 @dataclass(frozen=True)
 class View:
-    """What is made of a stored sample, in training and elsewhere.
+    """Preprocessing of stored samples, in training and elsewhere.
 
     Args:
-        crop: Spatial size cut from every sample: at random in training, central elsewhere.
-        patch: Spatial size of the windows that training draws; elsewhere samples are whole.
-        patches: Windows that training draws from each sample in an epoch.
-        corruption: Standard deviation of the noise added to inputs of every part, in the data's own units; the clean
+        crop: Spatial size to which every sample is cropped: at random in training, centrally elsewhere.
+        patch: Spatial size of random patches in training; elsewhere samples are whole.
+        patches: Number of patches drawn from each sample in an epoch.
+        corruption: Standard deviation of the noise added to inputs of every part, in the units of the data; the clean
             array becomes the target (denoising).
-        augmentation: What is done to training samples only.
-        missing: Whether NaN in a target means "not known": left out of losses and metrics.
-        classes: Names of classes; targets that are such names become their numbers.
-        order: Number of spatial axes; samples that have no channel axis get one.
+        augmentation: Random changes of training samples.
+        missing: Whether NaN in a target means that it is unknown, and is ignored in losses and metrics.
+        classes: Names of classes; targets with these names become numbers.
+        order: Number of spatial axes; samples without a channel axis get one.
         form: Channels and spatial axes that all samples must have; None: those of the first.
         seed: Seed of the noise outside training, where it must be the same each time.
         by_sample: Whether training samples bring the mean and standard deviation that they are normalised by.
@@ -49,13 +49,13 @@ class View:
 
 
 class Cut(NamedTuple):
-    """A window of a sample, and the size that it is filled up to."""
+    """A window of a sample, and the size to which it is padded."""
 
     window: Window
     size: tuple[int, ...] = ()
 
     def fill(self, values: Array) -> Array:
-        """A window of a sample that is smaller than it, filled up with the values at its ends."""
+        """A window of a sample that is smaller, padded with the values at its ends."""
         first = values.ndim - len(self.size)
         pads = [(0, want - have) for want, have in zip(self.size, values.shape[first:], strict=True)]
         return np.pad(values, [(0, 0)] * first + pads, mode='edge') if any(map(max, pads)) else values
@@ -63,17 +63,17 @@ class Cut(NamedTuple):
 
 def _class_number(name: str, classes: list[str]) -> int:
     if name not in classes:
-        raise DataError(f'its class {name!r} is none of {classes}')
+        raise DataError(f'its class {name!r} is not one of {classes}')
     return classes.index(name)
 
 
 class Samples:
-    """Samples of one part of the data, each an array ``(C, L1, ...)`` and mostly a target.
+    """Samples of one part of the data, each an array ``(C, L1, ...)`` and usually a target.
 
     Args:
         pair: Inputs and targets.
         numbers: The samples of the pair that are in this part.
-        view: What is made of them.
+        view: Their preprocessing.
         training: Whether windows are drawn.
 
     Raises:
@@ -84,7 +84,7 @@ class Samples:
         self._pair, self._numbers, self._view = pair, numbers, view
         self._window_size = view.crop or (view.patch if training else None)
         self._each = view.patches if training and view.patch else 1
-        # Whole volumes may differ in size: each is a batch of its own.
+        # Whole volumes may differ in size: each is its own batch.
         self.varied = view.patch is not None and not training
         self.form = view.form
         self._kind: tuple[bool, tuple[int, ...]] | None = None
@@ -95,17 +95,17 @@ class Samples:
         self.shape = None if free else self.first
 
     def _first(self) -> tuple[int, ...]:
-        """Shape of the first sample, as it is handed on; the others must be like it."""
+        """Shape of the first preprocessed sample; the others must have the same."""
         number = self._number(0)
         try:
             channels, *size = self._stored_shape(number)
             self.form = channels, len(size)
             self._kind = self._target_kind(number, tuple(size))
-            self._cut(tuple(size), None)  # a window that does not fit any sample
+            self._cut(tuple(size), None)  # a window that fits no sample
             self._view.augmentation.check(len(size))
             if self._view.patch and len(self._view.patch) != len(size):
                 raise DataError(f'patch={list(self._view.patch)} does not fit a sample of spatial size {tuple(size)}')
-        except Exception as error:  # each format's library has errors of its own
+        except Exception as error:  # the library of each format has its own errors
             reason = ' '.join(str(error).split()) or type(error).__name__
             raise DataError(f'{self.name(0)}: {reason}') from error
         return (channels, *(self._window_size or size))
@@ -115,7 +115,7 @@ class Samples:
 
     @property
     def maps(self) -> bool | None:
-        """Whether targets lie on the positions of their inputs; None: there are none in the files."""
+        """Whether targets are maps on the positions of their inputs; None: there are no targets in the files."""
         return None if self._kind is None else self._kind[0]
 
     def name(self, index: int) -> str:
@@ -123,11 +123,11 @@ class Samples:
         return self._pair.inputs.name(self._number(index))
 
     def file(self, index: int) -> str:
-        """Path of the file that holds a sample, below what was named."""
+        """Path of the file of a sample, relative to the given path."""
         return self._pair.inputs.file(self._number(index))
 
     def grid(self, index: int) -> Grid | None:
-        """Where the values of a whole sample lie in its file; None where nothing is known of it, or it is cut."""
+        """The grid of a whole sample in its file; None if it is unknown, or the sample is cropped."""
         return None if self._window_size else grid_of(self._pair.inputs, self._number(index))
 
     def release(self) -> None:
@@ -135,22 +135,22 @@ class Samples:
         release(self._pair.inputs)
 
     def balance(self, share: float, ignore: int | None) -> None:
-        """From now on draw a share of the windows so that a rarer class is in them; all targets are read once.
+        """Draw a fraction of the windows such that they contain a rarer class; all targets are read once.
 
         Raises:
-            DataError: No windows are drawn, or the targets are no maps of class numbers.
+            DataError: No windows are drawn, or the targets are not maps of class numbers.
         """
         if self._places is not None:
             return
         if self._window_size is None:
-            raise DataError(f'balance={share:g} draws windows that hold a rarer class: give crop or patch')
+            raise DataError(f'balance={share:g} needs windows: set crop or patch')
         self._places = find_class_positions(self._maps(), share, ignore)
 
     def labels(self) -> list[int]:
         """The class of each sample; all targets are read.
 
         Raises:
-            DataError: A target is no class number.
+            DataError: A target is not a class number.
         """
         found = list(self.targets())
         if any(target.ndim or target.dtype.kind not in 'iu' for target in found):
@@ -161,14 +161,16 @@ class Samples:
         for number, target in zip(map(int, self._numbers), self.targets(), strict=True):
             size = self._stored_shape(number)[1:]
             if target.size != math.prod(size):
-                raise DataError(f'balance: the target of {self._pair.inputs.name(number)} is no map of class numbers')
+                raise DataError(
+                    f'balance: the target of {self._pair.inputs.name(number)} is not a map of class numbers'
+                )
             yield number, target.reshape(size)
 
     def targets(self) -> Iterator[Array]:
         """The whole target of each stored sample, in order.
 
         Raises:
-            DataError: There are none, or one is not what it should be.
+            DataError: There are no targets, or one is not valid.
         """
         for number in map(int, self._numbers):
             item = self._target(number, self._stored_shape(number)[1:], Cut(()))
@@ -181,7 +183,7 @@ class Samples:
 
         Args:
             index: Its number in this part.
-            rng: Where windows and noise take their chance from; None means none of it.
+            rng: Source of random windows and noise; None: no randomness.
 
         Returns:
             ``input`` ``(C, L1, ...)`` in float32; ``target`` where there is one, in int64 or float32; ``known`` beside
@@ -189,7 +191,7 @@ class Samples:
             2)``: mean and standard deviation of what a prediction would have of it, before anything is changed.
 
         Raises:
-            DataError: The sample is not what it should be.
+            DataError: The sample is not valid.
         """
         number = self._number(index)
         size = self._stored_shape(number)[1:]
@@ -248,7 +250,7 @@ class Samples:
         if targets is None:
             return None
         shape = tuple(targets.shape(number))
-        # A target that ends in the input's own sizes is a map: it is cut and reversed with its input.
+        # A target that ends in the sizes of the input is a map: it is cropped and flipped with its input.
         if getattr(targets, 'vector', False):
             return False, shape
         if shape[-len(size) :] == size:
@@ -257,7 +259,7 @@ class Samples:
         if moved and (len(shape) > len(size) or len(shape) == len(size) > 1):
             raise DataError(
                 f'its target {targets.name(number)} is of shape {shape}, which does not end in the sizes {size} of the '
-                'input: it cannot be cut or moved with it'
+                'input: it cannot be cropped or augmented with it'
             )
         return False, shape
 
@@ -265,7 +267,7 @@ class Samples:
         kind = self._target_kind(number, size)
         targets = self._pair.targets
         if targets is not None and self._kind == (False, tuple(targets.shape(number))):
-            return False  # a vector that is as long as this sample by chance
+            return False  # a vector that happens to be as long as this sample
         if kind != self._kind and targets is not None:
             raise DataError(
                 f'its target {targets.name(number)} is of shape {targets.shape(number)}, beside an input of the sizes '
@@ -320,5 +322,5 @@ def _mapped(values: Array) -> bool:
 
 
 def _plain(values: Array, dtype: type) -> Array:
-    with np.errstate(over='ignore'):  # Inf is found and named later
+    with np.errstate(over='ignore'):  # Inf is reported later
         return np.array(values, dtype, order='C')

@@ -1,4 +1,4 @@
-"""From what a user writes (a path, a pattern, a list, an array) to readers of inputs and targets."""
+"""Readers of inputs and targets from paths, patterns, lists or arrays."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ from mdnc.training.data.torch_datasets import is_dataset, open_dataset
 from mdnc.training.data.ts import read_ts
 from mdnc.training.data.zarr import open_zarr
 
-# Formats whose files hold many samples, along the first axis of an array.
+# Formats with many samples per file, along the first axis of an array.
 ROW_FORMATS: dict[str, Callable[[str, str], Any]] = {
     '.npy': open_npy,
     '.npz': open_npz,
@@ -37,7 +37,7 @@ ROW_FORMATS: dict[str, Callable[[str, str], Any]] = {
 
 
 def known_kinds(apart: bool | None = None) -> Kinds:
-    """What suffixes hold, those that other packages read among them.
+    """Kinds of files by suffix, with those of plug-ins.
 
     Args:
         apart: Whether tables are one sample each; None: in folders.
@@ -47,19 +47,19 @@ def known_kinds(apart: bool | None = None) -> Kinds:
 
 
 Location = str | Sequence[str] | np.ndarray | Reader
-_LEGAL = 'a path, a pattern, a list of these, an array (N, ...), a list of one array a sample or a torch Dataset'
+_LEGAL = 'a path, a pattern, a list of these, an array (N, ...), a list of arrays, one per sample, or a torch Dataset'
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Inputs and, where there are some, the targets that belong to them, in the same order."""
+    """Inputs and, if there are any, their targets in the same order."""
 
     inputs: Reader
     targets: Reader | None = None
 
     def __post_init__(self) -> None:
         if not len(self.inputs):
-            raise DataError('inputs: there is no sample')
+            raise DataError('inputs: there are no samples')
         if self.targets is not None and len(self.inputs) != len(self.targets):
             first = f' (the first is {self.targets.name(0)})' if len(self.targets) else ''
             raise DataError(
@@ -70,15 +70,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Role:
-    """What a location is opened for.
+    """What a location is used for.
 
     Args:
         name: Name of the argument, for errors.
-        look: How the pixels of images are taken.
-        columns: Columns of tables where the location names none.
-        without: Columns of tables that are left out where the location names none.
+        look: How the pixels of images are read.
+        columns: Columns of tables if the location names none.
+        without: Columns of tables that are ignored if the location names none.
         apart: Whether each table is one sample; None: in folders.
-        answers: Whether targets are meant, of files that hold both.
+        answers: Whether to read targets, from files with both.
     """
 
     name: str = 'data'
@@ -90,20 +90,20 @@ class Role:
 
 
 def open_reader(location: Location, role: Role = Role()) -> Reader:
-    """Open what a location names.
+    """Open a location.
 
     Args:
         location: ``'x.npy'``, ``'runs.npz::x'``, ``'runs.h5::group/x'``, ``'runs.zarr::x'`` (samples along the first
-            axis), ``'labels.csv::column,column'``, a folder (one sample a file: NPY, images, volumes, recordings), a
-            pattern such as ``'run_*.h5::x'``, ``'*_t1.nii + *_t2.nii'`` (channel upon channel) or a list of such texts
-            (one after the other), an array ``(N, ...)``, a list of one array or DataFrame a sample, a torch `Dataset`,
-            or a reader.
-        role: What it is opened for.
+            axis), ``'labels.csv::column,column'``, a folder (one sample per file: NPY, images, volumes, recordings), a
+            pattern such as ``'run_*.h5::x'``, ``'*_t1.nii + *_t2.nii'`` (stacked as channels) or a list of such
+            strings (one after the other), an array ``(N, ...)``, a list of arrays or DataFrames, one per sample, a
+            torch `Dataset`, or a reader.
+        role: What it is used for.
 
     Raises:
-        FileNotFoundError: Nothing has that name.
-        DataError: The file cannot be read as what its name says, or lacks the member.
-        TypeError: The location is none of these.
+        FileNotFoundError: A file does not exist.
+        DataError: The file cannot be read in the format of its name, or lacks the member.
+        TypeError: The location has another type.
     """
     if isinstance(location, Reader) and not isinstance(location, type):
         return location
@@ -133,7 +133,7 @@ def _summands(text: str) -> list[str]:
 def _open_texts(texts: list[str], role: Role) -> Reader:
     parts = [_summands(text) for text in texts]
     if len({len(each) for each in parts}) > 1:
-        raise DataError(f"{role.name}: texts of a list must all join as many files by ' + ': {texts}")
+        raise DataError(f"{role.name}: all strings of a list must join the same number of files with ' + ': {texts}")
     readers = [_open_files(_listed([each[place] for each in parts], role), role) for place in range(len(parts[0]))]
     return readers[0] if len(readers) == 1 else stacked(readers, role.name)
 
@@ -145,7 +145,7 @@ def _listed(texts: list[str], role: Role) -> list[File]:
         if len(texts) == 1:
             raise
         raise FileNotFoundError(
-            f'{error}; names of classes, one a sample, are given as an array: np.array({short_repr(texts)})'
+            f'{error}; class names, one per sample, must be given as an array: np.array({short_repr(texts)})'
         ) from error
 
 
@@ -168,9 +168,9 @@ def _settle(tables: Sequence[Table]) -> None:
     kinds = {table.kind: table for table in tables}
     if len(kinds) > 1 and 'names' in kinds:
         numbers = next(table for kind, table in kinds.items() if kind != 'names')
-        raise DataError(f'{kinds["names"].path} holds words where {numbers.path} holds numbers')
+        raise DataError(f'{kinds["names"].path} contains words, but {numbers.path} contains numbers')
     for table in tables:
-        # Whole numbers in one file and fractions in the next are one quantity.
+        # Whole numbers in one file and fractions in another are the same quantity.
         table.kind = table.kind if len(kinds) == 1 else 'numbers'
 
 
@@ -185,7 +185,9 @@ def _series(file: File, role: Role) -> Reader:
     if member == 'x':
         return Listed(found.samples, [f'{file.name}[{number}]' for number in range(len(found.samples))], file.name)
     if member != 'y' or found.targets is None:
-        raise DataError(f'{file.path} holds x, the series{"" if found.targets is None else ", and y, their targets"}')
+        raise DataError(
+            f'{file.path} contains x, the series{"" if found.targets is None else ", and y, their targets"}'
+        )
     return memory_rows(found.targets, file.name)
 
 
@@ -201,13 +203,13 @@ def _open_file(file: File, role: Role) -> Reader:
         return Rows(partial(ROW_FORMATS[suffix], file.path, file.member), file.label)
     except (DataError, ImportError):
         raise
-    except Exception as error:  # each format's library has errors of its own
+    except Exception as error:  # the library of each format has its own errors
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise DataError(f'{file.path} cannot be read: {reason}') from error
 
 
 def table_columns(reader: Reader | None) -> list[str]:
-    """The columns that were read, where a reader is of tables."""
+    """The columns of a reader, if it reads tables."""
     first = reader.readers[0] if isinstance(reader, Joined) else reader
     return first.columns if isinstance(first, Table | Folder | Frames) else []
 
@@ -226,7 +228,7 @@ def _may_be_table(path: str) -> bool:
 
 
 def written_columns(location: Any) -> list[str]:
-    """The columns that a location names behind the ``::`` of a table."""
+    """The columns that a location names after the ``::`` of a table."""
     members = [text.partition('::')[::2] for text in _texts(location)]
     tables = [member for path, member in members if member and (_may_be_table(path) or not suffix_of(path))]
     return [column.strip() for member in tables for column in member.split(',')]
@@ -248,11 +250,11 @@ class ReadOptions:
     """How files are read.
 
     Args:
-        inputs: How the pixels of images among the inputs are taken.
-        targets: The same among the targets.
-        columns: The columns of tables that are inputs, where the location names none.
+        inputs: How the pixels of input images are read.
+        targets: The same for targets.
+        columns: The input columns of tables, if the location names none.
         apart: Whether each table is one sample; None: in folders.
-        ahead: Whether targets lie ahead: then a column may be both, its past an input and its future a target.
+        ahead: Whether targets are future values: then a column may be both input and target.
     """
 
     inputs: PixelOptions = SHOWN
@@ -266,7 +268,7 @@ AS_IT_IS = ReadOptions()
 
 
 def _apart(targets: Location, source: Reader, how: ReadOptions) -> bool | None:
-    # One table beside many recordings says what they are; one for each is a recording itself.
+    # One table for many recordings describes them; one for each is a recording itself.
     texts = _texts(targets)
     lone = texts[0].partition('::')[0] if len(texts) == 1 else ''
     if not how.apart or not os.path.isfile(lone) or not isinstance(source, Folder):
@@ -275,7 +277,7 @@ def _apart(targets: Location, source: Reader, how: ReadOptions) -> bool | None:
 
 
 def _without_each_other(source: Reader, wanted: Reader, named: tuple[bool, bool]) -> tuple[Reader, Reader]:
-    """Recordings and series beside them of the same files, without the columns that were named for the other."""
+    """Input and target series from the same files, each without the columns named for the other."""
     if not isinstance(source, Folder) or not isinstance(wanted, Folder):
         return source, wanted
     if [file.path for file in source.files] != [file.path for file in wanted.files]:
@@ -288,16 +290,16 @@ def _without_each_other(source: Reader, wanted: Reader, named: tuple[bool, bool]
 def open_pair(
     inputs: Location, targets: Location | None, like: Pair | None = None, how: ReadOptions = AS_IT_IS
 ) -> Pair:
-    """Open inputs and targets, and bring those that have names of their own into one order.
+    """Open inputs and targets, and match them by name if they have names.
 
-    Files are paired by their path below what was named, without suffix; where these differ, by what the wildcards
-    stand for or by their place in a list. Columns of a table that holds both are one or the other.
+    Files are paired by their path below the given one, without suffix; if these differ, by what the wildcards match or
+    by their position in a list. Columns of a table with both are either inputs or targets.
 
     Args:
         inputs: See `open_reader`.
         targets: The same; or ``'folder'``, ``'folder::1'`` or ``'path::PATTERN'``, the part of a file's path that is
             the name of its class; None where there are none.
-        like: A pair whose tables say which columns are read where the location names none.
+        like: A pair with tables that determine the columns if the location names none.
         how: How files are read.
     """
     known = [table_columns(reader) for reader in ((like.inputs, like.targets) if like else ())] or [[], []]
@@ -306,7 +308,7 @@ def open_pair(
     shared = set() if how.apart else _table_paths(inputs, 'inputs') & _table_paths(targets, 'targets')
     if shared and not any((given, left, *known)):
         raise DataError(
-            f'{min(shared)} holds inputs and targets: name the columns of one of them, as {targets}::COLUMN'
+            f'{min(shared)} contains inputs and targets: name the columns of one of them, as in {targets}::COLUMN'
         )
     source = open_reader(inputs, Role('inputs', how.inputs, known[0], left if shared else (), how.apart))
     refuse_repeated(source)
@@ -323,7 +325,7 @@ def open_pair(
 
 
 def input_columns(inputs: Any, targets: Any, how: ReadOptions = AS_IT_IS) -> list[str]:
-    """The columns of tables that are inputs in training, for new inputs: as far as these tables are still there."""
+    """The input columns of tables in training, for new inputs, if these tables still exist."""
     try:
         if _texts(inputs) and (found := table_columns(open_pair(inputs, targets, how=how).inputs)):
             return found

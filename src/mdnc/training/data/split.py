@@ -1,4 +1,4 @@
-"""Which samples train, which choose (validation), and which are kept for the test."""
+"""Division of samples into training, validation and test."""
 
 import os
 import warnings
@@ -34,29 +34,32 @@ def _fraction_or_patterns(name: str, value: object) -> float | list[str]:
 
 @dataclass(frozen=True)
 class Split:
-    """How samples are divided; what neither ``val`` nor ``test`` takes is for training.
+    """How samples are divided; those neither in ``val`` nor in ``test`` are for training.
 
-    A text in ``given``, ``group`` and ``stratify`` names something that is said of each sample:
-    ``'labels.csv::patient'`` (a table, and a column of it), ``'patient'`` (a column of the tables that hold targets or
-    inputs), ``'folder'`` (that its file lies in), ``'folder::1'`` (the first below what was named) or
-    ``'path::PATTERN'`` (the group of a regular expression in its path).
+    A string in ``given``, ``group`` and ``stratify`` names an attribute of each sample: ``'labels.csv::patient'`` (a
+    column of a table), ``'patient'`` (a column of the tables of targets or inputs), ``'folder'`` (the folder of its
+    file), ``'folder::1'`` (the first folder below the given path) or ``'path::PATTERN'`` (the group of a regular
+    expression in its path).
 
     Args:
         val: Fraction of the samples in [0, 1), drawn at random; or patterns of file names, such as ``run_7.*``, or of
-            paths below what was named, such as ``patient_3/*``.
-        test: The same, for the test.
+            paths below the given one, such as ``patient_3/*``.
+        test: The same for the test.
         given: NPZ file with the sample numbers, or true and false for each sample, in arrays ``train``, ``val`` and
-            ``test``, used instead of both; or a text as for ``group`` that says ``train``, ``val`` or ``test`` of each.
-        seed: Seed of the random draw. It is apart from the seed of training, so that runs that differ in theirs
-            can be compared on the same test part.
-        group: What samples have in common that must not be parted: ``'labels.csv::patient'``, ``'patient'``,
+            ``test``, used instead of both; or an attribute as for ``group`` with the values ``train``, ``val`` or
+            ``test``.
+        seed: Seed of the random draw. It is separate from the seed of training, so that runs with different
+            seeds can be compared on the same test part.
+        group: Attribute of samples that must be in the same part if it is equal: ``'labels.csv::patient'``,
+            ``'patient'``,
             ``'folder'``, ``'folder::1'`` or ``'path::PATTERN'``.
-        stratify: What shall be as frequent in all parts: true, the classes of the targets, or a text as for ``group``.
-        folds: Number of parts of one size, at least 2, of which one is the test, for cross-validation.
-        fold: Which of them is the test, from 0.
-        time: Whether fractions are those of time: what comes first trains, what comes next validates, the last tests;
-            of samples in their order, or of each recording that is cut into windows. None: where there is a horizon, or
-            windows of a single recording.
+        stratify: Attribute that should be equally frequent in all parts: true, the classes of the targets, or as for
+            ``group``.
+        folds: Number of folds for cross-validation, at least 2, one of which is the test.
+        fold: Which fold is the test, counted from 0.
+        time: Whether to divide in order of time: the first samples are for training, the next for validation, the last
+            for the test; applied to samples in their order, or to each recording that is cut into windows. None: if
+            there is a horizon, or windows of a single recording.
 
     Example:
         >>> import numpy as np
@@ -78,7 +81,7 @@ class Split:
     time: bool | None = None
 
     def __post_init__(self) -> None:
-        # What is recorded is plain, whatever it was given as.
+        # Stored as plain values, whatever was given.
         object.__setattr__(self, 'val', _fraction_or_patterns('val', self.val))
         object.__setattr__(self, 'test', _fraction_or_patterns('test', self.test))
         object.__setattr__(self, 'seed', integer('Split', 'seed', self.seed, minimum=0))
@@ -97,13 +100,13 @@ class Split:
     def _check_folds(self) -> None:
         if self.folds is None:
             if self.fold:
-                raise ValueError(f'Split: fold={self.fold!r} needs folds, the number of parts.')
+                raise ValueError(f'Split: fold={self.fold!r} needs folds, the number of folds.')
             return
         object.__setattr__(self, 'folds', integer('Split', 'folds', self.folds, minimum=2))
         if self.fold >= self.folds:
-            raise ValueError(f'Split: fold={self.fold!r} must be below folds={self.folds!r}: they count from 0.')
+            raise ValueError(f'Split: fold={self.fold!r} must be below folds={self.folds!r}, since it counts from 0.')
         if isinstance(self.test, list):
-            raise ValueError(f'Split: folds={self.folds!r} say which samples test, so test={self.test!r} cannot.')
+            raise ValueError(f'Split: folds={self.folds!r} determine the test, so test={self.test!r} cannot be given.')
 
     def _check_together(self) -> None:
         ways = {'group': self.group, 'stratify': self.stratify, 'folds': self.folds}
@@ -114,19 +117,21 @@ class Split:
 
 
 _TEXTS = {
-    'group': "a text that names a column or a part of paths, such as 'labels.csv::patient' or 'folder', or None",
-    'stratify': "True, False or a text that names a column or a part of paths, such as 'labels.csv::site' or 'folder'",
+    'group': "a string that names a column or a part of paths, such as 'labels.csv::patient' or 'folder', or None",
+    'stratify': (
+        "True, False or a string that names a column or a part of paths, such as 'labels.csv::site' or 'folder'"
+    ),
 }
 
 
 @dataclass(frozen=True)
 class SampleAttributes:
-    """What is said of each sample, as the texts of a `Split` name it; None where they name nothing.
+    """Attributes of each sample that a `Split` uses; None if it names none.
 
     Args:
-        part: The part that it is in.
-        group: What it must not be parted from.
-        stratum: What shall be as frequent in all parts.
+        part: Name of its part.
+        group: Its group, which must not be divided.
+        stratum: Its stratum, to be equally frequent in all parts.
     """
 
     part: Sequence[str] | None = None
@@ -141,7 +146,7 @@ def split_samples(reader: Reader, split: Split, told: SampleAttributes = NOTHING
     """Sample numbers of each part, each in ascending order.
 
     Raises:
-        DataError: A part takes all samples, a pattern fits no file, or given numbers overlap or do not exist.
+        DataError: A part has all samples, a pattern matches no file, or given numbers overlap or do not exist.
     """
     if told.part is not None:
         return _named_parts(told.part, reader)
@@ -157,7 +162,7 @@ def split_samples(reader: Reader, split: Split, told: SampleAttributes = NOTHING
     val = _take(reader, rest, split.val, told, split)
     train = np.setdiff1d(numbers, np.concatenate([test, val]))
     if len(train) == 0:
-        raise DataError(f'no sample of {len(reader)} is left for training: val={split.val}, test={split.test}')
+        raise DataError(f'none of {len(reader)} samples is left for training: val={split.val}, test={split.test}')
     _refuse_parted({'train': train, 'val': val, 'test': test}, told.group)
     return {'train': train, 'val': np.sort(val), 'test': np.sort(test)}
 
@@ -181,29 +186,29 @@ def _named_parts(words: Sequence[str], reader: Reader) -> dict[str, np.ndarray]:
     strange = next((number for number, word in enumerate(meant) if word not in PARTS), None)
     if strange is not None:
         raise DataError(
-            f'split: {reader.name(strange)} is said to be of the part {words[strange]!r}; parts are called '
+            f'split: {reader.name(strange)} has the unknown part {words[strange]!r}; parts are called '
             f'{", ".join(PARTS)}'
         )
     parts = {part: np.array([number for number, word in enumerate(meant) if word == part], np.int64) for part in PARTS}
     if not len(parts['train']):
-        raise DataError('split: no sample is said to be of the part train')
+        raise DataError('split: no sample is in the part train')
     return parts
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Chance that keeps groups together and strata as frequent as they are.
+    """Random draws that keep groups together and the frequencies of strata.
 
     Args:
         told: Groups and strata.
-        seed: Start of chance, where it is scikit-learn's.
+        seed: Seed for scikit-learn.
     """
 
     told: SampleAttributes
     seed: int
 
     def some(self, drawn: np.ndarray, count: int) -> np.ndarray:
-        """About so many of the samples, which come in an order that was drawn."""
+        """About ``count`` of the samples, which are in random order."""
         if self.told.group is None:
             return drawn[:count] if self.told.stratum is None else self._in_proportion(drawn, count)
         groups = np.array(self.told.group)[drawn]
@@ -216,7 +221,7 @@ class Draw:
         return np.concatenate([self._dealt(drawn, share.denominator)[place] for place in range(share.numerator)])
 
     def fold(self, drawn: np.ndarray, folds: int, fold: int) -> np.ndarray:
-        """One of parts of one size."""
+        """One of several folds."""
         kinds = len(drawn) if self.told.group is None else len({*self.told.group})
         if folds > kinds:
             raise DataError(
@@ -249,7 +254,7 @@ class Draw:
 
 
 def _filling(groups: np.ndarray, count: int) -> list[str]:
-    """Groups, as they come, that hold about so many samples together."""
+    """Groups, in this order, with about ``count`` samples together."""
     taken: list[str] = []
     total = 0
     for group, size in Counter(groups.tolist()).items():
@@ -260,7 +265,7 @@ def _filling(groups: np.ndarray, count: int) -> list[str]:
 
 
 def _fits(file: str, pattern: str) -> bool:
-    # A pattern without a folder is one of names, wherever the file lies.
+    # A pattern without a folder applies to names in all folders.
     name = file if '/' in pattern else file.rpartition('/')[2]
     return fnmatchcase(name, pattern + '*' if pattern.endswith('/') else pattern)
 
@@ -270,16 +275,18 @@ def _take(
 ) -> np.ndarray:
     total = len(reader)
     if not isinstance(share, list):
-        # At least one: a fraction that rounds to nothing would leave a part empty that the user asked for.
+        # At least one: a fraction must not round to an empty part.
         count = min(max(round(share * total), 1), len(drawn))
         return Draw(told, split.seed).some(drawn, count) if share else drawn[:0]
     files = [reader.file(index) for index in range(total)]
     for pattern in share:
         fitting = {file for file in set(files) if _fits(file, pattern)}
         if not fitting:
-            raise DataError(f'the split pattern {pattern!r} fits no file; there is, for example, {files[0]!r}')
+            raise DataError(
+                f'the split pattern {pattern!r} matches no file; a file is called, for example, {files[0]!r}'
+            )
         if not any(files[index] in fitting for index in drawn):
-            raise DataError(f'the split pattern {pattern!r} fits only files of the test, such as {min(fitting)!r}')
+            raise DataError(f'the split pattern {pattern!r} matches only files of the test, such as {min(fitting)!r}')
     return np.array([i for i in drawn if any(_fits(files[i], pattern) for pattern in share)], int)
 
 
@@ -288,7 +295,7 @@ def _numbers(array: np.ndarray, path: str, total: int) -> np.ndarray:
         return np.flatnonzero(array)
     if array.ndim != 1 or (array.dtype.kind not in 'iu' and array.size):
         raise DataError(
-            f'{path} must hold whole numbers of samples, or true and false for each of {total}, not '
+            f'{path} must contain sample numbers, or true and false for each of {total}, not '
             f'{array.dtype} of shape {array.shape}'
         )
     return np.sort(array).astype(np.int64)
@@ -296,7 +303,7 @@ def _numbers(array: np.ndarray, path: str, total: int) -> np.ndarray:
 
 def _given(path: str, total: int) -> dict[str, np.ndarray]:
     if not os.path.isfile(path):
-        raise FileNotFoundError(f'Split: no file is called {os.fspath(path)!r} (seen from {os.getcwd()})')
+        raise FileNotFoundError(f'Split: file {os.fspath(path)!r} does not exist (relative to {os.getcwd()})')
     try:
         with np.load(path, allow_pickle=False) as file:
             parts = {part: _numbers(file[part], path, total) for part in PARTS if part in file}
@@ -304,12 +311,12 @@ def _given(path: str, total: int) -> dict[str, np.ndarray]:
     except DataError:
         raise
     except Exception as error:  # NumPy and zipfile have errors of their own
-        raise DataError(f'{path} is no NPZ file with arrays {", ".join(PARTS)}') from error
+        raise DataError(f'{path} is not an NPZ file with arrays {", ".join(PARTS)}') from error
     parts = {part: parts.get(part, np.arange(0)) for part in PARTS}
     every = np.concatenate(list(parts.values()))
     if len(parts['train']) == 0 or len(np.unique(every)) < len(every) or every.min() < 0 or every.max() >= total:
         raise DataError(
-            f"{path} holds {', '.join(held) or 'nothing'}: 'train' must not be empty, and no number may stand twice or "
+            f"{path} holds {', '.join(held) or 'nothing'}: 'train' must not be empty, and no number may occur twice or "
             f'be outside 0…{total - 1}'
         )
     return parts

@@ -1,4 +1,4 @@
-"""Each part's samples: drawn, told, or divided in order of time."""
+"""The samples of each part: drawn at random, given, or divided in order of time."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -42,12 +42,12 @@ def _told(pair: Pair, split: Split, names: Names) -> SampleAttributes:
 
 
 def divide(pairs: Mapping[str, Pair], split: Split, names: Names = None) -> dict[str, tuple[str, np.ndarray]]:
-    """Each part's source and the numbers of its samples; ``val`` and ``test`` may be drawn from ``train``.
+    """The source of each part and its sample numbers; ``val`` and ``test`` may be drawn from ``train``.
 
     Args:
         pairs: The sources.
         split: How ``train`` is divided.
-        names: The names of the classes of its samples, where targets are names.
+        names: The class names of its samples, if targets are names.
     """
     given = [part for part in ('val', 'test') if part in pairs]
     none: dict[str, Any] = dict.fromkeys(given, 0.0)
@@ -55,9 +55,7 @@ def divide(pairs: Mapping[str, Pair], split: Split, names: Names = None) -> dict
     taken = split_samples(pairs['train'].inputs, asked, _told(pairs['train'], asked, names))
     twice = next((part for part in given if len(taken[part])), None)
     if twice is not None:
-        raise DataError(
-            f'{split.given or "split"} says which samples are for {twice}, but the data have a part of that name'
-        )
+        raise DataError(f'{split.given or "split"} defines {twice}, but the data have a part of that name')
     return {part: ('train', taken[part]) for part in PARTS} | {
         part: (part, np.arange(len(pairs[part].inputs))) for part in given
     }
@@ -74,9 +72,10 @@ def _in_time(split: Split, recordings: int, windowing: Windowing) -> bool:
 def divide_recordings(
     pairs: Mapping[str, Pair], split: Split, names: Names, windowing: Windowing
 ) -> dict[str, tuple[str, list[Stretch]]]:
-    """Each part's source and the stretches of recordings that its windows are cut from.
+    """The source of each part and the stretches of recordings for its windows.
 
-    Whole recordings are drawn; or, in order of time, the first stretch of each trains, and no window crosses a border.
+    Whole recordings are drawn; or, in order of time, the first stretch of each is for training, and no window crosses
+    a border.
     """
     lengths = {
         part: [recording_length(pair.inputs, number) for number in range(len(pair.inputs))]

@@ -1,4 +1,4 @@
-"""What a network is trained for: tasks differ in loss, metrics, target and picture."""
+"""Tasks: what a network is trained for, with loss, metrics, targets and pictures."""
 
 from mdnc.training.tasks.classification import Classification
 from mdnc.training.tasks.multilabel import MultiLabel

@@ -1,4 +1,4 @@
-"""What a task's numbers may be; each comes back as a plain value, which a checkpoint can keep."""
+"""Checks of the arguments of tasks; each returns a plain value for checkpoints."""
 
 import math
 import os
@@ -11,10 +11,10 @@ from torchmetrics import Metric
 
 
 def number(owner: str, name: str, value: object, legal: str, low: float, high: float = math.inf) -> float:
-    """A finite number in [``low``, ``high``) as a float; ``legal`` says so in the error.
+    """A finite number in [``low``, ``high``) as a float; ``legal`` describes this in the error.
 
     Raises:
-        TypeError: It is no number.
+        TypeError: It is not a number.
         ValueError: It is out of range.
     """
     if not isinstance(value, Real) or isinstance(value, bool):
@@ -39,24 +39,24 @@ def weights(owner: str, name: str, value: object, count: int, each: str = 'class
     """``count`` numbers, none below 0 and not all of them 0.
 
     Raises:
-        TypeError: They are no list of numbers.
-        ValueError: They are not as many, or out of range.
+        TypeError: They are not a list of numbers.
+        ValueError: Their number is wrong, or they are out of range.
     """
-    listed = _listed(owner, name, value, f'a list of {count} numbers, one a {each}')
+    listed = _listed(owner, name, value, f'a list of {count} numbers, one per {each}')
     found = [number(owner, f'{name}[{place}]', part, '≥ 0', 0.0) for place, part in enumerate(listed)]
     if len(found) != count or not any(found):
-        raise ValueError(f'{owner}: {name}={found} must be {count} numbers, one a {each}, not all of them 0')
+        raise ValueError(f'{owner}: {name}={found} must be {count} numbers, one per {each}, not all of them 0')
     return found
 
 
 def names(owner: str, value: object, count: int, each: str) -> list[str]:
-    """The argument ``names``, ``count`` different texts.
+    """The argument ``names``, ``count`` different strings.
 
     Raises:
-        TypeError: They are no list of texts.
-        ValueError: They are not as many, or two are the same.
+        TypeError: They are not a list of strings.
+        ValueError: Their number is wrong, or two are the same.
     """
-    legal = f'{count} names, one a {each}, all different'
+    legal = f'{count} names, one per {each}, all different'
     listed = _listed(owner, 'names', value, legal)
     if not all(isinstance(word, str) for word in listed):
         raise TypeError(f'{owner}: names={listed!r:.200} must be {legal}')
@@ -66,10 +66,10 @@ def names(owner: str, value: object, count: int, each: str) -> list[str]:
 
 
 def path(owner: str, name: str, value: object) -> str:
-    """A path as a text.
+    """A path as a string.
 
     Raises:
-        TypeError: It is none.
+        TypeError: It is not a path.
         ValueError: It is empty.
     """
     if not isinstance(value, str | os.PathLike):
@@ -80,21 +80,23 @@ def path(owner: str, name: str, value: object) -> str:
 
 
 def own_parts(owner: str, optimizer: object, loss: object, metrics: object) -> dict[str, Metric]:
-    """Check what a user gives of his own; returns the metrics.
+    """Check the optimizer, loss and metrics given by a user; returns the metrics.
 
     Raises:
-        TypeError: ``optimizer`` cannot be called, ``loss`` is no module, or ``metrics`` no dictionary of metrics.
-        ValueError: ``loss`` has parameters, which nothing would train, or a metric has a name that is taken.
+        TypeError: ``optimizer`` cannot be called, ``loss`` is not a module, or ``metrics`` not a dictionary of metrics.
+        ValueError: ``loss`` has parameters, which would not be trained, or the name of a metric is in use.
     """
     if optimizer is not None and not callable(optimizer):
-        raise TypeError(f'{owner}: optimizer={optimizer!r:.80} must make an optimizer of parameter groups')
+        raise TypeError(
+            f'{owner}: optimizer={optimizer!r:.80} must be a function that makes an optimizer from parameter groups'
+        )
     if loss is not None and not isinstance(loss, nn.Module):
         raise TypeError(
             f"{owner}: loss={loss!r:.80} must be a module made with reduction='none', not its name or class"
         )
     if loss is not None and any(weight.requires_grad for weight in loss.parameters()):
         raise ValueError(
-            f'{owner}: loss={type(loss).__name__} has parameters, and only those of the network are trained'
+            f'{owner}: loss={type(loss).__name__} has parameters, but only those of the network are trained'
         )
     if metrics is None:
         return {}
@@ -102,7 +104,9 @@ def own_parts(owner: str, optimizer: object, loss: object, metrics: object) -> d
         raise TypeError(f'{owner}: metrics={metrics!r:.80} must be a dictionary of metrics of torchmetrics by name')
     for name in metrics:
         if not isinstance(name, str) or not name or set(name) & set('./') or name == 'loss':
-            raise ValueError(f"{owner}: no metric can be called {name!r}: a name holds no '.' or '/', and is not loss")
+            raise ValueError(
+                f"{owner}: {name!r} cannot be the name of a metric: it must not contain '.' or '/', or be loss"
+            )
     return dict(metrics)
 
 

@@ -1,4 +1,4 @@
-"""What tasks share whose targets are class numbers: names, their order, and how many there are."""
+"""Base of tasks with class numbers as targets: names, order and number of classes."""
 
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from mdnc.training.tasks.loss import Entropy, balanced_weights, class_losses
 from mdnc.training.tasks.network import Network
 from mdnc.training.tasks.task import Task
 
-# Metrics that need probabilities: AUROC, average precision and all else that is read off a curve, calibration.
+# Metrics that need probabilities: AUROC, average precision and others from curves, calibration.
 _SCORED = (
     BinaryPrecisionRecallCurve,
     MulticlassPrecisionRecallCurve,
@@ -34,25 +34,26 @@ _SCORED = (
 
 
 def plain_weights(owner: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Options of a task with class_weights as plain values, as Lightning must find them when it compares arguments."""
+    """Options of a task with class_weights as plain values, as needed when Lightning compares arguments."""
     given = {name: plain(options[name], f'{owner}.{name}') for name in ('class_weights',) if name in options}
     return {**options, **given}
 
 
 class ClassTask(Task):
-    """Tells classes apart. Their names, where the data have such, are those of the training, in their order.
+    """Base of tasks with classes. Names and order of the classes are those of the training data.
 
     Args:
-        network: See `Task`; it gives at least 2 values or channels, one a class.
-        smoothing: Share of each target, in [0, 1), that is spread over all classes in the cross-entropy.
-        class_weights: What each class counts in the cross-entropy, where some are rare: numbers of at least 0, one a
-            class, not all of them 0; or ``'balanced'``: each class as much as any other, by how often the training part
-            has it. None means all samples or positions the same.
-        focal: γ ≥ 0 of the focal loss: what is told rightly with probability p counts (1 − p)^γ.
+        network: See `Task`; it needs at least 2 outputs or output channels, one per class.
+        smoothing: Label smoothing: fraction of each target, in [0, 1), spread over all classes in the cross-entropy.
+        class_weights: Weight of each class in the cross-entropy: numbers of at least 0, one per class, not all of them
+            0;
+            or ``'balanced'``: inversely proportional to the frequency in the training part. None: equal weights for all
+            samples or positions.
+        focal: γ ≥ 0 of the focal loss: a target predicted with probability p has the weight (1 − p)^γ.
         **options: Those of `Task`.
 
     Raises:
-        ValueError: The network gives one value only, an argument is out of its range, or see `Task`.
+        ValueError: The network has a single output, an argument is out of range, or see `Task`.
     """
 
     def __init__(
@@ -66,8 +67,8 @@ class ClassTask(Task):
         owner = type(self).__name__
         smoothing = number(owner, 'smoothing', smoothing, 'in [0, 1)', 0.0, 1.0)
         focal = number(owner, 'focal', focal, '≥ 0', 0.0)
-        self.ignore: int = getattr(self, 'ignore', -100)  # number that stands for "not known"
-        # The places of other data's classes among those of the training, where they differ.
+        self.ignore: int = getattr(self, 'ignore', -100)  # label value of unknown targets
+        # Positions of the classes of other data among those of the training, if they differ.
         self._places: list[int] | None = None
         self._balanced = class_weights == 'balanced'
         self._weights: Constants | None = None
@@ -89,26 +90,26 @@ class ClassTask(Task):
             return said
         if not hasattr(type(source), 'class_counts'):
             raise ValueError(
-                f"{type(self).__name__}: class_weights='balanced' counts the classes of the training part, which "
-                f'{type(source).__name__} does not: give numbers'
+                f"{type(self).__name__}: class_weights='balanced' needs the classes of the training part, which "
+                f'{type(source).__name__} does not count: give numbers'
             )
         found = source.class_counts
         counts = [found.get(place, 0) * (place != self.ignore) for place in range(self.outputs)]
         return {**said, 'class_counts': counts}
 
     def entropy(self, output: Tensor, target: Tensor, ignore: int) -> Tensor:
-        """Cross-entropy ``(B,)`` as smoothing, class_weights and focal say."""
+        """Cross-entropy ``(B,)`` with smoothing, class_weights and focal."""
         if self._balanced and self._weights is None:
             raise ValueError(
-                f"{type(self).__name__}: class_weights='balanced' counts the classes of the training part, which only "
-                'a data module of mdnc says: give numbers'
+                f"{type(self).__name__}: class_weights='balanced' needs the classes of the training part, which only "
+                'a data module of mdnc counts: give numbers'
             )
         weight = None if self._weights is None else self._weights.beside(output)
         return class_losses(output, target, weight, Entropy(self.hparams['smoothing'], self.hparams['focal'], ignore))
 
     @property
     def _argument(self) -> str:
-        # What sets the number of classes, for the errors.
+        # What determines the number of classes, for error messages.
         known = self.hparams['network']['arguments'] or {}
         return next((name for name in ('out_planes', 'out_length') if name in known), 'the outputs of the last layer')
 
@@ -116,8 +117,8 @@ class ClassTask(Task):
         if self.outputs == 1:
             owner, network = type(self).__name__, self.hparams['network']['name']
             raise ValueError(
-                f'{owner}: {network} gives 1 {"channel" if self.dense else "value"}, but must give one for each class '
-                f'(background is one too), so at least 2: set {self._argument} of the network to the number of classes'
+                f'{owner}: {network} has 1 output {"channel" if self.dense else "value"}, but needs one for each class '
+                f'(including background), so at least 2: set {self._argument} of the network to the number of classes'
             )
 
     def names(self) -> list[str]:
@@ -129,13 +130,13 @@ class ClassTask(Task):
     def _refuse_other_count(self, classes: list[str]) -> None:
         if len(classes) != self.outputs:
             raise ValueError(
-                f'{type(self).__name__}: the network tells {self.outputs} classes apart, but the data have '
+                f'{type(self).__name__}: the network has outputs for {self.outputs} classes, but the data have '
                 f'{len(classes)}: {_listed(classes)}; set {self._argument} of the network '
                 f'to {len(classes)}'
             )
 
     def joined(self, said: dict[str, Any]) -> dict[str, Any]:
-        # Who goes on training on some of the classes keeps them all; on others, they are the new ones.
+        # Further training on some of the classes keeps all of them; other classes replace them.
         old, new = self.facts.get('classes'), said.get('classes')
         if old is not None and (new is None or set(new) <= set(old)):
             said = {**said, 'classes': old}
@@ -169,14 +170,14 @@ class ClassTask(Task):
         if type(metric).__name__.startswith('Binary'):
             if self.outputs != 2:
                 raise ValueError(
-                    f'{type(self).__name__}: {type(metric).__name__} is for two classes, and there are {self.outputs}: '
-                    f'take {type(metric).__name__.replace("Binary", "Multiclass", 1)}'
+                    f'{type(self).__name__}: {type(metric).__name__} is for two classes, but there are {self.outputs}: '
+                    f'use {type(metric).__name__.replace("Binary", "Multiclass", 1)}'
                 )
             shares = shares[:, 1]
         metric.update(shares, target)
 
     def class_numbers(self, target: Tensor, ignore: int | None) -> Tensor:
-        """Targets as numbers of the classes that the network knows, where the data number them otherwise."""
+        """Targets as class numbers of the network, if the data number the classes differently."""
         if self._places is None:
             return target
         table = torch.tensor(self._places, device=target.device)
@@ -194,7 +195,7 @@ class ClassTask(Task):
         owner, target = type(self).__name__, batch.get('target')
         if not isinstance(target, Tensor) or target.is_floating_point() or tuple(target.shape) != shape:
             got = 'nothing' if target is None else f'{str(target.dtype).removeprefix("torch.")} {tuple(target.shape)}'
-            raise ValueError(f'{owner}: targets must be class numbers, integers of shape {shape}; a batch holds {got}')
+            raise ValueError(f'{owner}: targets must be class numbers, integers of shape {shape}; a batch has {got}')
         count = self.outputs if self._places is None else len(self._places)
         wrong = (target < 0) | (target >= count)
         if ignore is not None:
@@ -203,7 +204,7 @@ class ClassTask(Task):
             first = int(wrong.flatten(1).any(1).nonzero()[0]) if wrong.ndim > 1 else int(wrong.nonzero()[0])
             name = batch['name'][first] if 'name' in batch else f'number {first} of its batch'
             raise ValueError(
-                f'{owner}: the network tells {count} classes apart, 0 to {count - 1}, but the target of sample {name} '
+                f'{owner}: the network has classes 0 to {count - 1}, but the target of sample {name} '
                 f'holds {int(target[wrong][0])}'
             )
 
@@ -213,7 +214,7 @@ def _listed(classes: list[str]) -> str:
 
 
 def _counted_as(said: dict[str, Any], places: list[int] | None) -> dict[str, Any]:
-    """Counts of the data's classes as counts of the network's."""
+    """Counts of the classes of the data as counts of those of the network."""
     counts = said.get('class_counts')
     if counts is None or places is None:
         return said

@@ -14,20 +14,20 @@ from mdnc.training.tasks.classes import ClassTask, plain_weights
 from mdnc.training.tasks.network import Network
 from mdnc.training.tasks.task import reset
 
-_SCORES = 100  # classes, of which a test keeps the probabilities of each sample
-# torch's cross-entropy takes this number for "leave out"; of a sample there is nothing to be left out.
+_SCORES = 100  # largest number of classes for which a test stores the probabilities of each sample
+# torch's cross-entropy ignores this number; no sample is ignored here.
 _NEVER = -100
 
 
 class Classification(ClassTask):
-    """Says which class a sample is of; the network gives ``(B, K)``, the target is a class number.
+    """Classification of samples; the network returns ``(B, K)``, the target is a class number.
 
     Args:
         network: See `Task`; K is at least 2.
         **options: Those of `ClassTask` (``smoothing``, ``class_weights``, ``focal``) and `Task`.
 
     Raises:
-        ValueError: An argument is out of its range, or see `Task`.
+        ValueError: An argument is out of range, or see `Task`.
 
     Example:
         >>> task = Classification({'name': 'encnet12', 'arguments': {'order': 1, 'out_length': 3}})
@@ -70,7 +70,8 @@ class Classification(ClassTask):
     def losses(self, output: Tensor, batch: Batch) -> Tensor:
         if output.ndim != 2:
             raise ValueError(
-                f'Classification: the network gives {tuple(output.shape[1:])} a sample, and must give one value a class'
+                f'Classification: the network returns {tuple(output.shape[1:])} per sample, but must return '
+                f'one value per class'
             )
         if self._loss is not None:
             return self._loss(output, self.target(batch), None)
@@ -91,7 +92,7 @@ class Classification(ClassTask):
     def shown(self, output: Tensor, batch: Batch) -> list[Example]:
         names, (share, answer) = self.names(), (part.item() for part in output.float().softmax(1)[0].max(0))
         true = names[int(self.target(batch)[0])]
-        words = f'true {true}, answered {names[int(answer)]} ({share:.1%})'
+        words = f'true {true}, predicted {names[int(answer)]} ({share:.1%})'
         return [replace(each, words=words) for each in super().shown(output, batch)]
 
     def on_test_epoch_start(self) -> None:

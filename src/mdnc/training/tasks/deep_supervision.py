@@ -1,4 +1,4 @@
-"""Losses of networks that give an output at each of several levels in training: deep supervision."""
+"""Deep supervision: losses of networks with outputs at several levels in training."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,20 +19,20 @@ def level_losses(
     Args:
         losses: Losses ``(B,)`` of one output.
         outputs: ``(B, K, L1, ...)``, the finest first.
-        batch: Its maps are scaled down to the size of each output: class numbers and what is known by the nearest
-            value, quantities by means.
-        owner: Name of the task, for the errors.
+        batch: Its maps are reduced to the size of each output: class numbers and masks to the nearest
+            value, quantities to means.
+        owner: Name of the task, for error messages.
 
     Raises:
-        ValueError: The outputs are not those of levels, or the batch holds samples of several sizes.
+        ValueError: The outputs are not from several levels, or the batch contains samples of several sizes.
     """
     if len({(output.ndim, output.shape[1]) for output in outputs}) > 1 or outputs[0].ndim < 3:
         raise ValueError(
-            f'{owner}: the network gives a tuple of {len(outputs)} in training, {[tuple(y.shape) for y in outputs]}, '
-            'and a task is made of one output, or of one at each level of a U-Net (deep_supervision)'
+            f'{owner}: the network returns a tuple of {len(outputs)} in training, {[tuple(y.shape) for y in outputs]}, '
+            'but a task needs one output, or one at each level of a U-Net (deep_supervision)'
         )
     if 'lengths' in batch:
-        raise ValueError(f'{owner}: deep_supervision needs samples of one size, and those of a batch differ: give crop')
+        raise ValueError(f'{owner}: deep_supervision needs samples of one size, but those of a batch differ: set crop')
     weights = [0.5**level for level in range(len(outputs))]
     rows = [
         losses(output, _scaled(batch, output.shape[2:])) * (weight / sum(weights))

@@ -1,4 +1,4 @@
-"""The few test samples that a picture shows."""
+"""Test samples for a picture."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ from torch import Tensor
 from mdnc.training.pictures import Example, Style
 from mdnc.training.tasks.batch import Batch, sizes
 
-# By order: a volume alone takes three rows of slices. Of several channels the first three are shown.
+# By order: one volume takes three rows of slices. Of several channels the first three are shown.
 _SHOWN = {1: 3, 2: 4, 3: 1}
 CHANNELS = 3
 
 
 def keep_examples(kept: list[Example], batch: Batch, target: Tensor, output: Tensor, style: Style) -> None:
-    """Append samples to ``kept`` until there are enough for a picture, channel by channel where they have several.
+    """Append samples to ``kept`` until there are enough for a picture, separately for each channel.
 
     Args:
-        kept: What was kept of earlier batches.
+        kept: Samples of earlier batches.
         batch: The batch.
         target: Truths, class numbers ``(B, L1, ...)`` or quantities ``(B, K, L1, ...)``.
         output: Predictions of the same shape.

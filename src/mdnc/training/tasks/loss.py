@@ -1,4 +1,4 @@
-"""Losses with one value a sample, so that each sample counts once however batches are cut."""
+"""Losses with one value per sample, so that results do not depend on the division into batches."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,15 +20,14 @@ def sample_means(values: Tensor, known: Tensor | None = None) -> Tensor:
     if known is None:
         return values.mean(1)
     known = known.flatten(1)
-    # Where nothing is known a value may be anything, NaN too, which times 0 would still be NaN.
+    # Unknown values may be anything, even NaN, and 0 times NaN would be NaN.
     return torch.where(known, values, 0).sum(1) / known.sum(1).clamp(min=1)
 
 
 class OwnLoss:
-    """A user's loss module: kept in single precision, out of the checkpoints, and reduced to one value a sample.
+    """A user's loss module: in single precision, not in checkpoints, and reduced to one value per sample.
 
-    It is no part of the task's modules: what is given with a task need not fit what was given with another one whose
-    weights are loaded.
+    It is not a submodule of the task, so that weights of a task with another loss can be loaded.
 
     Args:
         module: Made with ``reduction='none'``.
@@ -46,34 +45,32 @@ class OwnLoss:
         """Values ``(B,)``.
 
         Raises:
-            ValueError: The module reduces over the batch by itself.
+            ValueError: The module itself reduces over the batch.
         """
         if type(self._module).__module__.startswith('monai.') and target.ndim == output.ndim - 1:
-            target = target[
-                :, None
-            ]  # MONAI wants the channel of class numbers, and turns them into maps by to_onehot_y
+            target = target[:, None]  # MONAI needs a channel axis of class numbers, and converts them with to_onehot_y
         values = self._module.to(output)(output, target)
         if values.ndim == 0 or len(values) != len(output):
-            raise ValueError(f"loss: {self.name} must give one value a sample or element: make it reduction='none'")
+            raise ValueError(f"loss: {self.name} must return one value per sample or element: use reduction='none'")
         if known is None or known.shape == values.shape:
             return sample_means(values, known)
         if known.all():
             return sample_means(values)
         raise ValueError(
-            f'loss: {self.name} gives values {tuple(values.shape)}, so it cannot leave out what is not known, which is '
-            f'said for each of {tuple(known.shape)}'
+            f'loss: {self.name} returns values {tuple(values.shape)}, so it cannot ignore unknown targets, which are '
+            f'marked for each of {tuple(known.shape)}'
         )
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How truth and prediction are compared as areas.
+    """Options of losses of overlaps.
 
     Args:
-        background: Whether the first class counts too.
-        pooled: Whether the samples of a batch are taken together, so that a class that most of them lack counts once.
-        false_positives: What a false positive counts, beside 1 for a position that is met; ½ in Dice.
-        false_negatives: What a false negative counts.
+        background: Whether the first class counts.
+        pooled: Whether overlaps are computed over all samples of a batch together, which helps with rare classes.
+        false_positives: Weight of a false positive, relative to 1 for a true positive; ½ in Dice.
+        false_negatives: Weight of a false negative.
     """
 
     background: bool = True
@@ -89,10 +86,10 @@ def dice_losses(logits: Tensor, target: Tensor, known: Tensor, words: Overlap = 
         logits: ``(B, K, L1, ...)``.
         target: Class numbers ``(B, L1, ...)``.
         known: Which voxels count ``(B, L1, ...)``.
-        words: What is compared with what.
+        words: The options.
 
     Returns:
-        One value a sample; the same for all where they are pooled.
+        One value per sample; the same for all if they are pooled.
     """
     share = (logits.softmax(1) * known[:, None]).flatten(2)  # (B, K, voxels)
     truth = functional.one_hot(target * known, logits.shape[1]).movedim(-1, 1)
@@ -101,19 +98,19 @@ def dice_losses(logits: Tensor, target: Tensor, known: Tensor, words: Overlap = 
     if words.pooled:
         met, given, there = (each.sum(0, keepdim=True).expand_as(each) for each in (met, given, there))
     wrong = 2 * words.false_positives * (given - met) + 2 * words.false_negatives * (there - met)
-    # A class that is in neither counts as met, and its gradient is bounded.
+    # A class in neither counts as a perfect overlap, and its gradient is bounded.
     index = (2 * met + 1) / (2 * met + wrong + 1)
     return 1 - index[:, 0 if words.background else 1 :].mean(1)
 
 
 @dataclass(frozen=True)
 class Entropy:
-    """How class numbers are compared by cross-entropy.
+    """Options of the cross-entropy.
 
     Args:
-        smoothing: Share of each target that is spread over all classes.
-        focal: γ: what is told rightly with probability p counts (1 − p)^γ (Lin et al., Focal loss, 2017).
-        ignore: Number that stands for "not known".
+        smoothing: Fraction of each target that is spread over all classes.
+        focal: γ: a target predicted with probability p has the weight (1 − p)^γ (Lin et al., Focal loss, 2017).
+        ignore: Label value of unknown targets.
     """
 
     smoothing: float
@@ -122,7 +119,7 @@ class Entropy:
 
 
 def class_losses(logits: Tensor, target: Tensor, weight: Tensor | None, words: Entropy) -> Tensor:
-    """Cross-entropy of ``(B, K, ...)`` against class numbers ``(B, ...)``, one value a sample."""
+    """Cross-entropy of ``(B, K, ...)`` against class numbers ``(B, ...)``, one value per sample."""
     values = functional.cross_entropy(
         logits, target, weight, ignore_index=words.ignore, label_smoothing=words.smoothing, reduction='none'
     )
@@ -134,6 +131,6 @@ def class_losses(logits: Tensor, target: Tensor, weight: Tensor | None, words: E
 
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:
-    """Weights by which each class counts as much as any other, of mean 1 over the samples; 0 for absent ones."""
+    """Class weights inversely proportional to the class counts, with mean 1 over the samples; 0 for missing classes."""
     there = [count for count in counts if count]
     return [sum(there) / (len(there) * count) if count else 0.0 for count in counts]

@@ -1,4 +1,4 @@
-"""Metrics that know what is not known, quantity by quantity."""
+"""Metrics that ignore unknown targets, for each quantity."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from torchmetrics.utilities import dim_zero_cat
 
 
 class KnownError(Metric):
-    """Root mean square error of each quantity, over the targets that are known; NaN where none is.
+    """Root mean square error of each quantity, over known targets; NaN if there are none.
 
     Args:
-        quantities: How many there are.
+        quantities: Number of quantities.
     """
 
     full_state_update = False
@@ -26,7 +26,7 @@ class KnownError(Metric):
         self.add_state('counts', torch.zeros(quantities), dist_reduce_fx='sum')
 
     def update(self, predicted: Tensor, target: Tensor, known: Tensor | None = None) -> None:
-        """Count a batch ``(B, K)``."""
+        """Add a batch ``(B, K)``."""
         known = torch.ones_like(target, dtype=torch.bool) if known is None else known
         self.squares = self.squares + torch.where(known, (predicted - target) ** 2, 0).sum(0)
         self.counts = self.counts + known.sum(0)
@@ -72,11 +72,11 @@ class CaseDice(Metric):
 
 
 class Points(Metric):
-    """The first predictions and truths, of all processes, for a chart; truths that are not known are NaN.
+    """The first predictions and targets of all processes, for a chart; unknown targets are NaN.
 
     Args:
-        quantities: How many there are.
-        most: Up to how many samples each process keeps.
+        quantities: Number of quantities.
+        most: Largest number of samples of each process.
     """
 
     full_state_update = False
@@ -92,14 +92,14 @@ class Points(Metric):
         self.add_state('seen', torch.zeros((), dtype=torch.int64), dist_reduce_fx='sum')
 
     def update(self, predicted: Tensor, truth: Tensor) -> None:
-        """Keep a batch ``(B, K)``, which may be empty: then a process with no samples can be merged."""
+        """Add a batch ``(B, K)``, which may be empty, so that a process without samples can be merged."""
         room = self._most - sum(map(len, self.truth))
         self.predicted.append(predicted[: max(room, 0)])
         self.truth.append(truth[: max(room, 0)])
         self.seen = self.seen + len(truth)
 
     def compute(self) -> tuple[Any, Any, int]:
-        """Predictions and truths, arrays ``(N, K)``, and how many there were."""
+        """Predictions and truths, arrays ``(N, K)``, and the total number of samples."""
         empty = torch.zeros(0, self._quantities)
         parts = (dim_zero_cat(part) if len(part) else empty for part in (self.predicted, self.truth))
         predicted, truth = (part.cpu().numpy() for part in parts)

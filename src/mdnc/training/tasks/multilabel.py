@@ -1,4 +1,4 @@
-"""Several classes for one sample, or none."""
+"""Multi-label classification: any number of classes for one sample."""
 
 from typing import Any, ClassVar
 
@@ -19,19 +19,19 @@ from mdnc.training.tasks.task import Task
 
 
 class MultiLabel(Task):
-    """Says of each class whether a sample is of it; the network gives ``(B, K)``, the target is K times 0 or 1.
+    """Multi-label classification of samples; the network returns ``(B, K)``, the target is K times 0 or 1.
 
-    Where the targets are columns of a table, the classes are called like these.
+    If the targets are columns of a table, these name the classes.
 
     Args:
         network: See `Task`.
         names: Names of the classes, all different; None: those of the columns, or numbers.
-        positive_weights: What the presence of each class counts against its absence, where some are rare: K numbers
-            of at least 0, not all of them 0. None means 1.
+        positive_weights: Weight of positive targets of each class, useful for rare classes: K numbers of at least 0,
+            not all of them 0. None means 1.
         **options: Those of `Task`.
 
     Raises:
-        ValueError: An argument is out of its range, or see `Task`.
+        ValueError: An argument is out of range, or see `Task`.
 
     Example:
         >>> task = MultiLabel({'name': 'encnet12', 'arguments': {'order': 1, 'out_length': 3}}, names=['a', 'b', 'c'])
@@ -66,7 +66,7 @@ class MultiLabel(Task):
     def own_metrics(self) -> dict[str, Metric]:
         count = self.outputs
         if count < 2:
-            raise ValueError(f'MultiLabel: the network gives {count} value; of one class use Classification with two')
+            raise ValueError(f'MultiLabel: the network has {count} output; for one class use Classification with two')
         return {
             'f1': MultilabelF1Score(count, average='macro'),
             'f1_each': MultilabelF1Score(count, average='none'),
@@ -80,7 +80,7 @@ class MultiLabel(Task):
         return list(known) if known else super().names()
 
     def learn(self, data: dict[str, Any]) -> None:
-        # The names travel with the answer, as those of other classes do.
+        # The names are saved with the facts about the data, as for other classes.
         said = self.hparams.get('names') or data.get('columns')
         super().learn({**data, 'classes': said or data.get('classes')})
 
@@ -88,9 +88,7 @@ class MultiLabel(Task):
         target, shape = batch.get('target'), (len(batch['input']), self.outputs)
         if not isinstance(target, Tensor) or tuple(target.shape) != shape or ((target != 0) & (target != 1)).any():
             got = 'nothing' if target is None else f'{tuple(target.shape)}, {target.min()} to {target.max()}'
-            raise ValueError(
-                f'MultiLabel: targets must be 0 or 1 for each class, of shape {shape}; a batch holds {got}'
-            )
+            raise ValueError(f'MultiLabel: targets must be 0 or 1 for each class, of shape {shape}; a batch has {got}')
 
     def describe(self, batch: Batch) -> list[str]:
         shares = batch['target'].float().mean(0).tolist()
@@ -101,7 +99,7 @@ class MultiLabel(Task):
         target = batch['target'].to(output.dtype)
         if output.shape != target.shape:
             raise ValueError(
-                f'MultiLabel: the network gives {tuple(output.shape[1:])} a sample, but the targets are '
+                f'MultiLabel: the network returns {tuple(output.shape[1:])} per sample, but the targets are '
                 f'{tuple(target.shape[1:])}'
             )
         if self._loss is not None:

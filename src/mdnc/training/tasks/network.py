@@ -1,4 +1,4 @@
-"""A network by its name and arguments, and the name and arguments of a network."""
+"""Networks from name and arguments, and the name and arguments of networks."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +15,12 @@ Value = None | int | float | bool | str | list[Any]
 
 @dataclass
 class Network:
-    """A network by its name.
+    """A network given by name.
 
     Args:
         name: A network or preset of `mdnc.modules.resnet`, or the full name of any class of ``nn.Module``,
             ``my_package.Net``.
-        arguments: Its keyword arguments; None where they are not known.
+        arguments: Its keyword arguments; None if they are not known.
     """
 
     name: str
@@ -28,10 +28,10 @@ class Network:
 
 
 def as_network(network: Network | dict[str, Any]) -> Network:
-    """Read what a user or a checkpoint gives as a dictionary.
+    """Convert the dictionary of a user or a checkpoint.
 
     Raises:
-        ValueError: It holds something else than ``name`` and ``arguments``.
+        ValueError: It has keys other than ``name`` and ``arguments``.
     """
     if isinstance(network, Network):
         return network
@@ -46,10 +46,10 @@ def as_network(network: Network | dict[str, Any]) -> Network:
 
 
 def build_network(network: Network | dict[str, Any]) -> nn.Module:
-    """Build a network from its name and arguments. A class that is not of mdnc is imported, and so run.
+    """Build a network from its name and arguments. Classes outside mdnc are imported, which runs their code.
 
     Raises:
-        ValueError: There is no such network, it is no ``nn.Module``, or it refuses the arguments.
+        ValueError: The network is unknown, is not an ``nn.Module``, or refuses the arguments.
     """
     network = as_network(network)
     name, arguments = network.name, network.arguments
@@ -69,17 +69,17 @@ def _find(name: str) -> Any:
         return getattr(resnet, short)
     if '.' not in name:
         known = ', '.join(word for word in resnet.__all__ if not word.startswith('Block'))
-        raise ValueError(f'there is no network called {name!r}; there are {known}, and any nn.Module as package.Class')
+        raise ValueError(f'unknown network {name!r}; choose from {known}, or give any nn.Module as package.Class')
     return import_network_class(name)
 
 
 def describe_network(network: nn.Module, given: Network | None = None) -> dict[str, Any]:
-    """Name and arguments, as plain values, from which `build_network` makes the network again.
+    """Name and arguments, as plain values, from which `build_network` can rebuild the network.
 
     Args:
         network: The network.
-        given: What it was built from, where it was built by name. The arguments of another module that does not keep
-            them in ``config`` are unknown: None.
+        given: Name and arguments from which it was built, if any. The arguments of other modules without a
+            ``config`` are unknown: None.
     """
     network = getattr(network, '_orig_mod', network)  # of torch.compile
     kind = type(network)
@@ -96,9 +96,12 @@ def describe_network(network: nn.Module, given: Network | None = None) -> dict[s
 
 
 def output_channels(network: nn.Module) -> int:
-    """Number of values or channels that a network gives: those of its last linear or convolutional layer."""
+    """Number of outputs or output channels of a network: those of its last linear or convolutional layer."""
     found = [getattr(part, 'out_features', None) or getattr(part, 'out_channels', None) for part in network.modules()]
     counts = [count for count in found if isinstance(count, int)]
     if not counts:
-        raise ValueError(f'{type(network).__name__} has no linear or convolutional layer that says how much it gives')
+        raise ValueError(
+            f'{type(network).__name__} has no linear or convolutional layer from which its number of outputs '
+            f'could be read'
+        )
     return counts[-1]

@@ -1,4 +1,4 @@
-"""Half precision for the network, single precision for data, scales, losses and figures."""
+"""Half precision for the network, single precision for data, statistics, losses and metrics."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ from torch import nn
 
 
 class NetworkHalf(HalfPrecision):
-    """Lightning's ``bf16-true`` and ``16-true`` without rounding the batches and what a task counts with.
+    """Lightning's ``bf16-true`` and ``16-true`` without rounding batches, statistics and metrics.
 
-    A pressure of 1013.25 is 1012 in bfloat16, before its mean is taken away.
+    For example, a pressure of 1013.25 would be 1012 in bfloat16, before its mean is subtracted.
     """
 
     def convert_module(self, module: nn.Module) -> nn.Module:
@@ -23,5 +23,5 @@ class NetworkHalf(HalfPrecision):
 
     @contextmanager
     def forward_context(self) -> Generator[None, None, None]:
-        # Lightning's makes half precision the default of every new tensor.
+        # Lightning's class makes half precision the default of every new tensor.
         yield

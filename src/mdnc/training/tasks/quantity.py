@@ -21,14 +21,14 @@ from mdnc.training.tasks.metrics import KnownError, Points
 from mdnc.training.tasks.network import Network
 from mdnc.training.tasks.task import Task, reset
 
-# Points of a chart: of more a person sees only a cloud.
+# Largest number of points in a chart.
 _POINTS = 5000
-_SAID = 4  # quantities of a sample that are written under its picture
+_SAID = 4  # largest number of quantities in the caption of a picture
 Criterion = Literal['mse', 'mae', 'huber']
 
 
 class QuantityTask(Task):
-    """Trains in standard units (mean 0, standard deviation 1 of the training part), reports in the data's own.
+    """Base of regression tasks: trains in standard units (mean 0, standard deviation 1), reports in units of the data.
 
     Args:
         network: See `Task`.
@@ -36,7 +36,7 @@ class QuantityTask(Task):
         **options: Those of `Task`.
 
     Raises:
-        ValueError: ``criterion`` is none of these, or see `Task`.
+        ValueError: ``criterion`` is unknown, or see `Task`.
     """
 
     labels: ClassVar[dict[str, str]] = {'loss': 'loss (standard units)', 'rmse': 'root mean square error'}
@@ -58,11 +58,11 @@ class QuantityTask(Task):
 
     @property
     def target_scale(self) -> Scale:
-        """Between the network's units and those of the targets."""
+        """Conversion between the units of the network and of the targets."""
         return self._steps.after
 
     def target(self, batch: Batch) -> Tensor:
-        """The targets in the network's shape and the data's own units."""
+        """The targets in the shape of the network's output, in the units of the data."""
         target: Tensor = batch['target']
         return single(target)
 
@@ -78,7 +78,7 @@ class QuantityTask(Task):
         target, known = self.target(batch), self.known(batch)
         if output.shape != target.shape:
             raise ValueError(
-                f'{type(self).__name__}: the network gives {tuple(output.shape[1:])} a sample, '
+                f'{type(self).__name__}: the network returns {tuple(output.shape[1:])} per sample, '
                 f'but the targets are {tuple(target.shape[1:])}'
             )
         target = self.target_scale.standard(target)
@@ -99,9 +99,9 @@ class QuantityTask(Task):
         if getattr(metric, 'num_outputs', 1) > 1 and self.known(batch) is not None:
             reason = 'missing=true' if 'known' in batch else 'that sizes differ'
             raise ValueError(
-                f'{type(self).__name__}: the data say {reason}, so {type(metric).__name__} gets the targets that '
-                'are known in one row, and cannot tell quantities apart: make it without num_outputs, or leave it out; '
-                'rmse_… says the error of each quantity'
+                f'{type(self).__name__}: with {reason} in the data, {type(metric).__name__} gets the known '
+                'targets of all quantities together: use it without num_outputs, or remove it; '
+                'rmse_… is the error of each quantity'
             )
         super().measure(metric, output, batch)
 
@@ -111,7 +111,7 @@ class QuantityTask(Task):
 
 
 class Regression(QuantityTask):
-    """Predicts a vector of K quantities; the network gives ``(B, K)``, the target is ``(K,)`` or one number.
+    """Regression of K quantities; the network returns ``(B, K)``, the target is ``(K,)`` or one number.
 
     Args:
         network: See `Task`.
@@ -120,7 +120,7 @@ class Regression(QuantityTask):
         **options: Those of `Task`.
 
     Raises:
-        ValueError: ``names`` are not as many as the network's outputs, or see `QuantityTask`.
+        ValueError: The number of ``names`` is not that of the network's outputs, or see `QuantityTask`.
 
     Example:
         >>> from mdnc.training import Regression
@@ -180,7 +180,7 @@ class Regression(QuantityTask):
     def shown(self, output: Tensor, batch: Batch) -> list[Example]:
         kept = [part[0].detach().tolist() for part in self.evidence(output, batch).values()]
         values = zip(self.names(), *kept, strict=True)
-        said = [f'{name}: true {true:.4g}, answered {answer:.4g}' for name, true, answer in values]
+        said = [f'{name}: true {true:.4g}, predicted {answer:.4g}' for name, true, answer in values]
         more = f'; {len(said) - _SAID} more' if len(said) > _SAID else ''
         words = '; '.join(said[:_SAID]) + more
         return [replace(each, words=words) for each in super().shown(output, batch)]
@@ -188,7 +188,7 @@ class Regression(QuantityTask):
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
         nothing = torch.zeros(0, self.outputs, device=self.device)
-        self._points.update(nothing, nothing)  # of a process that saw no sample
+        self._points.update(nothing, nothing)  # in a process without samples
         predicted, truth, self._seen = self._points.compute()
         self._kept = [(predicted, truth)] if len(truth) else []
         reset(self._points)
@@ -198,10 +198,10 @@ class Regression(QuantityTask):
 
 
 class DenseRegression(QuantityTask):
-    """Predicts quantities at each position; the network gives ``(B, K, L1, ...)``, the target is such a map.
+    """Regression of quantities at each position; the network returns ``(B, K, L1, ...)``, the target is such a map.
 
-    A target of one quantity may come without its channel axis. Where the data say ``missing``, NaN in a target is
-    left out of loss and metrics.
+    A target of one quantity may come without its channel axis. With ``missing`` in the data, NaN in a target is
+    ignored in loss and metrics.
 
     Args:
         network: See `Task`.
@@ -260,16 +260,16 @@ class DenseRegression(QuantityTask):
 
 
 class Reconstruction(DenseRegression):
-    """Gives the input back, through an auto-encoder; or the clean of a noisy one (data with ``corruption``).
+    """Reconstruction of the input by an auto-encoder, or denoising (data with ``corruption``).
 
-    Beside the error of the output the metric ``rmse_of_input`` says how far the input itself is off: a denoiser
-    must be below it.
+    The metric ``rmse_of_input`` is the error of the noisy input itself: that of a denoiser must be
+    smaller.
 
     Args:
         network: See `Task`.
         criterion: See `QuantityTask`.
-        residual: Whether the network says what to add to the input instead of the whole output: for denoising, where
-            instance norm would otherwise have to give back the brightness that it takes away.
+        residual: Whether the network predicts what to add to the input instead of the whole output: useful for
+            denoising, since an instance norm removes the brightness.
         **options: Those of `Task`.
 
     Example:
@@ -287,7 +287,7 @@ class Reconstruction(DenseRegression):
         residual: bool = False,
         **options: Any,
     ) -> None:
-        self.residual = flag('Reconstruction', 'residual', residual)  # the answer is made in the base and needs it
+        self.residual = flag('Reconstruction', 'residual', residual)  # needed by the base class
         super().__init__(network, criterion, **options)
         self.hparams['residual'] = self.residual
         self.before = MeanSquaredError(squared=False)
@@ -302,7 +302,7 @@ class Reconstruction(DenseRegression):
         return Style(alike=True, channels=self.outputs)
 
     def ask(self, source: Any) -> dict[str, Any]:
-        # What comes out is of the same kind as what goes in.
+        # Output and input have the same form.
         facts = Task.ask(self, source)
         return {**facts, 'target_normalisation': facts['normalisation'] and source.input_scale}
 

@@ -23,7 +23,7 @@ _CRITERIA = ('cross_entropy', 'dice', 'both')
 
 
 class Segmentation(ClassTask):
-    """Says of which class each position is; the network gives ``(B, K, L1, ...)``, the target is a map of classes.
+    """Segmentation: a class for each position; the network returns ``(B, K, L1, ...)``, the target is a map of classes.
 
     A target ``(1, L1, ...)`` counts as ``(L1, ...)``. The Dice score is that of all voxels together, class by class,
     and its mean over the classes; ``dice_case`` is that of each sample by itself, without the first class.
@@ -31,16 +31,16 @@ class Segmentation(ClassTask):
     Args:
         network: See `Task`; K is at least 2.
         criterion: ``'cross_entropy'``, ``'dice'`` (1 − soft Dice), or ``'both'``, their sum.
-        ignore: Number in targets that stands for "not known": left out of loss, metrics and pictures.
+        ignore: Label value of unknown positions: ignored in loss, metrics and pictures.
         probabilities: Whether predictions are probabilities ``(K, L1, ...)`` instead of class numbers ``(L1, ...)``.
         background: Whether the first class counts in the Dice part of the loss.
-        batch_dice: Whether the Dice part takes the samples of a batch (of one process) together.
-        tversky: What a false positive and a false negative count in the Dice part, two numbers of at least 0, not both
+        batch_dice: Whether the Dice part is computed over all samples of a batch (of one process) together.
+        tversky: Weights of false positives and false negatives in the Dice part, two numbers of at least 0, not both
             0; None for ½ and ½, which is Dice.
         **options: Those of `ClassTask` (``smoothing``, ``class_weights``, ``focal``, of the cross-entropy) and `Task`.
 
     Raises:
-        ValueError: ``criterion`` is none of these, another argument is out of its range, or see `Task`.
+        ValueError: ``criterion`` is unknown, another argument is out of range, or see `Task`.
 
     Example:
         >>> import torch
@@ -67,7 +67,7 @@ class Segmentation(ClassTask):
     ) -> None:
         if criterion not in _CRITERIA:
             raise ValueError(f'Segmentation: criterion must be one of {_CRITERIA}, not {criterion!r}')
-        # The metrics and the answer are made in the base and need them.
+        # Needed by the base class for metrics and predictions.
         self.ignore = integer('Segmentation', 'ignore', ignore, minimum=-(2**31))
         self.probabilities = flag('Segmentation', 'probabilities', probabilities)
         background = flag('Segmentation', 'background', background)
@@ -95,7 +95,7 @@ class Segmentation(ClassTask):
         }
 
     def target(self, batch: Batch) -> Tensor:
-        """Class numbers ``(B, L1, ...)``; a single channel is left out."""
+        """Class numbers ``(B, L1, ...)``; a single channel is removed."""
         return self.class_numbers(_lone(batch, self.ignore), self.ignore)
 
     def known(self, batch: Batch) -> Tensor:
@@ -116,8 +116,8 @@ class Segmentation(ClassTask):
         target, known = self.target(batch), self.known(batch)
         if output.ndim < 3 or output.shape[2:] != target.shape[1:]:
             raise ValueError(
-                f'Segmentation: the network gives {tuple(output.shape[1:])} a sample, but the targets are '
-                f'{tuple(target.shape[1:])}: it must give channels of the size of its input, as a U-Net does'
+                f'Segmentation: the network returns {tuple(output.shape[1:])} per sample, but the targets are '
+                f'{tuple(target.shape[1:])}: it must return maps of the size of its input, as a U-Net does'
             )
         if self._loss is not None:
             return self._loss(output, torch.where(known, target, 0), known)
@@ -130,7 +130,7 @@ class Segmentation(ClassTask):
         return total
 
     def _pooled(self, known: Tensor, batch: Batch) -> Tensor:
-        # Taken together, samples that count nothing must not be in the sums.
+        # With pooled samples, those of weight 0 must not be in the sums.
         if not self._overlap.pooled or 'weight' not in batch:
             return known
         real: Tensor = (batch['weight'] > 0).view(-1, *(1,) * (known.ndim - 1))
@@ -185,7 +185,7 @@ class Segmentation(ClassTask):
 
 
 def _lone(batch: Batch, ignore: int) -> Tensor:
-    """Targets without their single channel, and with ``ignore`` where a batch is padded."""
+    """Targets without their single channel, and with ``ignore`` in the padding of a batch."""
     target: Tensor = batch['target']
     target = target[:, 0] if target.ndim == batch['input'].ndim and target.shape[1] == 1 else target
     real = inside(batch) if target.shape[1:] == batch['input'].shape[2:] else None

@@ -1,4 +1,4 @@
-"""What all tasks share: network, normalisation, optimizer, schedule, and the bookkeeping of losses and metrics."""
+"""Base of all tasks: network, normalisation, optimizer, schedule, losses and metrics."""
 
 import functools
 import math
@@ -45,14 +45,14 @@ from mdnc.training.weight_averaging import averaging
 Made = TypeVar('Made', bound='Task')
 _SCHEDULES = ('cosine', 'constant', 'plateau')
 _PLATEAU = 'mdnc_plateau'  # under which a checkpoint keeps the place of such a schedule
-_LOSS = 'mdnc_loss'  # under which a checkpoint says which loss of his own a user gave
+_LOSS = 'mdnc_loss'  # key in checkpoints for the name of a user's loss
 
 
 def parameter_groups(network: nn.Module, decaying: frozenset[str], weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters in two groups, with and without decay.
+    """Parameters in two groups, with and without weight decay.
 
-    FSDP hands out flat pieces of parameters, in which a weight can no longer be told from a vector: hence the names,
-    taken before. It, `torch.compile` and activation checkpointing put marks into them.
+    FSDP flattens parameters, so weights cannot be distinguished from vectors by their shape: hence the names, taken
+    before. FSDP, `torch.compile` and activation checkpointing add prefixes to them.
     """
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in network.named_parameters():
@@ -64,39 +64,40 @@ def parameter_groups(network: nn.Module, decaying: frozenset[str], weight_decay:
 
 
 def cosine_factor(step: int, warmup: int, total: int) -> float:
-    """Factor of the learning rate: a line up from 0 over ``warmup`` steps, then a half cosine down to 0."""
+    """Factor of the learning rate: linear warm-up from 0 over ``warmup`` steps, then a half cosine down to 0."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup)))
 
 
 class Task(L.LightningModule):
-    """Trains, tests and applies one network; a subclass says what its output means.
+    """Base of all tasks: trains, tests and applies one network; subclasses define the meaning of its output.
 
     Args:
         network: ``{'name': …, 'arguments': {…}}``: a network or preset of `mdnc.modules.resnet`, or the full name of
             any class of ``nn.Module``; from Python also the module itself.
-        lr: Highest learning rate, above 0.
-        weight_decay: Decay, at least 0, of the weights of convolutions and linear layers; norms, slopes and biases have
+        lr: Maximum learning rate, above 0.
+        weight_decay: Weight decay, at least 0, of convolutions and linear layers; norms, slopes and biases have
             none.
-        warmup: Share of the steps, in [0, 1), in which the learning rate rises.
+        warmup: Fraction of the steps, in [0, 1), in which the learning rate rises.
         schedule: What the learning rate does after the warm-up: ``'cosine'`` (a half cosine down to 0), ``'constant'``,
             or ``'plateau'`` (down by a factor wherever the figure that makes a checkpoint the best gets no better).
         plateau_patience: Epochs without a better figure, at least 0, that a plateau waits for.
         plateau_factor: What is left of the rate after a plateau, in (0, 1).
-        optimizer: Makes another optimizer than AdamW of parameter groups.
-        loss: Another loss than the task's own: a module with ``reduction='none'`` and nothing to be trained.
-        metrics: Further metrics of torchmetrics by name, beside the task's own.
-        data: What a checkpoint says of the data it was trained on; else the data module says it.
-        ema: Decay in (0, 1), 0.999 say, of an exponential moving average of the weights, which is what is validated,
-            tested, predicted with, saved and exported. None: no average.
-        weights: Folder of a run, or a checkpoint, whose weights a new training starts from, as far as they fit.
-        freeze: Parts of the network that are held as they are: paths or first words of them, see `mdnc.modules.freeze`.
-        layer_decay: Factor, in (0, 1], of the learning rate from a part of the network to the part before it.
+        optimizer: Function that makes an optimizer from parameter groups; None: AdamW.
+        loss: Replaces the loss of the task: a module with ``reduction='none'`` and without parameters.
+        metrics: Additional metrics of torchmetrics by name.
+        data: Facts about the training data, from a checkpoint; None: from the data module.
+        ema: Decay in (0, 1), for example 0.999, of an exponential moving average of the weights, which is then
+            validated,
+            tested, used for predictions, saved and exported. None: no average.
+        weights: Folder of a run, or a checkpoint, with initial weights for a new training, as far as they fit.
+        freeze: Parts of the network that are not trained: paths or prefixes of paths, see `mdnc.modules.freeze`.
+        layer_decay: Factor, in (0, 1], of the learning rate from a part of the network to the part before.
 
     Raises:
-        TypeError: An argument is of the wrong kind.
-        ValueError: The network cannot be built, or an argument is out of its range.
+        TypeError: An argument has the wrong type.
+        ValueError: The network cannot be built, or an argument is out of range.
 
     Example:
         >>> import mdnc
@@ -107,7 +108,7 @@ class Task(L.LightningModule):
     """
 
     monitor: ClassVar[tuple[str, str]] = ('val/loss', 'min')
-    labels: ClassVar[dict[str, str]] = {'loss': 'loss'}  # metrics drawn as curves, with what is written over them
+    labels: ClassVar[dict[str, str]] = {'loss': 'loss'}  # metrics drawn as curves, with their titles
     dense: ClassVar[bool] = False  # whether the output is a map of the input's size
 
     def __init__(
@@ -161,7 +162,7 @@ class Task(L.LightningModule):
         self._others: tuple[tuple[str, ...], tuple[Answer, ...]] = (), ()
         self._ensemble: tuple[Ensemble, ...] = ()
         self._tiling: dict[str, Any] = {}  # what of the tiling is another than the checkpoint says
-        self._begun: str | ValueError | None = None  # what became of the weights that a training starts from
+        self._begun: str | ValueError | None = None  # report about the loaded initial weights
         self._evidence = SampleResults()
         self._table: Table | None = None
         self._steps = Steps({'answer': self.answer})
@@ -177,30 +178,30 @@ class Task(L.LightningModule):
 
     @cached_property
     def outputs(self) -> int:
-        """Number of values or channels that the network gives."""
+        """Number of outputs or output channels of the network."""
         return output_channels(self.network)
 
-    # What a subclass says.
+    # Defined by subclasses.
 
     @property
     def answer(self) -> dict[str, Any]:
-        """How the network's output becomes what a user gets; see `mdnc.modules._inference.Steps`."""
+        """How predictions are made from the network's output; see `mdnc.modules._inference.Steps`."""
         return {'output': 'values', 'residual': False, 'dense': self.dense}
 
     def own_metrics(self) -> dict[str, Metric]:
-        """The task's metrics by name; called when ``self.network`` is there."""
+        """The metrics of the task by name; called when ``self.network`` exists."""
         return {}
 
     def losses(self, output: Tensor, batch: Batch) -> Tensor:
-        """One loss a sample, ``(B,)``."""
+        """One loss per sample, ``(B,)``."""
         raise NotImplementedError
 
     def compared(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What metrics compare: prediction and truth, in the data's own units."""
+        """Prediction and target for metrics, in the units of the data."""
         raise NotImplementedError
 
     def measure(self, metric: Metric, output: Tensor, batch: Batch) -> None:
-        """Count a batch in one of the metrics."""
+        """Update one of the metrics with a batch."""
         metric.update(*self.compared(output, batch))
 
     def known(self, batch: Batch) -> Tensor | None:
@@ -208,25 +209,25 @@ class Task(L.LightningModule):
         return None
 
     def check(self, batch: Batch) -> None:
-        """Refuse a batch whose targets do not suit the task."""
+        """Refuse a batch with targets that do not fit the task."""
 
     def describe(self, batch: Batch) -> list[str]:
         """Lines about a batch that a user can check before training."""
         return []
 
     def collect(self, output: Tensor, batch: Batch) -> None:
-        """Keep what the pictures after a test need; ``batch`` holds no fillers."""
+        """Store what the pictures of a test need; ``batch`` has no fillers."""
 
     def evidence(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """What a test keeps of each sample for `judged`, ``(B, …)`` each; ``batch`` holds no fillers."""
+        """Values that a test stores for each sample for `judged`, ``(B, …)`` each; ``batch`` has no fillers."""
         return {}
 
     def judged(self, table: Table) -> Evaluation | None:
-        """What a test found: figures with intervals, and what is said of each sample."""
+        """Results of a test: metrics with confidence intervals, and values for each sample."""
         return None
 
     def shown(self, output: Tensor, batch: Batch) -> list[Example]:
-        """What is to be seen of the only sample of a batch."""
+        """Panel for the only sample of a batch."""
         return [Example(str(batch['name'][0]), cropped(batch['input'], batch)[0].detach().cpu().numpy())]
 
     @property
@@ -235,24 +236,24 @@ class Task(L.LightningModule):
         return Style()
 
     def panels(self) -> list[Panel]:
-        """What stands beside the curves in the picture of a run, from what the test collected."""
+        """Panels beside the curves in the picture of a run, from the test."""
         return []
 
     def pictures(self, folder: Path, history: list[dict[str, float]]) -> list[Path]:
-        """Draw what a person wants to see after a run.
+        """Draw the pictures of a run.
 
         Args:
-            folder: Where the PNG files go.
-            history: One row an epoch: ``epoch``, ``train/loss``, ….
+            folder: Folder for the PNG files.
+            history: One row per epoch: ``epoch``, ``train/loss``, ….
 
         Returns:
-            The files: ``results.png``, where there is anything to show.
+            The files: ``results.png``, if there is anything to show.
         """
         panels = curves_panel(history, self.labels) + self.panels()
         return [save_page(Path(folder) / 'results.png', self.title(), panels)] if panels else []
 
     def title(self) -> str:
-        """What stands over the picture: the network and how well it did in the test."""
+        """Title of the picture: the network and its main metric in the test."""
         name = next(name for name in self.labels if name != 'loss')
         value = self.trainer.callback_metrics.get(f'test/{name}')
         if value is None:
@@ -260,21 +261,21 @@ class Task(L.LightningModule):
         shown = f'{float(value):.2%}' if is_share(name) else f'{float(value):.4g}'
         return f'{self.hparams["network"]["name"]}: test {self.labels[name]} {shown}'
 
-    # What the data says.
+    # Facts about the data.
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known of the data: from the checkpoint, or else from the data module of the run; nothing before."""
+        """Facts about the data: from the checkpoint, or else from the data module of the run; empty before."""
         return self.hparams['data'] or {}
 
     def learn(self, data: dict[str, Any]) -> None:
-        """Take over what must be known of the data: ``normalisation``, ``classes``, …, as plain values.
+        """Set the facts about the data: ``normalisation``, ``classes``, …, as plain values.
 
         Raises:
-            ValueError: The checkpoint that they are from was trained with another ``residual``.
+            ValueError: Their checkpoint was trained with another ``residual``.
         """
         if not isinstance(data, dict):
-            raise TypeError(f'{type(self).__name__}: data={data!r:.80} must be a dictionary of what a checkpoint holds')
+            raise TypeError(f'{type(self).__name__}: data={data!r:.80} must be a dictionary as in a checkpoint')
         theirs, ours = (bool(answer.get('residual')) for answer in (data.get('answer') or self.answer, self.answer))
         if theirs != ours:
             raise ValueError(
@@ -290,10 +291,10 @@ class Task(L.LightningModule):
         return {**source.facts, **({} if shape is None else {'input': [int(length) for length in shape]})}
 
     def meet(self, source: Any) -> None:
-        """Bring what is known and what a data module says into agreement, once a run and never in a step.
+        """Update the facts from a data module, or compare them, once in a run and never in a step.
 
-        Training learns the data anew, unless it goes on from a checkpoint, which knows them. Elsewhere the data are
-        compared with those of the training.
+        A new training takes the facts from the data module; a continued one from the checkpoint. Otherwise the data
+        are compared with those of the training.
 
         Raises:
             ValueError: They contradict each other, or the data have baselines of a metric that this task has not.
@@ -317,17 +318,17 @@ class Task(L.LightningModule):
         return self.trainer.state.fn == 'fit'
 
     def _asked(self, source: Any) -> dict[str, Any]:
-        # Of several processes one reads.
+        # Only one of several processes reads.
         said = self.ask(source) if self.trainer.is_global_zero else {}
         asked: dict[str, Any] = self.trainer.strategy.broadcast(said)
         return asked
 
     def joined(self, said: dict[str, Any]) -> dict[str, Any]:
-        """What is known after a data module has said something new."""
+        """The facts after an update from a data module."""
         return said
 
     def compare(self, source: Any) -> None:
-        """Compare what is known with a data module, and take over from it what may differ: the size of tiles.
+        """Compare the facts with a data module, and take from it what may differ: the size of tiles.
 
         Raises:
             ValueError: They contradict each other.
@@ -340,13 +341,14 @@ class Task(L.LightningModule):
             )
         if said is False and self.facts.get('normalisation'):
             raise ValueError(
-                f'{type(self).__name__}: the data say normalise=false, but the network was trained on normalised '
-                'samples, and normalises: leave normalise out, and give samples in their own units'
+                f'{type(self).__name__}: the data have normalise=false, but the network was trained on '
+                f'normalised samples '
+                'and normalises its inputs: remove normalise, and give samples in their original units'
             )
         self.tile_as(source)
 
     def tile_as(self, source: Any) -> None:
-        """Take over from a data module how samples are tiled and mirrored in prediction, where it says so."""
+        """Take the settings of tiles and mirroring in predictions from a data module, if it has any."""
         names = ('blend', 'tiles', 'mirror', *(('patch', 'overlap') if getattr(source, 'patch', None) else ()))
         said = {name: getattr(source, name, None) for name in names}
         changed = {name: value for name, value in said.items() if value is not None and value != self.facts.get(name)}
@@ -354,10 +356,10 @@ class Task(L.LightningModule):
             self._tiling |= changed
             self.learn({**self.facts, **changed})
 
-    # What Lightning calls, but for the steps.
+    # Hooks of Lightning other than steps.
 
     def setup(self, stage: str) -> None:
-        """Take the weights that a new training starts from, and let half precision be that of the network alone.
+        """Load initial weights, and restrict half precision to the network.
 
         Raises:
             ValueError: AdamW would be used in float16.
@@ -366,7 +368,7 @@ class Task(L.LightningModule):
         if stage == 'fit' and source is not None and self.hparams['data'] is None:
             try:
                 self._begun = take_weights(type(self).__name__, self.network, source)
-            except ValueError as error:  # a run that goes on needs none of it: a checkpoint is read after this
+            except ValueError as error:  # not needed if a run is continued: its checkpoint is read after this
                 self._begun = error
         if self.hparams['freeze']:  # parts are in eval mode on purpose
             warnings.filterwarnings('ignore', message=r'Found \d+ module\(s\) in eval mode at the start of training')
@@ -376,7 +378,8 @@ class Task(L.LightningModule):
             return
         if plugin.precision == '16-true' and stage == 'fit' and self._optimizer is None:
             raise ValueError(
-                "trainer.precision=16-true: AdamW's squares of small gradients are 0 in float16, so nothing is learnt; "
+                "trainer.precision=16-true: AdamW's squares of small gradients are 0 in float16, so nothing "
+                "is learned; "
                 'train with --trainer.precision bf16-mixed or bf16-true, or with another optimizer (model.optimizer)'
             )
         strategy.precision_plugin = NetworkHalf(plugin.precision)
@@ -404,12 +407,12 @@ class Task(L.LightningModule):
     def _schedule(self, optimizer: Optimizer) -> LambdaLR:
         kind, share = self.hparams['schedule'], self.hparams['warmup']
         total = self.trainer.estimated_stepping_batches
-        if (kind == 'cosine' or share) and not 0 < total < math.inf:  # Lightning says -1 of loaders without a length
-            unknown = 'the data do not say how many batches they have: set max_steps of the trainer'
+        if (kind == 'cosine' or share) and not 0 < total < math.inf:  # -1 for loaders without a length
+            unknown = 'the number of batches of the data is unknown: set max_steps of the trainer'
             raise ValueError(
                 'the schedule needs an end: set max_epochs or max_steps of the trainer'
                 if self.trainer.max_epochs in (None, -1)
-                else f'the schedule needs an end, and {unknown}'
+                else f'the schedule needs an end, but {unknown}'
             )
         warmup = round(share * total) if share else 0
 
@@ -455,10 +458,10 @@ class Task(L.LightningModule):
 
     def _meet_data(self) -> None:
         source = getattr(self.trainer, 'datamodule', None)
-        # Whether the class has it: to look at the object's would read the data.
+        # Checked on the class: reading the attribute of the object would read the data.
         if hasattr(type(source), 'facts'):
             self.meet(source)
-        elif self.hparams['data'] is None:  # of loaders only: what is known is how the output is meant
+        elif self.hparams['data'] is None:  # for loaders only the meaning of the output is known
             self.learn({})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -477,8 +480,8 @@ class Task(L.LightningModule):
         lost = checkpoint.get(_LOSS)
         if lost is not None and self._loss is None:
             warnings.warn(
-                f"trained with the loss {lost}, which a checkpoint does not keep: figures called loss are now the "
-                "task's own; give loss= to have the same",
+                f"trained with the loss {lost}, which a checkpoint does not contain: metrics called loss are now the "
+                "task's own; give loss= to use the same",
                 stacklevel=2,
             )
         data = checkpoint.get('hyper_parameters', {}).get('data')
@@ -497,16 +500,16 @@ class Task(L.LightningModule):
         allow: Collection[str] = (),
         **changes: Any,
     ) -> Made:
-        """Build a task anew from a checkpoint, or the best one of a run's folder. Nothing in the file is run.
+        """Rebuild a task from a checkpoint, or from the best one of a run folder. No code in the file is run.
 
         Args:
             checkpoint_path: The checkpoint, or the folder of a run.
-            map_location: Where the weights go, as in `torch.load`; by default the CPU.
-            allow: Full names of classes of networks, not mdnc's, that may be imported and built because you trust them.
-            **changes: Arguments of the task that shall differ, among them ``network``, a module, and ``loss``.
+            map_location: Device of the weights, as in `torch.load`; by default the CPU.
+            allow: Full names of network classes outside mdnc that may be imported and built because you trust them.
+            **changes: Arguments of the task to change, also ``network``, a module, and ``loss``.
 
         Raises:
-            FileNotFoundError: There is no such file.
+            FileNotFoundError: The file does not exist.
             ValueError: It is damaged, of another task or network, or names a class that is not allowed.
 
         Example:
@@ -529,8 +532,8 @@ class Task(L.LightningModule):
         try:
             task = cls(**{**{key: value for key, value in settings if key[0] != '_'}, **kept, **changes})
         except TypeError as error:
-            raise ValueError(f'{path} is no checkpoint of a {cls.__name__}: {error}') from error
-        if bundle is not None:  # a class of others does not keep its arguments
+            raise ValueError(f'{path} is not a checkpoint of a {cls.__name__}: {error}') from error
+        if bundle is not None:  # a class from elsewhere may not keep its arguments
             task.hparams['network'] = {'name': bundle.name, 'arguments': bundle.arguments}
         task.on_load_checkpoint(checkpoint)
         task.load_state_dict(checkpoint['state_dict'])
@@ -539,41 +542,41 @@ class Task(L.LightningModule):
     # The steps.
 
     def forward(self, x: Tensor, lengths: Any = None, figures: Tensor | None = None) -> Any:
-        """The network's output for inputs in the data's own units: logits, or standard units, in single precision.
+        """The network's output for inputs in the units of the data: logits, or standard units, in single precision.
 
-        In eval mode as `whole` gives it; in training mode the network sees its input as it is, and with
-        ``deep_supervision`` a tuple of outputs is given.
+        In eval mode as in `whole`; in training mode the network gets its input as it is, and with
+        ``deep_supervision`` a tuple of outputs is returned.
 
         Args:
             x: Inputs ``(B, C, L1, ...)``.
-            lengths: Size of each sample of a padded batch, as `mdnc.modules.pad_batch` gives it.
+            lengths: Size of each sample of a padded batch, as from `mdnc.modules.pad_batch`.
             figures: In training mode, mean and standard deviation ``(B, C, 2)`` of the samples that ``x`` is made of,
                 where samples are normalised by themselves.
         """
         return self._steps.levels(self.network, x, lengths, figures) if self.training else self.whole(x, lengths)
 
     def whole(self, x: Tensor, lengths: Any = None) -> Tensor:
-        """The output in overlapping tiles where the network was trained on patches of such samples."""
+        """The output, in overlapping tiles if the network was trained on patches of such samples."""
         size_tiles(self.network, self._steps, x.shape)
         return self._steps.whole(self.network, x, lengths)
 
     def predicted(self, output: Tensor) -> Tensor:
-        """What a user gets for an output: probabilities, classes, or values in the data's own units."""
+        """Predictions from an output: probabilities, classes, or values in the units of the data."""
         return self._steps.last(output)
 
     def predict(self, x: Any) -> Any:
-        """Answer samples as ``mdnc predict`` does; see `mdnc.checkpoints.Answer.predict`."""
+        """Predict for samples as ``mdnc predict`` does; see `mdnc.checkpoints.Answer.predict`."""
         return Answer(self.network, {**self.facts, 'answer': self.answer}).predict(x)
 
     def _taken(self, given: Any) -> Batch:
-        """A batch as the steps need it, checked where no data module has done so."""
+        """A batch in the form that the steps need, checked if no data module has done so."""
         batch = as_batch(type(self).__name__, given)
         if 'weight' not in batch:
             self.check(batch)
         return batch
 
     def trained(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Output in training mode, the finest where there are several, and the losses ``(B,)`` that are trained by."""
+        """Output in training mode, the finest if there are several, and the training losses ``(B,)``."""
         given = self(batch['input'], batch.get('lengths'), batch.get('figures'))
         losses = functools.partial(mixed_losses, self.losses)
         if isinstance(given, Tensor):
@@ -585,7 +588,7 @@ class Task(L.LightningModule):
         output, losses = self.trained(batch)
         self._count('train', output.detach(), losses.detach(), batch)
         weight = batch['weight'] if 'weight' in batch else torch.full_like(losses, 1 / len(losses))
-        return {'loss': (losses * weight).sum(), 'losses': losses.detach()}  # the guard names the samples
+        return {'loss': (losses * weight).sum(), 'losses': losses.detach()}  # for the messages of `Guard`
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         batch = self._taken(batch)
@@ -603,9 +606,9 @@ class Task(L.LightningModule):
             self._keep(output, losses[real], batch)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
-        """The answer; of a padded batch maps as large as their samples, one by one.
+        """Predictions; for a padded batch a list of maps of the size of their samples.
 
-        Where ``slabs`` is there to take them, an answer in tiles is handed on in slabs, and nothing is returned.
+        If there are ``slabs``, predictions in tiles are passed to them, and nothing is returned.
         """
         batch = as_batch(type(self).__name__, batch)
         if self._ensemble:
@@ -642,7 +645,7 @@ class Task(L.LightningModule):
         self._evidence.add(batch, losses, self.evidence(output, batch), show)
 
     def evaluation(self) -> tuple[Table, Evaluation] | None:
-        """The samples of the last test of this process's group, and what it found; None where it kept nothing."""
+        """The samples of the last test of all processes, and its results; None if there are none."""
         found = None if self._table is None or not len(self._table) else self.judged(self._table)
         return None if found is None or self._table is None else (self._table, found)
 
@@ -696,25 +699,25 @@ class Task(L.LightningModule):
         self._evidence, self._table = SampleResults(), self._evidence.gather()
 
     def _restart(self, stage: str) -> None:
-        # An evaluation that was broken off has left its half behind.
+        # An interrupted evaluation has left incomplete metrics.
         for metric in getattr(self, f'{stage}_metrics').values():
             reset(metric)
 
     def _log(self, stage: str) -> None:
         for name, metric in getattr(self, f'{stage}_metrics').items():
             for key, value in self.rows(name, metric.compute()).items():
-                # `compute` has brought the processes together: all log the same, and its mean is the same again.
+                # `compute` has synchronised the processes: all log the same value, and its mean is the same.
                 self.log(f'{stage}/{key}', value, prog_bar=name == 'loss', sync_dist=True)
             reset(metric)
 
     def rows(self, name: str, value: Tensor) -> dict[str, Tensor]:
-        """A metric's values by name: one by one where it gives several (``…_each``)."""
+        """The values of a metric by name: separately if it has several (``…_each``)."""
         if value.ndim == 0:
             return {name: value}
         return {f'{name.removesuffix("_each")}_{word}': part for word, part in zip(self.names(), value, strict=True)}
 
     def figures(self) -> dict[str, str | None]:
-        """What is logged in each epoch, and whether ``'min'`` or ``'max'`` is better; None where it is not known."""
+        """Names of logged metrics, and whether ``'min'`` or ``'max'`` is better; None if unknown."""
         found: dict[str, str | None] = {}
         for stage in ('val', 'train'):
             for name, metric in getattr(self, f'{stage}_metrics').items():
@@ -725,11 +728,11 @@ class Task(L.LightningModule):
         return found
 
     def names(self) -> list[str]:
-        """Names of what the network gives, numbers where there are none."""
+        """Names of the network's outputs, numbers if there are none."""
         return [str(number) for number in range(self.outputs)]
 
 
 def reset(metric: Metric) -> None:
-    """Begin anew, with tensors that can be counted on outside Lightning's inference mode too."""
+    """Reset a metric, with tensors that can also be updated outside Lightning's inference mode."""
     with torch.inference_mode(False):
         metric.reset()

@@ -1,4 +1,4 @@
-"""What a training starts from, where that is another run: its weights, what is held of them, and at which rates."""
+"""Starting a training from another run: its weights, frozen parts, and layer-wise learning rates."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ def words(owner: str, value: object) -> list[str] | None:
     """The argument ``freeze``: names of parts, or None.
 
     Raises:
-        TypeError: It is no list of texts.
+        TypeError: It is not a list of strings.
     """
     if value is None:
         return None
@@ -25,11 +25,11 @@ def words(owner: str, value: object) -> list[str] | None:
 
 
 def hold(owner: str, network: nn.Module, parts: list[str] | None) -> None:
-    """Hold parts of a network, which then get no gradients.
+    """Freeze parts of a network, which then get no gradients.
 
     Raises:
-        TypeError: The network is none of mdnc's.
-        ValueError: It has no such part, or nothing would be left to train.
+        TypeError: The network is not of mdnc.
+        ValueError: It has no such part, or no parameter would be left to train.
     """
     if not parts:
         return
@@ -42,24 +42,26 @@ def hold(owner: str, network: nn.Module, parts: list[str] | None) -> None:
 
 
 def take_weights(owner: str, network: nn.Module, source: str) -> str:
-    """Load what fits of the network of another run, and say what became of each block and layer.
+    """Load the weights of another run that fit, and report on each block and layer.
 
     Raises:
-        ValueError: There is no such run, nothing in it fits, or the network is none of mdnc's.
+        ValueError: The run does not exist, nothing in it fits, or the network is not of mdnc.
     """
     if not isinstance(network, Network):
-        raise ValueError(f'{owner}: weights={source!r} are loaded into networks of mdnc, not {type(network).__name__}')
+        raise ValueError(
+            f'{owner}: weights={source!r} can be loaded into networks of mdnc only, not {type(network).__name__}'
+        )
     try:
         report = load_into(network, load(source).state_dict())
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(f'{owner}: weights={source!r}: {error}') from error
     if not report.names('loaded') and not report.names('adapted'):
-        raise ValueError(f'{owner}: weights={source!r}: nothing of them fits this network:\n{report}')
+        raise ValueError(f'{owner}: weights={source!r}: none of them fit this network:\n{report}')
     return f'weights from {source}:\n{report}'
 
 
 def layered_groups(network: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
-    """Groups of `mdnc.modules.param_groups`, with ``'factor'`` of the learning rate instead of it."""
+    """Groups of `mdnc.modules.param_groups`, with a ``'factor'`` instead of the learning rate."""
     groups = param_groups(network, 1.0, weight_decay, layer_decay)
     for group in groups:
         group['factor'] = group.pop('lr')
@@ -67,6 +69,6 @@ def layered_groups(network: nn.Module, weight_decay: float, layer_decay: float) 
 
 
 def scale_rates(optimizer: Optimizer) -> None:
-    """Bring the learning rate of each group with a ``'factor'`` to this part of what the optimizer was made with."""
+    """Multiply the learning rate of each group with a ``'factor'`` by this factor."""
     for group in optimizer.param_groups:
         group['lr'] *= group.pop('factor', 1.0)

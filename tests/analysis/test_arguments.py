@@ -82,7 +82,7 @@ def test_no_traceback_of_torch_is_logged(caplog):
         (
             lambda net: analysis.memory_forecast(net, SIZE, optimizer=nn.Linear),
             TypeError,
-            'makes none of a list',
+            'makes no optimizer from a list',
         ),
         (lambda net: analysis.memory_forecast(net, SIZE, optimizer=len), TypeError, 'makes a int, no optimizer'),
         (lambda net: analysis.fitting_level(net, SIZE, 0, 1), ValueError, 'fitting_level: batch=0'),
@@ -158,9 +158,9 @@ class Nothing(nn.Module):
     ('options', 'error', 'text'),
     [
         ({'loss': 'mse'}, TypeError, "loss='mse' must be a function of the output"),
-        ({'loss': lambda y: None}, TypeError, 'loss must give a tensor of one value, not NoneType'),
+        ({'loss': lambda y: None}, TypeError, 'loss must return a tensor with one value, not NoneType'),
         ({'loss': lambda y: y}, TypeError, r'loss must .* not a tensor of shape \(2, 2\)'),
-        ({'loss': lambda y: y.sum().detach()}, ValueError, 'loss gives a value without a gradient'),
+        ({'loss': lambda y: y.sum().detach()}, ValueError, 'loss returns a value without a gradient'),
         ({'thresholds': {'few_values': 3}}, TypeError, 'thresholds=.* must be mdnc.analysis.Thresholds'),
         ({'thresholds': analysis.Thresholds}, TypeError, 'thresholds=.* must be mdnc.analysis.Thresholds'),
     ],
@@ -171,7 +171,7 @@ def test_how_a_batch_is_diagnosed(options, error, text, net):
 
 
 def test_a_network_that_gives_nothing_cannot_be_diagnosed():
-    with pytest.raises(ValueError, match='diagnose: Nothing gives no values on this batch'):
+    with pytest.raises(ValueError, match='diagnose: Nothing returns no values on this batch'):
         analysis.diagnose(Nothing(), torch.randn(2, 3))
 
 
@@ -268,7 +268,7 @@ def test_nothing_is_changed_also_when_something_raises(call, fails):
 def test_a_level_that_does_not_fit_leaves_the_level():
     net = UNet2d(4, [1, 1])
     net.memory = 'leaner'
-    with pytest.raises(ValueError, match=r"even at the level 'least'"):
+    with pytest.raises(ValueError, match=r"even level 'least' needs"):
         analysis.fitting_level(net, (16, 16), 2, 1)
     assert {module.memory for module in net.modules() if hasattr(module, 'memory')} == {'leaner'}
 

@@ -131,7 +131,7 @@ def test_two_networks_side_by_side():
     assert row[1:] == [f'{first.whole.parameters:,}', f'{second.whole.parameters:,}', f'{ratio:.2f}']
     assert any(line.startswith('netbody.5 | ') or line.startswith('fc | ') for line in lines)
     assert comparison.to_dict()['second'] == second.to_dict()
-    with pytest.raises(TypeError, match='compare: second must be what describe gives, not int'):
+    with pytest.raises(TypeError, match='compare: second must be a result of describe, not int'):
         compare(first, 3)
 
 

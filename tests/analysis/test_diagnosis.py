@@ -30,7 +30,7 @@ def test_a_sound_network_has_no_findings():
     torch.manual_seed(0)
     diagnosis = diagnose(UNet2d(8, [2, 2, 2]), noise(2, 1, 32, 32))
     assert not diagnosis.findings
-    assert str(diagnosis).endswith('Nothing was found to be wrong.')
+    assert str(diagnosis).endswith('No problems were found.')
 
 
 @pytest.mark.parametrize(('side', 'kind'), [(32, {('few_values', 'netbody.2')}), (64, set())])

@@ -252,7 +252,7 @@ def test_the_level_that_fits_recomputes_no_more_than_it_must():
     net.memory = 'plain'
     for level in ('fast', 'lean', 'leaner', 'least'):
         assert fitting_level(net, (33, 20), 4, needs[level]) == level
-    with pytest.raises(ValueError, match="even at the level 'least'"):
+    with pytest.raises(ValueError, match="even level 'least' needs"):
         fitting_level(net, (33, 20), 4, needs['least'] - 1)
     assert net.memory == 'plain'
     with pytest.raises(TypeError, match='not Linear'):

@@ -104,7 +104,7 @@ def test_a_diagnosis_of_noise_and_of_batches(capsys, tmp_path):
     assert 'norms over' in capsys.readouterr().out
     np.save(tmp_path / 'batch.npy', np.random.default_rng(0).normal(size=(2, 1, 64, 64)))
     assert main(['diagnose', *UNET, '--batch', str(tmp_path / 'batch.npy')]) == 0
-    assert capsys.readouterr().out.endswith('Nothing was found to be wrong.\n')
+    assert capsys.readouterr().out.endswith('No problems were found.\n')
     torch.save(torch.randn(2, 1, 64, 64), tmp_path / 'batch.pt')
     assert main(['diagnose', *UNET, '--batch', str(tmp_path / 'batch.pt'), '--json']) == 0
     assert json.loads(capsys.readouterr().out)['findings'] == []

@@ -149,7 +149,7 @@ WRONG = [
     (['--model.network.name', 'Foo'], "unknown network 'Foo'"),
     (['--model.network.arguments.kernel_size', '4'], 'kernel_size'),
     (['--keeper.keep', '1'], 'keep a whole number of at least 2'),
-    (['--ckpt_path', '/no/such.ckpt'], 'there is no checkpoint /no/such.ckpt'),
+    (['--ckpt_path', '/no/such.ckpt'], '--ckpt_path: /no/such.ckpt does not exist'),
     (['--trainer.strategy', 'fsdp'], 'FSDP'),
 ]
 
@@ -475,7 +475,7 @@ def test_an_unknown_key_of_a_recipe_is_too(recipe, tmp_path, capsys, old, new, t
         ),
         ('a: &a [*a]\n', 'or refer to themselves'),
         ('a: [1\n', 'is not valid YAML: while parsing'),
-        (b'\xff\xfe\x00', 'is no YAML'),
+        (b'\xff\xfe\x00', 'is not valid YAML'),
     ],
 )
 def test_a_recipe_that_is_none_is_refused_at_once(tmp_path, capsys, text, words):

@@ -61,9 +61,9 @@ def test_a_folder_in_the_place_of_a_checkpoint_is_passed_over_by_name(folder):
 
 def test_a_torch_file_that_is_no_checkpoint_is_refused(tmp_path):
     torch.save([1], tmp_path / 'list.ckpt')
-    with pytest.raises(DamagedFileError, match='no checkpoint of a training run'):
+    with pytest.raises(DamagedFileError, match='not a checkpoint of a training run'):
         WholeFileIO().load_checkpoint(tmp_path / 'list.ckpt')
-    with pytest.raises(FileNotFoundError, match='there is no checkpoint'):
+    with pytest.raises(FileNotFoundError, match='does not exist'):
         WholeFileIO().load_checkpoint(tmp_path / 'missing.ckpt')
 
 
@@ -79,7 +79,9 @@ def test_a_full_disk_leaves_what_was_there(folder):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(OSError, match=r'could not be written .* good ones: step-000000100.ckpt, step-000000010'):
+        with pytest.raises(
+            OSError, match=r'could not be written .* undamaged ones: step-000000100.ckpt, step-000000010'
+        ):
             WholeFileIO().save_checkpoint({'state_dict': torch.zeros(100_000)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -22,7 +22,7 @@ def test_a_loss_without_a_number_stops_the_run_and_names_the_sample(tmp_path):
 
 def test_such_steps_can_be_left_out(tmp_path, capsys):
     task, _ = train(tmp_path, data={'faults': {LATE: 'loss'}}, callbacks=[Guard('skip')], max_epochs=1)
-    assert f'left out: the training loss is NaN or Inf at epoch 0, step 4, batch 3; samples: points.npy[{LATE}]' in (
+    assert f'skipped: the training loss is NaN or Inf at epoch 0, step 4, batch 3; samples: points.npy[{LATE}]' in (
         capsys.readouterr().out
     )
     assert all(bool(weight.isfinite().all()) for weight in task.parameters())

@@ -203,7 +203,7 @@ def test_a_step_without_a_number_is_left_out_by_both_processes(tmp_path):
     for name, more in (('one', {}), ('two', {'devices': 2, 'strategy': 'ddp'})):
         code, text = _run(tmp_path / name, {**settings, **more})
         assert code == 0, text
-        assert 'left out: the training loss is NaN or Inf at epoch 0' in text
+        assert 'skipped: the training loss is NaN or Inf at epoch 0' in text
     one, two = (_end(tmp_path / name)[0] for name in ('one', 'two'))
     for key, value in one.items():
         assert value.isfinite().all()

@@ -90,8 +90,8 @@ def test_a_loader_goes_on_where_it_was_also_with_workers_that_read_ahead():
     ('fault', 'text'),
     [
         ('unreadable', r'sample 5 \(points.npy\[5\]\): OSError: truncated file$'),
-        ('shape', r'sample 5 \(points.npy\[5\]\): its shape is \(2,\), the data set has \(3,\)$'),
-        ('nan', r'sample 5 \(points.npy\[5\]\): its input holds NaN or Inf'),
+        ('shape', r'sample 5 \(points.npy\[5\]\): its shape is \(2,\), but the data set has \(3,\)$'),
+        ('nan', r'sample 5 \(points.npy\[5\]\): its input contains NaN or Inf'),
     ],
 )
 def test_a_bad_sample_is_named_in_one_sentence(workers, fault, text):

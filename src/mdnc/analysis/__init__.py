@@ -1,4 +1,4 @@
-"""Figures to trust before a run: memory, cost, receptive field, summary, picture and diagnosis of networks."""
+"""Estimates before training: memory, cost, receptive field, summary, picture and diagnosis of networks."""
 
 from mdnc.analysis.budget import fitting_level, max_batch, max_size
 from mdnc.analysis.cost import Cost, Device, Floors, cost, measured_device

@@ -1,4 +1,4 @@
-"""What a real run holds at its worst moment, as torch's allocator counts it: what forecasts are set against."""
+"""Measured peak memory of a real run, as counted by torch's allocator, for comparison with estimates."""
 
 import contextlib
 import os
@@ -9,11 +9,11 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def allocated(run: Callable[[], object], *, cuda: bool = False) -> int:
-    """The most bytes that torch's allocator holds at a time beyond what it held before.
+    """Peak of the bytes allocated by torch, relative to those before.
 
     Args:
-        run: What is run.
-        cuda: Whether the allocator of the current CUDA device is asked, rather than that of the CPU.
+        run: The function to run.
+        cuda: Whether to measure the current CUDA device rather than the CPU.
     """
     return _on_cuda(run) if cuda else _on_cpu(run)
 
@@ -40,7 +40,7 @@ def _on_cpu(run: Callable[[], object]) -> int:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing on stderr: the profiler's C++ announces itself there, whatever its log level."""
+    """Suppress stderr, where the profiler prints a message whatever its log level."""
     own = os.dup(2)
     with open(os.devnull, 'w') as nowhere:
         os.dup2(nowhere.fileno(), 2)

@@ -15,25 +15,25 @@ from mdnc.modules import Network, _checks
 from mdnc.modules._sizes import Size
 from mdnc.ops.path import MEMORY_LEVELS
 
-# From the quickest to the most thrifty; the plain path keeps more than any of them.
+# From the fastest to the one that keeps least; the plain path keeps more than any of them.
 LEVELS = tuple(level for level in MEMORY_LEVELS if level != 'plain')
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a search leaves as it is; the arguments of `memory_forecast`."""
+    """Fixed arguments of `memory_forecast` during a search."""
 
     net: nn.Module
     dtype: torch.dtype | None
     optimizer: str | Optimizer | None
 
     def needs(self, input_size: Any, batch_size: int) -> int:
-        """Bytes at the worst moment."""
+        """Bytes at the peak."""
         return memory_forecast(self.net, input_size, batch_size, self.dtype, self.optimizer).peak
 
 
 def largest(fits: Callable[[int], bool], guess: int, least: int = 1) -> int:
-    """The largest whole number that fits, where ``least`` does; a good guess saves questions."""
+    """The largest whole number that fits, if ``least`` does; a good guess saves evaluations."""
     low, step = max(guess, least), 1
     high = low + 1
     while low > least and not fits(low):
@@ -53,19 +53,19 @@ def max_batch(
     dtype: torch.dtype | None = None,
     optimizer: str | Optimizer | None = 'adamw',
 ) -> int:
-    """The largest batch whose peak is forecast within a budget.
+    """The largest batch with an estimated peak within a budget.
 
     Args:
         net: See `memory_forecast`.
         size: Its ``input_size``.
-        budget: Bytes that the peak of the forecast may take. Leave room for what no forecast holds: the process
-            itself, fragments, and on other devices than the CPU the workspaces of their kernels.
+        budget: Largest estimated peak in bytes. Leave room for what is not estimated: the process itself,
+            fragmentation, and on devices other than the CPU the workspaces of their kernels.
         dtype: See `memory_forecast`.
         optimizer: See `memory_forecast`.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument has a value that is not legal, or neither a batch of 1 nor one of 2 is within the
+        ValueError: An argument has an illegal value, or neither a batch of 1 nor one of 2 is within the
             budget.
 
     Example:
@@ -78,7 +78,7 @@ def max_batch(
     budget = _checks.integer('max_batch', 'budget', budget)
     setting = Setting(net, dtype, optimizer)
     needs = cache(lambda batch: setting.needs(size, batch))
-    # Of a single sample torch computes convolutions in another way, which may need more than two samples do.
+    # For a single sample torch computes convolutions in another way, which may need more than two samples.
     least = next((batch for batch in (1, 2) if needs(batch) <= budget), None)
     if least is None:
         raise ValueError(
@@ -96,7 +96,7 @@ def max_size(
     dtype: torch.dtype | None = None,
     optimizer: str | Optimizer | None = 'adamw',
 ) -> Size:
-    """The largest equal-sided input whose peak is forecast within a budget.
+    """The largest equal-sided input with an estimated peak within a budget.
 
     Args:
         net: One of mdnc's networks that take inputs of any size.
@@ -110,7 +110,7 @@ def max_size(
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument has a value that is not legal, or the smallest size needs more than the budget.
+        ValueError: An argument has an illegal value, or the smallest size needs more than the budget.
 
     Example:
         >>> import mdnc
@@ -142,10 +142,10 @@ def fitting_level(
     dtype: torch.dtype | None = None,
     optimizer: str | Optimizer | None = 'adamw',
 ) -> str:
-    """The memory level that spares the most recomputation among those whose peak is within a budget.
+    """The memory level with the least recomputation among those with a peak within a budget.
 
     Args:
-        net: One of mdnc's networks; its own level does not matter and stays.
+        net: One of mdnc's networks; its own level does not matter and is not changed.
         size: The ``input_size`` of `memory_forecast`.
         batch: Size of the batch, at least 1.
         budget: See `max_batch`.
@@ -157,7 +157,7 @@ def fitting_level(
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument has a value that is not legal, or no level fits.
+        ValueError: An argument has an illegal value, or no level fits.
 
     Example:
         >>> import mdnc
@@ -175,13 +175,12 @@ def fitting_level(
             if needed <= budget:
                 return level
     raise ValueError(
-        f'fitting_level: even at the level {level!r} {bytes_text(needed)} are needed, '
-        f'more than the budget of {bytes_text(budget)}.'
+        f'fitting_level: even level {level!r} needs {bytes_text(needed)}, more than the budget of {bytes_text(budget)}.'
     )
 
 
 def _side(setting: Setting, batch: int, budget: int, least: int) -> int:
-    # Maps grow with the power of the side; small ones hide how halvings are rounded, so the second guess is good.
+    # Maps grow with a power of the side; rounding matters only for small ones, so the second guess is good.
     order, side = len(setting.net.min_size), 16 * least  # type: ignore[arg-type]
     for _ in range(2):
         forecast = memory_forecast(setting.net, side, batch, setting.dtype, setting.optimizer)

@@ -1,4 +1,4 @@
-"""What a network computes and moves, stage by stage, and how fast a device could at best be with it."""
+"""Multiply-adds and memory traffic of a network for each stage, and lower bounds of its time on a device."""
 
 import time
 from collections import defaultdict
@@ -19,21 +19,21 @@ from mdnc.analysis.table import bytes_text, count_text, seconds_text, table
 from mdnc.contribs.torchsummary.request import usable_device
 from mdnc.modules import _checks
 
-# Operators that only hand out memory.
+# Operators that only allocate memory.
 EMPTY = ('empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided')
 
 
 @dataclass(frozen=True)
 class Device:
-    """What a device can do at most.
+    """Peak rates of a device.
 
     Args:
-        name: What to call it.
-        bandwidth: Bytes a second that it reads and writes in its memory.
-        arithmetic: Multiply-adds a second, in the dtype that is used; half of its FLOP/s.
+        name: Its name.
+        bandwidth: Memory bandwidth, bytes read and written per second.
+        arithmetic: Multiply-adds per second in the dtype used; half of its FLOP/s.
 
     Raises:
-        TypeError: A rate is no number.
+        TypeError: A rate is not a number.
         ValueError: A rate is not finite or not above 0.
 
     Example:
@@ -55,13 +55,13 @@ class Device:
 
 @dataclass(frozen=True)
 class Floors:
-    """Times that a device cannot beat with maps that its caches do not hold, in seconds.
+    """Lower bounds of times on a device, in seconds, for maps that do not fit into its caches.
 
     Args:
         device: Name of the device.
-        arithmetic: Multiply-adds by the device's arithmetic.
-        traffic: Bytes by the device's bandwidth.
-        seconds: Sum over the parts of the larger of the two: the limit to set a measured time against.
+        arithmetic: Time of the multiply-adds.
+        traffic: Time of the memory traffic.
+        seconds: Sum over the parts of the larger of the two, to compare with a measured time.
 
     Example:
         >>> import mdnc
@@ -77,7 +77,7 @@ class Floors:
     seconds: float
 
     def __str__(self) -> str:
-        """The times in a sentence."""
+        """The times as a sentence."""
         return (
             f'{self.device}: not below {seconds_text(self.seconds)} '
             f'({seconds_text(self.arithmetic)} of arithmetic, {seconds_text(self.traffic)} of traffic)'
@@ -86,16 +86,16 @@ class Floors:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network, or a part of it, computes and moves.
+    """Multiply-adds and memory traffic of a network, or of a part of it.
 
     Args:
         name: Class of the network, or path of the part in it.
         macs: Multiply-adds of convolutions and matrix products.
-        elements: Values that these read and write: maps and weights.
-        bytes: The same in bytes. However well all else is fused into them, this must be moved, unless a cache holds it.
-        eager_bytes: Bytes that are moved when each operator reads its inputs and writes its outputs by itself.
-        stages: The same for each part, as they run; empty for a part.
-        uncounted: Operators that compute but are no multiply-adds by this count: norms, activations, sums.
+        elements: Values read and written by these: maps and weights.
+        bytes: The same in bytes. This is moved even if everything else is fused, unless it stays in a cache.
+        eager_bytes: Bytes moved if each operator separately reads its inputs and writes its outputs.
+        stages: The same for each part, in the order they run; empty for a part.
+        uncounted: Operators without multiply-adds in this count: norms, activations, sums.
 
     Example:
         >>> import mdnc
@@ -124,11 +124,11 @@ class Cost:
 
     @property
     def elements_per_mac(self) -> float:
-        """Values moved for each multiply-add; the higher, the more a device waits for its memory."""
+        """Values moved per multiply-add; the higher, the more a device waits for its memory."""
         return self.elements / self.macs if self.macs else float('inf') if self.elements else 0.0
 
     def floors(self, device: Device) -> Floors:
-        """Times that a device cannot beat; `measured_device` finds out what this machine can do."""
+        """Lower bounds of times on a device; `measured_device` measures the rates of this machine."""
         if not isinstance(device, Device):
             raise TypeError(f'floors: device={device!r:.80} must be an mdnc.analysis.Device.')
         both = [(part.macs / device.arithmetic, part.bytes / device.bandwidth) for part in self.stages or (self,)]
@@ -150,7 +150,7 @@ class Cost:
         return table(('part', 'MACs', 'bytes', 'bytes, eager', 'elements/MAC'), rows, foot=1)
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as plain values, ready for JSON."""
+        """The values as plain data for JSON."""
         names = ('name', 'macs', 'elements', 'bytes', 'eager_bytes', 'elements_per_mac')
         own = {name: getattr(self, name) for name in names}
         if not self.stages:
@@ -174,10 +174,10 @@ class _Sums:
 
 
 class CostCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sums up what each operator computes and moves, forward and backward, by the part that it belongs to.
+    """Sums multiply-adds and traffic of operators, forward and backward, for each part.
 
     Args:
-        watch: Knows which part is running.
+        watch: Provides the part that is running.
     """
 
     def __init__(self, watch: PartWatch) -> None:
@@ -213,7 +213,7 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 def _written(func: Any, read: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
-    """The outputs that memory is written for: not those of views, nor memory that is only handed out."""
+    """The outputs that are written to memory: without views, and memory that is only allocated."""
     if func.overloadpacket.__name__ in EMPTY:
         return []
     if func._schema.is_mutable:
@@ -223,7 +223,7 @@ def _written(func: Any, read: list[Tensor], outputs: list[Tensor]) -> list[Tenso
 
 
 def _best_seconds(work: Callable[[], object], place: torch.device, budget_seconds: float = 0.5) -> float:
-    """Seconds of the quickest of the runs that fit into a time."""
+    """Seconds of the fastest of the runs within a time."""
 
     def settle() -> None:
         if place.type != 'cpu':
@@ -247,21 +247,21 @@ def cost(
     *,
     training: bool = False,
 ) -> Cost:
-    """Count multiply-adds and bytes moved, part by part, by running a network on stand-ins: nothing is computed.
+    """Count multiply-adds and bytes moved for each part of a network, on fake tensors, so nothing is computed.
 
-    Counted is the network layer by layer, whatever fused path it would take; multiply-adds are half of what torch's
-    ``FlopCounterMode`` finds.
+    The network is counted layer by layer, even if it would take the fused path; multiply-adds are half of the result
+    of torch's ``FlopCounterMode``.
 
     Args:
-        net: Any module of one input.
+        net: Any module with one input.
         input_size: See `memory_forecast`.
         batch_size: Size of the batch, at least 1.
         dtype: See `memory_forecast`.
-        training: Whether to count the backward pass too.
+        training: Whether to also count the backward pass.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument has a value that is not legal, or the network refuses inputs of this size.
+        ValueError: An argument has an illegal value, or the network refuses inputs of this size.
 
     Example:
         >>> from torch import nn
@@ -290,15 +290,15 @@ def measured_device(device: str | torch.device = 'cpu', dtype: torch.dtype = tor
     """Measure, in about a second, how fast a device copies memory and multiplies matrices.
 
     Args:
-        device: Where, as in ``'cpu'`` or ``'cuda:0'``.
+        device: The device, such as ``'cpu'`` or ``'cuda:0'``.
         dtype: Type of the matrices, ``torch.float16``, ``bfloat16``, ``float32`` or ``float64``.
 
     Returns:
-        The best of several tries, which stands for what the device can do at most.
+        The best of several measurements, as peak rates of the device.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: The device is not there, or computes nothing.
+        ValueError: The device does not exist, or computes nothing.
 
     Example:
         >>> from mdnc.analysis import measured_device

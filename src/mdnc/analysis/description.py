@@ -1,4 +1,4 @@
-"""What a network consists of: its modules as a tree, with sizes and figures; and two networks side by side."""
+"""Summaries of networks: modules as a tree, with sizes and costs; and comparisons of two networks."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,24 +22,24 @@ from mdnc.modules import Block, _checks
 from mdnc.modules.resnet.branch import _Branch
 
 Shape = tuple[int, ...]
-LISTS = (nn.ModuleList, nn.ModuleDict)  # never called: what they hold counts as their owner's
+LISTS = (nn.ModuleList, nn.ModuleDict)  # never called: their parameters count for their owner
 
 
 @dataclass(frozen=True)
 class ModuleFigures:
-    """A module of a network, with all that is inside it.
+    """A module of a network, with all submodules.
 
     Args:
-        path: Where it is in the network; empty for the network itself.
+        path: Its path in the network; empty for the network itself.
         kind: Its class.
-        depth: How deep it is; 0 for the network itself.
+        depth: Its depth; 0 for the network itself.
         input: Shape of its input, the batch included; empty if it was never called.
-        output: Shape of its output, likewise.
+        output: Shape of its output, in the same form.
         kernel: Its kernel size; empty without one.
-        parameters: Values of its parameters, those that an earlier module has too left out.
-        macs: Multiply-adds of a run forward.
-        kept: Bytes kept for backward; ``None`` inside a block and of a unit, which may keep them for several modules at
-            once.
+        parameters: Number of its parameters, without those shared with an earlier module.
+        macs: Multiply-adds of a forward pass.
+        kept: Bytes kept for backward; ``None`` inside blocks and for units, which may keep them for several modules
+            together.
     """
 
     path: str
@@ -65,15 +65,15 @@ COLUMNS: dict[str, tuple[str, Callable[[ModuleFigures], str]]] = {
 
 @dataclass(frozen=True)
 class Description:
-    """A network, module by module.
+    """Summary of a network.
 
     Args:
-        modules: The network itself and its modules, as a tree is read.
-        trainable: How many of the parameters are trained.
-        uncounted: Operators that compute but are no multiply-adds by this count.
-        never_called: Paths of modules that hold parameters of their own and were not called.
-        depth: How deep a printed tree goes.
-        columns: Columns of a printed tree.
+        modules: The network itself and its modules, in the order of a tree.
+        trainable: Number of trainable parameters.
+        uncounted: Operators without multiply-adds in this count.
+        never_called: Paths of modules with parameters that were not called.
+        depth: Depth of the printed tree.
+        columns: Columns of the printed tree.
 
     Example:
         >>> from torch import nn
@@ -96,7 +96,7 @@ class Description:
         return self.modules[0]
 
     def __str__(self) -> str:
-        """The tree as a table, with what could not be counted below it."""
+        """The tree as a table, followed by notes on what could not be counted."""
         shown = [module for module in self.modules if module.depth <= self.depth]
         labels = _tree(shown)
         titles, cells = zip(*(COLUMNS[name] for name in self.columns), strict=True) if self.columns else ((), ())
@@ -104,16 +104,16 @@ class Description:
         return '\n'.join([table(('module', *titles), rows), *self._notes()])
 
     def to_dict(self) -> dict[str, Any]:
-        """All modules and notes as plain values, ready for JSON."""
+        """All modules and notes as plain data for JSON."""
         own = {name: getattr(self, name) for name in ('trainable', 'uncounted', 'never_called')}
         return json.loads(json.dumps(own | {'modules': [vars(module) for module in self.modules]}))  # type: ignore[no-any-return]
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> 'Description':
-        """The description that `to_dict` gave.
+        """The description from the result of `to_dict`.
 
         Raises:
-            ValueError: The values are of something else.
+            ValueError: The values are not those of a description.
         """
         try:
             modules = tuple(ModuleFigures(**{k: _as_tuple(v) for k, v in row.items()}) for row in values['modules'])
@@ -138,7 +138,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two networks side by side: totals, then what their parts have, in order.
+    """Comparison of two networks: totals, then their parts in order.
 
     Example:
         >>> from torch import nn
@@ -163,14 +163,14 @@ class Comparison:
     second: Description
 
     def __str__(self) -> str:
-        """A table of the figures of both, and their ratio."""
+        """A table of the values of both, and their ratio."""
         return '\n\n'.join(
             table((title, self.first.whole.kind, self.second.whole.kind, 'ratio'), rows)
             for title, rows in (('total', self._totals()), ('parameters of parts', self._parts()))
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Both descriptions as plain values, ready for JSON."""
+        """Both descriptions as plain data for JSON."""
         return {'first': self.first.to_dict(), 'second': self.second.to_dict()}
 
     def _totals(self) -> Iterator[tuple[str, ...]]:
@@ -215,7 +215,7 @@ def _shape_text(shape: Shape) -> str:
 
 
 def _tree(modules: Sequence[ModuleFigures]) -> list[str]:
-    """A label for each module, indented below the one that it is part of."""
+    """A label for each module, indented below its owner."""
     above = ['']
     labels = []
     for module in modules:
@@ -226,7 +226,7 @@ def _tree(modules: Sequence[ModuleFigures]) -> list[str]:
 
 
 class _Calls:
-    """Records the order of the modules' first calls, and the shapes of what they took and gave."""
+    """Records the order of the modules' first calls, and the shapes of inputs and outputs."""
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         self.modules = modules
@@ -235,7 +235,7 @@ class _Calls:
 
     @property
     def order(self) -> list[str]:
-        """Paths as a tree is read: in the order of the calls, those never called behind."""
+        """Paths in the order of a tree: by their calls, followed by those never called."""
         return [*self.inputs, *(path for path in self.modules if path not in self.inputs)]
 
     @contextmanager
@@ -262,7 +262,7 @@ def _first_shape(values: Any) -> Shape:
 
 
 def _total(figures: Mapping[str, int], path: str) -> int:
-    """What a module and all inside it have; the network itself has everything."""
+    """Totals of a module with its submodules; the network itself has everything."""
     return sum(count for at, count in figures.items() if not path or f'{at}.'.startswith(f'{path}.'))
 
 
@@ -277,7 +277,7 @@ def _own_parameters(modules: dict[str, nn.Module], order: Sequence[str]) -> dict
 
 
 def _plain_run(run: Trial, modules: dict[str, nn.Module]) -> tuple[_Calls, CostCounter]:
-    """Run layer by layer: whatever a fused path would skip is seen."""
+    """Run layer by layer, also those that a fused path would skip."""
     calls = _Calls(modules)
     watch = PartWatch(run.net, {path: module for path, module in modules.items() if path})
     meter = CostCounter(watch)
@@ -287,8 +287,8 @@ def _plain_run(run: Trial, modules: dict[str, nn.Module]) -> tuple[_Calls, CostC
 
 
 def _kept(run: Trial, modules: dict[str, nn.Module]) -> dict[str, int | None]:
-    """Run as the network does, and count what is kept for backward down to whole blocks."""
-    # A hook inside a block, or on a unit, would keep it from its fused path.
+    """Run as the network does, and count bytes kept for backward down to whole blocks."""
+    # A hook inside a block, or on a unit, would disable its fused path.
     fused = {path: module for path, module in modules.items() if isinstance(module, (Block, _Branch))}
     inside = {
         path
@@ -333,21 +333,21 @@ def describe(
 ) -> Description:
     """Describe a network as a tree of modules with sizes, parameters, multiply-adds and bytes kept for backward.
 
-    The network runs on stand-ins: nothing is computed, allocated or changed. Sizes and multiply-adds are those of its
-    layers one by one; what is kept for backward is that of the memory level it has.
+    The network runs on fake tensors: nothing is computed, allocated or changed. Sizes and multiply-adds are those of
+    its separate layers; the bytes kept for backward are those of its memory level.
 
     Args:
-        net: Any module of one input.
+        net: Any module with one input.
         input_size: See `memory_forecast`.
         batch_size: Size of the batch, at least 1.
         dtype: See `memory_forecast`.
-        depth: How deep the printed tree goes; 0 for the network alone.
-        columns: Which columns it has, of ``'input'``, ``'output'``, ``'kernel'``, ``'parameters'``, ``'macs'`` and
+        depth: Depth of the printed tree; 0 for the network alone.
+        columns: Columns of the printed tree: ``'input'``, ``'output'``, ``'kernel'``, ``'parameters'``, ``'macs'`` and
             ``'kept'``, in any order.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument has a value that is not legal, or the network refuses inputs of this size.
+        ValueError: An argument has an illegal value, or the network refuses inputs of this size.
 
     Example:
         >>> from torch import nn
@@ -381,11 +381,11 @@ def describe(
 
 
 def compare(first: Description, second: Description) -> Comparison:
-    """Set two networks side by side.
+    """Compare two networks.
 
     Args:
-        first: What `describe` says of one.
-        second: What it says of the other.
+        first: Result of `describe` for one network.
+        second: Result of `describe` for the other.
 
     Example:
         >>> import mdnc
@@ -394,5 +394,5 @@ def compare(first: Description, second: Description) -> Comparison:
     """
     for name, value in (('first', first), ('second', second)):
         if not isinstance(value, Description):
-            raise TypeError(f'compare: {name} must be what describe gives, not {type(value).__name__}.')
+            raise TypeError(f'compare: {name} must be a result of describe, not {type(value).__name__}.')
     return Comparison(first, second)

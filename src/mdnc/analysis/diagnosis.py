@@ -1,4 +1,4 @@
-"""What may be wrong with a network on a batch of one's own, in plain sentences."""
+"""Possible problems of a network on a batch, in plain sentences."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -27,18 +27,19 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From where on something is a finding.
+    """Thresholds of findings.
 
     Args:
-        few_values: A norm with fewer values than this to take its statistics from.
-        padding: A convolution of which more than this share of the values under its kernel is padding.
-        constant: A channel whose standard deviation is below this, relative to the root mean square of its map.
-        gradient: A part whose gradient, relative to its weights, is this many times below or above the middle part's.
-        amplitude: An output that changes by less than this, relatively, when the input is doubled.
+        few_values: Norms with fewer values than this in their statistics.
+        padding: Convolutions with more than this fraction of padding under their kernels.
+        constant: Channels with a standard deviation below this, relative to the root mean square of the map.
+        gradient: Parts with a gradient, relative to the weights, this many times below or above that of the middle
+            part.
+        amplitude: Outputs with a smaller relative change than this when the input is doubled.
 
     Raises:
-        TypeError: One is no number.
-        ValueError: One is below 0 (``gradient``: below 1) or not finite.
+        TypeError: A threshold is not a number.
+        ValueError: A threshold is below 0 (``gradient``: below 1) or not finite.
 
     Example:
         >>> import torch
@@ -63,10 +64,10 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that may be wrong.
+    """A possible problem.
 
     Args:
-        kind: Name of the threshold that was passed, or ``'finite'``.
+        kind: Name of the threshold, or ``'finite'``.
         part: Path of the part; empty for the whole network.
         text: A sentence.
     """
@@ -78,16 +79,17 @@ class Finding:
 
 @dataclass
 class PartState:
-    """What was seen in a part of a network.
+    """Measurements in a part of a network.
 
     Args:
         name: Its path.
-        values: Fewest values that one of its norms takes its statistics from; ``None`` without a norm.
-        padding: Largest share of padding under the kernel of one of its convolutions.
-        constant: Largest share of constant channels in the output of one of its layers.
+        values: Smallest number of values in the statistics of its norms; ``None`` without a norm.
+        padding: Largest fraction of padding under the kernel of one of its convolutions.
+        constant: Largest fraction of constant channels in the output of one of its layers.
         layer: Path of that layer.
-        gradient: Root mean square of the gradients, relative to that of the weights; ``None`` without trained ones.
-        output: Root mean square of what its last layer gave; ``None`` if no layer of it was called.
+        gradient: Root mean square of the gradients, relative to that of the weights; ``None`` without trainable
+            weights.
+        output: Root mean square of the output of its last layer; ``None`` if no layer was called.
     """
 
     name: str
@@ -101,13 +103,13 @@ class PartState:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was seen, and what of it may be wrong.
+    """Measurements on a batch, and possible problems.
 
     Args:
         name: Class of the network.
-        parts: What was seen in each part.
-        amplitude: How much the output changes, relatively, when the input is doubled.
-        findings: What may be wrong, in the order of the network.
+        parts: Measurements in each part.
+        amplitude: Relative change of the output when the input is doubled.
+        findings: Possible problems, in the order of the network.
 
     Example:
         >>> import torch
@@ -124,7 +126,7 @@ class Diagnosis:
     findings: tuple[Finding, ...]
 
     def __str__(self) -> str:
-        """The table and the sentences."""
+        """The table and the findings."""
         rows = [
             (
                 part.name,
@@ -138,11 +140,11 @@ class Diagnosis:
         ]
         seen = table(('part', 'values a norm', 'padding', 'constant', 'rms of output', 'gradient / weight'), rows)
         change = f'Doubling the input changes the output by {self.amplitude:.2%}.'
-        sentences = [finding.text for finding in self.findings] or ['Nothing was found to be wrong.']
+        sentences = [finding.text for finding in self.findings] or ['No problems were found.']
         return '\n'.join([seen, '', change, *sentences])
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values, ready for JSON, which has no word for a number that is not finite: ``None``."""
+        """All of it as plain data for JSON, with ``None`` for numbers that are not finite."""
         return dict(_jsonable(asdict(self)))
 
 
@@ -156,7 +158,7 @@ def _jsonable(value: Any) -> Any:
 
 @dataclass
 class _Observer:
-    """Looks at the layers of a network while it runs."""
+    """Measures the layers of a network while it runs."""
 
     net: nn.Module
     thresholds: Thresholds
@@ -197,7 +199,7 @@ class _Observer:
 
 
 def _norm_values(module: nn.Module, x: Tensor) -> int | None:
-    """How many values the statistics of a norm are taken from; None for what is no norm, or uses kept statistics."""
+    """Number of values in the statistics of a norm; None for other layers, or with running statistics."""
     plane = math.prod(x.shape[2:])
     if isinstance(module, INSTANCE_NORMS):
         return plane
@@ -209,12 +211,12 @@ def _norm_values(module: nn.Module, x: Tensor) -> int | None:
 
 
 def _padding_share(module: nn.Module, x: Tensor) -> float:
-    """Share of zeros that padding puts under the kernel, over all its places."""
+    """Fraction of padding under the kernel, over all positions."""
     if not isinstance(module, CONVS) or module.padding_mode != 'zeros' or isinstance(module.padding, str):
         return 0.0
     full = tuple(kernel - 1 for kernel in module.kernel_size)
     if math.prod(x.shape[2:]) == 1 and module.padding == full:
-        return 0.0  # a vector that is spread over a map: each value under the kernel is used
+        return 0.0  # a vector expanded to a map: each value under the kernel is used
     inside = 1.0
     axes = zip(x.shape[2:], module.kernel_size, module.stride, module.padding, module.dilation, strict=True)
     for length, kernel, stride, padding, dilation in axes:
@@ -225,7 +227,7 @@ def _padding_share(module: nn.Module, x: Tensor) -> float:
 
 
 def _constant_share(output: Tensor, threshold: float) -> float:
-    """Share of the channels of ``(B, C, …)`` that hardly vary over the batch and the places."""
+    """Fraction of the channels of ``(B, C, …)`` that are nearly constant over batch and positions."""
     if output.dim() < 2 or output.numel() < 2 * output.shape[1]:
         return 0.0
     channels = output.detach().double().transpose(0, 1).flatten(1)
@@ -240,20 +242,22 @@ def _mean_square(output: Any) -> Tensor:
 def _loss(net: nn.Module, loss: Loss | None, output: Any) -> Tensor:
     given = list(tensors(output))
     if not any(each.numel() for each in given):
-        raise ValueError(f'diagnose: {type(net).__name__} gives no values on this batch, so there is nothing to see.')
+        raise ValueError(
+            f'diagnose: {type(net).__name__} returns no values on this batch, so there is nothing to check.'
+        )
     if loss is None:
         return _mean_square(output)
     found = loss(output)
     if not isinstance(found, Tensor) or found.numel() != 1:
         kind = f'a tensor of shape {tuple(found.shape)}' if isinstance(found, Tensor) else type(found).__name__
-        raise TypeError(f'diagnose: loss must give a tensor of one value, not {kind}.')
+        raise TypeError(f'diagnose: loss must return a tensor with one value, not {kind}.')
     if any(each.requires_grad for each in given) and not found.requires_grad:
-        raise ValueError('diagnose: loss gives a value without a gradient: it must be computed from the output.')
+        raise ValueError('diagnose: loss returns a value without a gradient: it must be computed from the output.')
     return found.reshape(())
 
 
 def _add_gradients(observer: _Observer, loss: Tensor) -> None:
-    """Give each part the size of the gradients of its weights, relative to that of the weights."""
+    """Set for each part the size of the gradients of its weights, relative to the weights."""
     trained = [(name, p) for name, p in observer.net.named_parameters() if p.requires_grad and loss.requires_grad]
     if not trained:
         return
@@ -268,7 +272,7 @@ def _add_gradients(observer: _Observer, loss: Tensor) -> None:
 
 
 def _change(once: Any, twice: Any) -> float:
-    """How far two outputs are apart, relative to the first."""
+    """Difference of two outputs, relative to the first."""
     one, two = list(tensors(once)), list(tensors(twice))
     if [each.shape for each in one] != [each.shape for each in two]:
         return math.inf
@@ -356,24 +360,24 @@ def _refuse(net: object, x: object, loss: object, thresholds: object) -> None:
 
 
 def diagnose(net: nn.Module, x: Tensor, loss: Loss | None = None, thresholds: Thresholds | None = None) -> Diagnosis:
-    """Run a network on a batch and say what may be wrong: nothing is changed, no gradient is left behind.
+    """Run a network on a batch and report possible problems; the network is not changed and gets no gradients.
 
-    It looks for norms with few values, convolutions that see mostly padding, channels that are dead or constant,
-    gradients much smaller or larger in one part than in the others, values that are not finite, and for an output
+    It checks for norms over few values, convolutions over mostly padding, channels that are dead or constant,
+    gradients much smaller or larger in one part than in the others, values that are not finite, and an output
     that does not depend on the amplitude of the input.
 
     Args:
-        net: Any module of one input. It runs in the mode it is in, layer by layer: twice forward, once backward.
-        x: A batch as it is trained on.
-        loss: Gives a tensor of one value from the output; ``None`` for the mean of its squares.
-        thresholds: From where on something is a finding; ``None`` for the documented ones.
+        net: Any module with one input. It runs in the mode it is in, layer by layer: twice forward, once backward.
+        x: A batch as in training.
+        loss: Function from the output to a tensor with one value; ``None`` for the mean of squares.
+        thresholds: Thresholds of findings; ``None`` for the defaults.
 
     Returns:
-        What was seen in each part, and the findings.
+        Measurements in each part, and the findings.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: The batch is empty or without values, the network gives none, or the loss has no gradient.
+        ValueError: The batch is empty or without values, the network returns none, or the loss has no gradient.
 
     Example:
         >>> import torch

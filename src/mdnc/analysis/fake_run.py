@@ -1,4 +1,4 @@
-"""Runs of a network on stand-ins for tensors: shapes, types and storages are followed, nothing is computed."""
+"""Runs of a network on fake tensors: shapes, dtypes and storages are tracked, nothing is computed."""
 
 import sys
 from collections.abc import Iterator
@@ -36,13 +36,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class StandIn:
-    """A network whose tensors are stand-ins while it runs.
+    """A network that runs with fake tensors.
 
     Args:
         net: The network itself.
-        parameters: A stand-in for each parameter, by name.
-        buffers: A stand-in for each buffer, by name.
-        x: A stand-in for the input.
+        parameters: A fake tensor for each parameter, by name.
+        buffers: A fake tensor for each buffer, by name.
+        x: A fake tensor for the input.
     """
 
     net: nn.Module
@@ -56,19 +56,19 @@ class StandIn:
 
 
 def trial(owner: str, net: object, input_size: object, batch_size: object = 1, dtype: object = None) -> Trial:
-    """Check the arguments that the figures share.
+    """Check the common arguments of the estimates.
 
     Args:
         owner: Name of the public function.
-        net: The network; any ``torch.nn.Module`` of one input.
+        net: The network; any ``torch.nn.Module`` with one input.
         input_size: Shape of the input without the batch, ``(C, L1, …)`` or a decoder's ``input_size``. For mdnc's
-            networks and blocks the channels may be left out, and one int stands for equal sides.
+            networks and blocks the channels may be omitted, and one int means equal sides.
         batch_size: Size of the batch, at least 1.
         dtype: ``torch.float16``, ``bfloat16``, ``float32`` or ``float64``, or ``None``.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument has a value that is not legal, or the network refuses inputs of this size.
+        ValueError: An argument has an illegal value, or the network refuses inputs of this size.
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f'{owner}: net must be a torch.nn.Module, not {type(net).__name__}.')
@@ -83,7 +83,7 @@ def trial(owner: str, net: object, input_size: object, batch_size: object = 1, d
 
 @contextmanager
 def stand_in(trial: Trial) -> Iterator[StandIn]:
-    """Put stand-ins in the place of a network's tensors; the network and the random state stay as they are."""
+    """Replace the tensors of a network by fake ones; the network and the random state do not change."""
     with silent(), undisturbed(trial.net), FakeTensorMode(allow_non_fake_inputs=True) as mode, _Moments():  # type: ignore[no-untyped-call]
         parameters, buffers = (
             {name: _like(mode, tensor, trial.dtype) for name, tensor in named}
@@ -96,7 +96,7 @@ def stand_in(trial: Trial) -> Iterator[StandIn]:
 
 @contextmanager
 def undisturbed(net: nn.Module) -> Iterator[None]:
-    """Let a network run, with gradients, and leave it and the random state as they were."""
+    """Run a network with gradients; it and the random state do not change."""
     with ExitStack() as stack:
         stack.enter_context(random_state_kept())
         stack.enter_context(torch.inference_mode(False))
@@ -113,7 +113,7 @@ def _gradients_kept(net: nn.Module) -> Iterator[None]:
     kept = [(parameter, parameter.grad) for parameter in net.parameters()]
     try:
         for parameter, _ in kept:
-            parameter.grad = None  # or a backward pass inside would add to what is there
+            parameter.grad = None  # else a backward pass inside would add to existing gradients
         yield
     finally:
         for parameter, gradient in kept:
@@ -121,7 +121,7 @@ def _gradients_kept(net: nn.Module) -> Iterator[None]:
 
 
 class _Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Gives a norm's result and moments the dtypes that the CPU's kernels give them, which stand-ins mix up."""
+    """Gives results and moments of norms the dtypes of the CPU's kernels, which fake tensors get wrong."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         outputs = func(*args, **(kwargs or {}))
@@ -137,7 +137,7 @@ def _like(mode: FakeTensorMode, tensor: Tensor, dtype: torch.dtype | None) -> Te
     floating = dtype if tensor.is_floating_point() else None
     if floating in (None, tensor.dtype) and not tensor.is_meta:
         return mode.from_tensor(tensor)
-    # What is on 'meta' will be somewhere else when it runs; the CPU's path stands for it.
+    # A network on 'meta' will run elsewhere; the estimate is for the CPU.
     device = 'cpu' if tensor.is_meta else tensor.device
     like = torch.empty_like(mode.from_tensor(tensor.detach()), dtype=floating, device=device)
     return nn.Parameter(like, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else like

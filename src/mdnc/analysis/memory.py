@@ -1,4 +1,4 @@
-"""What a network keeps in memory, and what it needs at its worst moment, in bytes, known before the run."""
+"""Memory of a training step, kept and at its peak, in bytes, estimated without running it."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 @dataclass(frozen=True)
 class MemoryForecast:
-    """Bytes that a training step keeps, of a network or of one of its parts, and what it needs at its worst moment.
+    """Memory of a training step in bytes, for a network or one of its parts: what it keeps, and its peak.
 
     Args:
         name: Class of the network, or path of the part in it.
@@ -41,8 +41,8 @@ class MemoryForecast:
         gradients: Bytes of the gradients of those parameters that require one.
         optimizer: Bytes of the optimizer's state.
         saved: Bytes kept for backward: storages, each once, without the parameters and the network's input.
-        peak: The most bytes held at a time, of a part while it runs, forward or backward: what all of the network holds
-            then, its buffers, its input, maps and their gradients, and what operators hold while they compute.
+        peak: The largest number of bytes allocated at a time (for a part, while it runs, forward or backward) by the
+            whole network: buffers, input, maps and their gradients, and workspaces of operators.
         stages: The same for each part, in the order of the network; empty for a part.
 
     Example:
@@ -63,16 +63,16 @@ class MemoryForecast:
 
     @property
     def total(self) -> int:
-        """The sum of parameters, gradients, optimizer and saved: what is there when backward begins."""
+        """The sum of parameters, gradients, optimizer and saved: allocated when backward begins."""
         return self.parameters + self.gradients + self.optimizer + self.saved
 
     def __str__(self) -> str:
-        """The forecast as a table, a row for each part."""
+        """The estimate as a table with a row for each part."""
         rows = [(row.name, *map(bytes_text, row._figures())) for row in (*self.stages, self)]
         return table(('part', *_FIGURES), rows, foot=1)
 
     def to_dict(self) -> dict[str, Any]:
-        """The forecast as plain values, ready for JSON."""
+        """The estimate as plain data for JSON."""
         own = {'name': self.name} | dict(zip(_FIGURES, self._figures(), strict=True))
         return own | ({'stages': [stage.to_dict() for stage in self.stages]} if self.stages else {})
 
@@ -87,12 +87,12 @@ def saved_by_part(watch: PartWatch, run: Callable[[], object], own: Iterable[Ten
     """Run a network forward and count the bytes that autograd keeps for backward, by the part that keeps them first.
 
     Args:
-        watch: Watches over the network.
-        run: Runs it, on real tensors or on stand-ins.
-        own: Tensors whose storages are left out.
+        watch: Provides the part that is running.
+        run: Function that runs it, on real or fake tensors.
+        own: Tensors that are not counted.
     """
     counts: dict[str, int] = defaultdict(int)
-    # Not by their addresses: one that is freed gives its address to another.
+    # Not by their addresses, which are reused after a tensor is freed.
     seen = WeakSet(tensor.untyped_storage() for tensor in own)
 
     def pack(tensor: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def saved_by_part(watch: PartWatch, run: Callable[[], object], own: Iterable[Ten
         if storage not in seen:
             seen.add(storage)
             counts[watch.current] += storage.nbytes()
-        return tensor.detach()  # the tensor itself would close a circle through its graph
+        return tensor.detach()  # the tensor itself would create a reference cycle through its graph
 
     with watch.watching(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         run()
@@ -110,7 +110,7 @@ def saved_by_part(watch: PartWatch, run: Callable[[], object], own: Iterable[Ten
 def saved_bytes(net: nn.Module, *inputs: Tensor) -> int:
     """Run a network forward on real tensors and count the bytes that it keeps for backward.
 
-    The network, its statistics and the random state stay as they are.
+    The network, its statistics and the random state do not change.
 
     Args:
         net: Any module. It runs in the mode it is in.
@@ -120,7 +120,7 @@ def saved_bytes(net: nn.Module, *inputs: Tensor) -> int:
         Bytes of the storages that autograd keeps, each once, without those of the parameters and the inputs.
 
     Raises:
-        TypeError: ``net`` is no module, takes another number of inputs, or an input is sparse or quantized.
+        TypeError: ``net`` is not a module, takes another number of inputs, or an input is sparse or quantized.
 
     Example:
         >>> import torch
@@ -150,34 +150,34 @@ def memory_forecast(
     accumulate: int = 1,
     devices: int = 1,
 ) -> MemoryForecast:
-    """Forecast what a network keeps in memory, and needs at most, by running it on stand-ins: nothing is computed.
+    """Estimate the memory that a network keeps in training, and its peak, by running it on fake tensors.
 
-    The network stays as it is, and may be on any device, ``'meta'`` too, which counts as the CPU. It trains in the mode
-    and at the memory level it has; under ``torch.autocast`` the forecast is that of autocast.
+    Nothing is computed or allocated, and the network does not change. It may be on any device, also on ``'meta'``,
+    which counts as the CPU. Its mode and memory level are used, and so is ``torch.autocast`` if it is active.
 
     Args:
-        net: Any module of one input.
+        net: Any module with one input.
         input_size: Shape of the input without the batch, ``(C, L1, …)`` or a decoder's ``input_size``. For mdnc's
-            networks and blocks the channels may be left out, and one int stands for equal sides.
+            networks and blocks the channels may be omitted, and one int means equal sides.
         batch_size: Size of the batch, at least 1.
         dtype: Type of parameters and input, ``torch.float16``, ``bfloat16``, ``float32`` or ``float64``; ``None`` for
             the parameters' own.
-        optimizer: ``'adamw'``, ``'adam'``, ``'sgd'``, ``'momentum'`` (SGD with it), ``'rmsprop'``, or what makes an
-            optimizer of a list of parameters; ``None`` for none.
-        training: Whether a step of training is forecast (forward, loss, backward, optimizer), or prediction: forward
-            alone, in eval mode and without gradients.
-        loss: Gives a scalar from what the network gives; it runs on stand-ins too, and targets that it makes count.
-            ``None`` for the mean of squares.
-        accumulate: Batches that share a step of the optimizer; from 2 on, gradients of those before are held.
-        devices: Processes that train together; from 2 on, gradients are held once more, in the buckets by which
-            ``DistributedDataParallel`` exchanges them.
+        optimizer: ``'adamw'``, ``'adam'``, ``'sgd'``, ``'momentum'`` (SGD with momentum), ``'rmsprop'``, or a function
+            that makes an optimizer from a list of parameters; ``None`` for none.
+        training: Whether to estimate a training step (forward, loss, backward, optimizer), or a prediction: forward
+            only, in eval mode and without gradients.
+        loss: Function from the output of the network to a scalar; it also runs on fake tensors, and targets that it
+            creates are counted. ``None`` for the mean of squares.
+        accumulate: Number of batches per optimizer step; from 2 on, gradients of the batches before are kept.
+        devices: Number of processes of data-parallel training; from 2 on, gradients are also in the buckets of
+            ``DistributedDataParallel``.
 
     Returns:
-        The forecast, in bytes, for the whole and for each part.
+        The estimate in bytes, for the network and for each part.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument has a value that is not legal, or the network refuses inputs of this size.
+        ValueError: An argument has an illegal value, or the network refuses inputs of this size.
 
     Example:
         >>> import mdnc
@@ -192,7 +192,7 @@ def memory_forecast(
     if not _checks.flag('memory_forecast', 'training', training):
         return _of_prediction(run)
     if loss is not None and not callable(loss):
-        raise TypeError(f'memory_forecast: loss={loss!r:.80} must give a scalar from what the network gives, or None.')
+        raise TypeError(f'memory_forecast: loss={loss!r:.80} must be a function from the output to a scalar, or None.')
     earlier = _checks.integer('memory_forecast', 'accumulate', accumulate) > 1
     copies = _checks.integer('memory_forecast', 'devices', devices) > 1
     watch = BothWaysWatch(net)
@@ -213,7 +213,7 @@ def memory_forecast(
 
 
 def _step(stand: StandIn, ledger: AllocationTracker, watch: BothWaysWatch, loss: Loss) -> dict[str, int]:
-    """Forward, loss and backward; gives what is saved, by part."""
+    """Forward, loss and backward; returns the saved bytes by part."""
     outputs: list[Any] = []
     with ledger:
         saved = saved_by_part(watch, lambda: outputs.append(stand.run()), (*stand.parameters.values(), stand.x))
@@ -221,7 +221,7 @@ def _step(stand: StandIn, ledger: AllocationTracker, watch: BothWaysWatch, loss:
         found = loss(outputs.pop())
         if not isinstance(found, Tensor) or found.numel() != 1:
             what = f'a tensor of shape {tuple(found.shape)}' if isinstance(found, Tensor) else type(found).__name__
-            raise TypeError(f'memory_forecast: loss gives {what}, where a scalar is needed.')
+            raise TypeError(f'memory_forecast: loss returns {what}, but a scalar is needed.')
         torch.clear_autocast_cache()  # as the end of autocast does, before backward begins
         if found.requires_grad:
             with torch.autocast(found.device.type, enabled=False):
@@ -266,16 +266,16 @@ def _optimizer(optimizer: object) -> Optimizer | None:
     error = ValueError if isinstance(optimizer, str) else TypeError
     raise error(
         f'memory_forecast: optimizer={optimizer!r:.80} must be one of {words}, '
-        'or what makes an optimizer of a list of parameters, or None.'
+        'or a function that makes an optimizer from a list of parameters, or None.'
     )
 
 
 def _optimizer_states(stand: StandIn, make: Optimizer | None) -> tuple[dict[str, int], int]:
-    """Bytes of an optimizer's state for each parameter that is trained, and what a step of it holds for a moment."""
+    """Bytes of the optimizer's state for each trainable parameter, and of its temporary memory in a step."""
     trained = {name: parameter for name, parameter in stand.parameters.items() if parameter.requires_grad}
     if make is None or not trained:
         return {}, 0
-    # One for each shape, and on the CPU: states are as large for all others, and no device's own code is needed.
+    # One for each shape, and on the CPU: states have the same size for others and elsewhere.
     kinds = {
         (parameter.shape, parameter.dtype): torch.empty_like(parameter, device='cpu', requires_grad=True)
         for parameter in trained.values()
@@ -286,12 +286,12 @@ def _optimizer_states(stand: StandIn, make: Optimizer | None) -> tuple[dict[str,
         made = make(list(kinds.values()))
     except TypeError as error:
         raise TypeError(
-            f'memory_forecast: optimizer={make!r:.80} makes none of a list of parameters: {error}'
+            f'memory_forecast: optimizer={make!r:.80} makes no optimizer from a list of parameters: {error}'
         ) from error
     if not isinstance(made, optim.Optimizer):
-        raise TypeError(f'memory_forecast: optimizer={make!r:.80} makes a {type(made).__name__}, no optimizer.')
+        raise TypeError(f'memory_forecast: optimizer={make!r:.80} makes a {type(made).__name__}, not an optimizer.')
     try:
-        made.step()  # makes the states
+        made.step()  # creates the states
         there = [each for state in made.state.values() for each in _tensors(state)]
         gradients = (kind.grad for kind in kinds.values() if kind.grad is not None)
         ledger = AllocationTracker(PartWatch(nn.Identity()), (*kinds.values(), *gradients, *there))
@@ -300,14 +300,14 @@ def _optimizer_states(stand: StandIn, make: Optimizer | None) -> tuple[dict[str,
             made.step()
     except DataDependentOutputException as error:
         raise ValueError(
-            f'memory_forecast: {type(made).__name__} computes with values of the parameters, which a forecast does '
-            'not have. Give optimizer=None and add its state yourself.'
+            f'memory_forecast: {type(made).__name__} computes with values of the parameters, which fake tensors do '
+            'not have. Use optimizer=None and add its state yourself.'
         ) from error
     states = {
         name: sum(map(_bytes, _tensors(made.state[kinds[parameter.shape, parameter.dtype]])))
         for name, parameter in trained.items()
     }
-    # On a CPU parameters take turns; elsewhere torch takes all at once, with a copy of them in between.
+    # On a CPU parameters are updated one by one; elsewhere all at once, with a temporary copy.
     moment = ledger.peak - held
     together = moment and next(iter(trained.values())).device.type != 'cpu'
     return states, sum(map(_bytes, trained.values())) if together else moment

@@ -1,4 +1,4 @@
-"""The parts of a network, by which figures are given: its children, lists and sequences opened."""
+"""The parts of a network for estimates: its children, with lists and sequences opened."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +12,11 @@ from mdnc._side_effects import tensors
 from mdnc.modules import Block, Network
 
 LISTS = (nn.ModuleList, nn.Sequential)
-ITSELF = '(itself)'  # what a network does or holds outside its parts
+ITSELF = '(itself)'  # work and memory outside the parts
 
 
 def parts(net: nn.Module) -> dict[str, nn.Module]:
-    """The parts of a network by their path in it, each once; mdnc's networks give them in the order they run."""
+    """The parts of a network by their path in it, each once; for mdnc's networks in the order they run."""
     if isinstance(net, Block):
         return {}  # a block may run as one fused operator
     if isinstance(net, Network):
@@ -37,14 +37,14 @@ def _opened(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 class PartWatch:
-    """Knows which part of a network is running, without changing the way it runs.
+    """Tracks which part of a network is running, without changing how it runs.
 
-    A layer with a hook takes the plain path, so the outer convolutions of mdnc's networks carry none: what runs in no
-    part belongs to the next of them in the plan.
+    A layer with a hook takes the plain path, so the outer convolutions of mdnc's networks have none: what runs outside
+    the parts belongs to the next of them in the plan.
 
     Args:
         net: The network.
-        modules: What to watch over instead of its parts, by path.
+        modules: Modules to track instead of its parts, by path.
     """
 
     def __init__(self, net: nn.Module, modules: dict[str, nn.Module] | None = None) -> None:
@@ -62,7 +62,7 @@ class PartWatch:
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The parts in the order they run, those that never do at the end, and what is outside them."""
+        """The parts in the order they run, then those that do not run, then the rest."""
         begun = () if self._planned else self._begun
         return (*begun, *(name for name in self._parts if name not in begun), ITSELF)
 
@@ -77,7 +77,7 @@ class PartWatch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Hook onto the parts, and onto nothing inside them."""
+        """Register hooks on the parts, but not on modules inside them."""
         handles = []
         try:
             for name, part in self._parts.items():
@@ -98,7 +98,7 @@ class PartWatch:
 
 
 class BothWaysWatch(PartWatch):
-    """Knows also in the backward pass which part is running."""
+    """Also tracks which part is running in the backward pass."""
 
     def __init__(self, net: nn.Module, modules: dict[str, nn.Module] | None = None) -> None:
         super().__init__(net, modules)
@@ -111,7 +111,7 @@ class BothWaysWatch(PartWatch):
         return self._backward or super().current
 
     def mark(self, values: Any) -> None:
-        """Let the nodes that lead to these values, but for those marked before, say which part they belong to."""
+        """Mark the graph nodes of these values, except those marked before, with their part."""
         part, waiting = self.current, [tensor.grad_fn for tensor in tensors(values)]
         while waiting:
             node = waiting.pop()

@@ -1,4 +1,4 @@
-"""The most bytes that are held at a time while a network runs on stand-ins: allocations and frees are followed."""
+"""Peak memory of a network that runs on fake tensors, by tracking allocations and frees."""
 
 import weakref
 from collections import defaultdict
@@ -13,12 +13,12 @@ from mdnc.analysis.workspaces import moment
 
 
 class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows the storages that operators make until they are freed.
+    """Tracks the storages that operators allocate until they are freed.
 
     Args:
-        watch: Knows which part is running.
-        there: Tensors that are there from the beginning.
-        beside: Bytes that are there beside them.
+        watch: Provides the part that is running.
+        there: Tensors that exist from the beginning.
+        beside: Further bytes that are allocated.
     """
 
     def __init__(self, watch: PartWatch, there: Iterable[Tensor] = (), beside: int = 0) -> None:
@@ -32,12 +32,12 @@ class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @property
     def peak(self) -> int:
-        """The most bytes that were held at a time."""
+        """The largest number of bytes allocated at a time."""
         return max(self.most.values(), default=self.held)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is ask_device:
-            return args[0].fake_device  # asked at every turn
+            return args[0].fake_device  # called often
         outputs = func(*args, **(kwargs or {}))
         for output in outputs if isinstance(outputs, (tuple, list)) else (outputs,):
             if isinstance(output, Tensor):
@@ -46,12 +46,12 @@ class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return outputs
 
     def note(self, more: int) -> None:
-        """Count bytes that are held for a moment beside all that is held now."""
+        """Count bytes that are allocated temporarily in addition to the present ones."""
         part = self._watch.current
         self.most[part] = max(self.most[part], self.held + more)
 
     def _enter(self, tensor: Tensor) -> None:
-        # The Python object of a storage lives as long as the storage itself.
+        # The Python object of a storage lives as long as the storage.
         storage = tensor.untyped_storage()
         if storage in self._known:
             return

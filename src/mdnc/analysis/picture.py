@@ -1,4 +1,4 @@
-"""A picture of a network, grasped at a glance: drawn by matplotlib from a sketch, without a screen."""
+"""Pictures of networks, drawn by matplotlib from a sketch, without a display."""
 
 import math
 import os
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FORMATS = ('svg', 'png', 'pdf')
 
-# Told apart also by those who see colours differently, after Okabe and Ito; with the words of the legend.
+# Colours that are also distinct for colour-blind people, after Okabe and Ito; with the texts of the legend.
 ROLES = {
     'vector': ('#cc79a7', 'vector'),
     'conv': ('#9aa5b1', 'convolution'),
@@ -72,7 +72,7 @@ class _Paper:
         self.axes.add_patch(self.patches.FancyArrowPatch(path=path, shrinkA=0, shrinkB=0, fill=False, **style))
 
     def arc(self, start: tuple[float, float], end: tuple[float, float], style: str) -> None:
-        """Draw an arc over what lies between two points."""
+        """Draw an arc between two points."""
         raised = [(x, y + ARC) for x, y in (start, end)]
         path = self.path([start, *raised, end], [1, 4, 4, 4])
         self.axes.add_patch(self.patches.PathPatch(path, fill=False, lw=0.9, ls=style, ec=INK))
@@ -96,7 +96,7 @@ def _height(side: float) -> float:
 
 
 def _draw_slab(paper: _Paper, slab: Slab, x: float, role: str) -> float:
-    """Draw a slab from x on and its shortcut over it; return where it ends."""
+    """Draw a slab at x with its shortcut; return its end."""
     end = x + _thickness(slab)
     before, after = _height(slab.before) / 2, _height(slab.after) / 2
     corners = [(x, -before), (end, -after), (end, after), (x, before)]
@@ -108,7 +108,7 @@ def _draw_slab(paper: _Paper, slab: Slab, x: float, role: str) -> float:
 
 
 def _draw_column(paper: _Paper, column: Column, left: float) -> list[float]:
-    """Draw a part of the network and its words below it; return where each of its slabs begins, and the end."""
+    """Draw a part of the network with its texts; return the start of each slab, and the end."""
     middle = left + _width(column) / 2
     edges = [middle - _extent(column) / 2]
     for slab in column.slabs:
@@ -171,15 +171,16 @@ def _draw_legend(paper: _Paper, sketch: Sketch) -> None:
 
 
 def figure(net: nn.Module, input_size: Any = None) -> 'Figure':
-    """Draw a network as a matplotlib figure, to show or to go on with.
+    """Draw a network as a matplotlib figure.
 
-    Each part is drawn as it runs, from left to right: a slab is a convolution or a residual block, as high as its maps
-    are large and as thick as they have channels (by root and logarithm); an arc is a shortcut, a long arrow a skip.
+    Parts are drawn in the order they run, from left to right: a slab is a convolution or a residual block; its height
+    shows the size of its maps and its thickness their channels (as root and logarithm). Arcs are shortcuts, and long
+    arrows are skips.
 
     Args:
         net: One of mdnc's networks.
         input_size: Spatial size of the input, one int or one for each axis, or ``(C, L1, …)``; ``None`` to write sizes
-            relative to the input. A decoder knows its own.
+            relative to the input. A decoder has its own.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -214,11 +215,11 @@ def figure(net: nn.Module, input_size: Any = None) -> 'Figure':
 
 
 def draw(net: nn.Module, path: str | os.PathLike[str], input_size: Any = None) -> Path:
-    """Draw a network into a file; see `figure` for what is seen.
+    """Draw a network to a file, as in `figure`.
 
     Args:
         net: One of mdnc's networks.
-        path: The file, whose name ends in ``.svg``, ``.png`` or ``.pdf``; it is written whole or not at all.
+        path: The file, whose name ends in ``.svg``, ``.png`` or ``.pdf``; an incomplete file is never left.
         input_size: See `figure`.
 
     Returns:
@@ -226,10 +227,10 @@ def draw(net: nn.Module, path: str | os.PathLike[str], input_size: Any = None) -
 
     Raises:
         ImportError: matplotlib is not installed.
-        FileNotFoundError: There is no such folder.
+        FileNotFoundError: The folder does not exist.
         IsADirectoryError: ``path`` is a folder.
         TypeError: An argument has the wrong type.
-        ValueError: An argument has a value that is not legal.
+        ValueError: An argument has an illegal value.
 
     Example:
         >>> import mdnc, tempfile

@@ -1,4 +1,4 @@
-"""What predicting a sample needs at its worst moment, whole or in tiles, in bytes, known before the run."""
+"""Peak memory of predicting a sample, whole or in tiles, in bytes, estimated without running it."""
 
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,23 +18,23 @@ from mdnc.modules._tiling import BLENDS, gathered, tile_starts, tiled_slabs
 
 RESULTS = ('device', 'host')
 _OWNER = 'prediction_forecast'
-_ROWS = 4  # of tiles, that differ: the first, those behind it, and the last
+_ROWS = 4  # different kinds of tiles: the first, those after it, and the last
 _UNIT = {'mean': [0.0], 'std': [1.0]}
 
 
 @dataclass(frozen=True)
 class PredictionForecast:
-    """Bytes that predicting a sample needs at its worst moment, and what they consist of.
+    """Peak memory of predicting a sample in bytes, and its components.
 
     Args:
-        device: The most bytes held at a time where the network is: its weights, the sample, what a run of the network
-            takes, and what is blended.
-        host: Bytes in main memory beside a device that is not the CPU: the sample as it was read and, with the result
-            there, what is handed over at once. On a CPU nothing is copied, and ``device`` is all.
+        device: Peak on the device of the network: its weights, the sample, memory of a run of the network, and blended
+            tiles.
+        host: Bytes in main memory if the device is not the CPU: the sample and, if the result is there, the part of the
+            prediction that is returned at once. On a CPU nothing is copied, and everything is in ``device``.
         parameters: Bytes of parameters and buffers.
         sample: Bytes of the input.
-        network: The most bytes that a run of the network takes beside these.
-        answer: Bytes of the answer that are handed over at once: the whole, or the largest slab of it.
+        network: Peak of a run of the network in addition to these.
+        answer: Bytes of the prediction that are returned at once: all, or the largest slab.
 
     Example:
         >>> import mdnc
@@ -52,13 +52,13 @@ class PredictionForecast:
     answer: int
 
     def __str__(self) -> str:
-        """The forecast as a table, a row for each figure."""
+        """The estimate as a table with a row for each value."""
         figures = self.to_dict()
         rows = [(name, bytes_text(figures[name])) for name in (*_CONTENT, *RESULTS)]
         return table(('prediction', 'bytes'), rows, foot=len(RESULTS))
 
     def to_dict(self) -> dict[str, int]:
-        """The forecast as plain values, ready for JSON."""
+        """The estimate as plain data for JSON."""
         return asdict(self)
 
 
@@ -79,17 +79,17 @@ def prediction_forecast(
     samples: int = 1,
     result: str = 'device',
 ) -> PredictionForecast:
-    """Forecast what predicting a sample needs in memory, by doing so on stand-ins: nothing is computed.
+    """Estimate the peak memory of predicting a sample, by predicting it on fake tensors.
 
-    The network runs once for each size of batch, however many tiles there are. It stays as it is, and may be on any
-    device, ``'meta'`` too, which counts as the CPU; under ``torch.autocast`` the forecast is that of autocast.
+    Nothing is computed, and the network runs once for each size of batch, however many tiles there are. It does not
+    change, and may be on any device, also on ``'meta'``, which counts as the CPU; ``torch.autocast`` is respected.
 
     Args:
-        net: Any module of one input; in tiles, one that gives a map as large as its input.
+        net: Any module with one input; for tiles, one that returns a map of the size of its input.
         size: Shape of the sample, the ``input_size`` of `memory_forecast`.
         tile: Spatial size of the tiles, one int for all axes or one for each; an axis of the sample that is shorter is
-            padded to it. ``None``: the sample goes through the network as a whole.
-        batch_size: Tiles of a sample that the network gets as one batch; without tiles, samples. At least 1.
+            padded to it. ``None``: the sample is predicted as a whole.
+        batch_size: Number of tiles in one batch; without tiles, of samples. At least 1.
         dtype: Type of parameters and input, ``torch.float16``, ``bfloat16``, ``float32`` or ``float64``; ``None`` for
             the parameters' own.
         overlap: Share of a tile, in [0, 1), that it has at least in common with the next; None for a half with
@@ -179,18 +179,18 @@ def _answered(network: nn.Module, x: Tensor, steps: Steps, *, slabs: bool) -> in
 
 
 def _first_rows(x: Tensor, tile: Size, overlap: float) -> Tensor:
-    """As much of the input as the first rows of tiles cover: all others take the same."""
+    """As much of the input as the first rows of tiles cover: all others need the same."""
     starts = tile_starts(x.shape[2], tile[0], overlap)
     padded = any(have < want for have, want in zip(x.shape[2:], tile, strict=True))
     return x if padded or len(starts) <= _ROWS else x[:, :, : starts[_ROWS - 1] + tile[0]]
 
 
 class _Replayed(nn.Module):
-    """A network on stand-ins that runs once for each shape of input; later on what it took and gave is made again.
+    """A network on fake tensors that runs once for each shape of input; later its memory and output are repeated.
 
     Args:
         stand: The network.
-        ledger: Follows what it takes.
+        ledger: Tracks its memory.
     """
 
     def __init__(self, stand: StandIn, ledger: AllocationTracker) -> None:

@@ -1,4 +1,4 @@
-"""Which part of the input a feature depends on, exactly, from the plan alone."""
+"""Exact receptive fields of features, computed from the plan."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mdnc.modules._receptive_field import AxisField, Interval, fields
 
 @dataclass(frozen=True)
 class StageField:
-    """The field of the features that a stage, or another layer on the way, gives.
+    """Receptive field of the output features of a stage or layer.
 
     Args:
         name: Its path in the network.
@@ -27,12 +27,12 @@ class StageField:
         """First and last position of the input, on each axis, that can change a feature.
 
         Args:
-            index: Where the feature is, one int for each axis.
+            index: Position of the feature, one int for each axis.
             size: Spatial size of the input, to clip the intervals to it.
 
         Raises:
-            TypeError: An argument is of no ints.
-            ValueError: An argument has not one int for each axis, an index is below 0, or the feature is outside.
+            TypeError: An argument does not contain ints.
+            ValueError: An argument does not have one int for each axis, an index is below 0, or the feature is outside.
         """
         order = len(self.axes)
         index = _checks.integers('interval', 'index', index, minimum=0)
@@ -43,7 +43,7 @@ class StageField:
         if size is None:
             return found
         if any(low >= length for (low, _), length in zip(found, size, strict=True)):
-            raise ValueError(f'interval: index={index} is no feature of {self.name} for an input of size {size}.')
+            raise ValueError(f'interval: index={index} is not a feature of {self.name} for an input of size {size}.')
         return tuple((max(low, 0), min(high, length - 1)) for (low, high), length in zip(found, size, strict=True))
 
 
@@ -53,7 +53,7 @@ class ReceptiveField:
 
     Args:
         name: Class of the network.
-        stages: The field after each part that gives a map, as they run.
+        stages: The field after each part that returns a map, in the order they run.
 
     Example:
         >>> import mdnc
@@ -92,7 +92,7 @@ class ReceptiveField:
         return table(('part', 'field', 'stride', 'offset', 'period'), rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values, ready for JSON."""
+        """The fields as plain data for JSON."""
         stages = [
             {'name': stage.name, 'axes': [{'length': axis.length, **vars(axis)} for axis in stage.axes]}
             for stage in self.stages
@@ -101,16 +101,16 @@ class ReceptiveField:
 
 
 def receptive_field(net: nn.Module, size: int | Sequence[int] | None = None) -> ReceptiveField:
-    """The part of the input that each feature of each map depends on.
+    """Receptive fields: the part of the input that each feature of each map depends on.
 
     Exact on each axis, through strides, up-sampling, crops, skips and residual merges. It is the field of
-    convolutions, interpolation and pools by windows: norms and squeeze-and-excitation are left out, because they make
-    each feature depend on its whole plane; so are pools of whole planes and what comes behind them. A decoder's field
-    is counted on its smallest map, of which ``conv_in`` makes every position of a whole vector.
+    convolutions, interpolation and pools by windows: norms and squeeze-and-excitation are ignored, because they make
+    each feature depend on its whole plane, and so are global pools and layers after them. For a decoder the field is
+    relative to its smallest map, since every position of it depends on the whole vector.
 
-    Without a size it holds for every size. It is then the union over all sizes where a single size tells more: where
-    linear up-sampling by 3 or 4 reads depends on the size, and so does where a crop by more than one value begins; and
-    no axis is taken for too small to be strided.
+    Without a size, the result holds for every size. It is then the union over all sizes if the field depends on the
+    size, as for linear up-sampling by 3 or 4 and for crops by more than one value; and all axes are assumed to be large
+    enough for all strides.
 
     Args:
         net: One of mdnc's networks.
@@ -120,7 +120,7 @@ def receptive_field(net: nn.Module, size: int | Sequence[int] | None = None) -> 
         The field after each part. ``field[name].interval(index, size)`` maps a feature to an interval of the input.
 
     Raises:
-        TypeError: The network is none of mdnc's, or the size is none.
+        TypeError: The network is not of mdnc, or the size has the wrong type.
         ValueError: The network refuses inputs of this size.
 
     Example:
@@ -133,7 +133,7 @@ def receptive_field(net: nn.Module, size: int | Sequence[int] | None = None) -> 
         raise TypeError(f'receptive_field: net must be one of the networks of mdnc, not {type(net).__name__}.')
     plan, course = net.plan, None
     if size is not None:
-        net.stage_sizes(size)  # refuses what the network can't take
+        net.stage_sizes(size)  # refuses sizes that are too small
         course = plan.course(_checks.per_axis('receptive_field', 'size', size, len(net.min_size)))
     axes = [fields(plan, axis, course) for axis in range(plan.order)]
     names = [name for name in plan.named if name in axes[0] and not plan.named[name].training]

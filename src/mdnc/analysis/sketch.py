@@ -1,4 +1,4 @@
-"""What a picture of a network shows, read off its plan: columns of slabs, the skips between them, and their words."""
+"""Layout of a picture of a network, from its plan: columns of slabs, skips between them, and texts."""
 
 import math
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ class Slab:
     """A convolution or a residual block.
 
     Args:
-        planes: Channels that it gives.
-        before: Side of what it takes, relative to the largest map.
-        after: Side of what it gives.
-        shortcut: What its shortcut is made of; empty for what has none.
+        planes: Output channels.
+        before: Side of its input, relative to the largest map.
+        after: Side of its output.
+        shortcut: Layers of its shortcut; empty if there is none.
     """
 
     planes: int
@@ -38,9 +38,9 @@ class Column:
 
     Args:
         name: Its path.
-        role: What it does to the size, or what it is.
-        slabs: Its convolution or blocks, as they run.
-        cells: Its words, a text for each of the sketch's rows.
+        role: How it changes the size, or its kind.
+        slabs: Its convolution or blocks, in the order they run.
+        cells: A text for each row of the sketch.
     """
 
     name: str
@@ -51,15 +51,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Skip:
-    """What a column takes from one that is not just before it.
+    """A connection to a column from one that is not just before it.
 
     Args:
-        giver: Index of the column that it leaves, before the last slab or behind it.
-        taker: Index of the column that it enters, before the first slab or behind it.
+        giver: Index of its source column, before or after the last slab.
+        taker: Index of its target column, before or after the first slab.
         planes: Channels, or the length of a vector.
-        held: Whether it leaves before the last slab.
-        late: Whether it enters behind the first slab.
-        joins: Whether the taker takes what is just before it too.
+        held: Whether it starts before the last slab.
+        late: Whether it ends after the first slab.
+        joins: Whether the target also has the column just before it as input.
     """
 
     giver: int
@@ -72,15 +72,15 @@ class Skip:
 
 @dataclass(frozen=True)
 class Sketch:
-    """All that a picture shows.
+    """The content of a picture.
 
     Args:
-        title: Which network it is.
-        columns: Its parts as they run.
-        rows: What the words below each part are.
+        title: Description of the network.
+        columns: Its parts in the order they run.
+        rows: Names of the texts below each part.
         skips: Skips between them, the longest first.
-        source: Words on the input.
-        result: Words on the output.
+        source: Text on the input.
+        result: Text on the output.
     """
 
     title: str
@@ -92,12 +92,12 @@ class Sketch:
 
 
 def sketch(net: Network, size: Size | None) -> Sketch:
-    """Read a sketch off a network: a column for each part with weights, but for pools and what runs in training alone.
+    """Make the sketch of a network: a column for each part with weights, without pools and training-only parts.
 
     Args:
         net: The network.
-        size: Spatial size of the input; ``None`` to give sizes relative to the largest map. A network that takes one
-            size knows its own.
+        size: Spatial size of the input; ``None`` to give sizes relative to the largest map. Networks with a single
+            size have their own.
     """
     plan, known = net.plan, size is not None or net.plan.in_size is not None
     course = plan.course(size or tuple(_sizes.MIN_VALUES * step for step in plan.reduction))
@@ -120,7 +120,7 @@ class _Columns:
 
     Args:
         net: The network.
-        course: What becomes of the input.
+        course: Sizes within the network.
         known: Whether the sizes are those of a real input.
     """
 
@@ -137,14 +137,14 @@ class _Columns:
         return Column(part.name, _role(self.net.plan, part), slabs, cells)
 
     def words(self, name: str, planes: int) -> str:
-        """What the input or an output is."""
+        """Text on the input or an output."""
         if not self.course.sizes[name]:
             return f'vector of {planes}'
         size = _sizes.text(self.course.sizes[name])
         return f'{planes} × {size}' if self.known else f'{planes} channel{"s" * (planes > 1)}'
 
     def size(self, name: str) -> str:
-        """A size, or with unknown ones the share of the input's."""
+        """A size, or a fraction of the input's size if it is unknown."""
         size = self.course.sizes[name]
         if not size:
             return 'vector'
@@ -154,7 +154,7 @@ class _Columns:
         return shares[0] if len(set(shares)) == 1 else ' × '.join(shares)
 
     def _slab(self, part: Part) -> Slab:
-        # What gives or takes a vector is as high as the map on its other side.
+        # Parts with a vector are drawn as high as the map on their other side.
         planes = self.net.plan.planes
         side = self._side(self.course.sizes[part.name] or self._last_map)
         return Slab(planes[f'{part.name}:in' if isinstance(part, Single) and part.vector else part.name], side, side)
@@ -169,12 +169,12 @@ class _Columns:
 
     @property
     def _last_map(self) -> Size:
-        # Behind the last map there is but a pool, or a vector.
+        # After the last map there is only a pool or a vector.
         names = [stage.name for stage in self.net.plan.stages]
         return self.course.sizes[names[-1]]
 
     def _side(self, size: Size) -> float:
-        # Of a cube of as many values: one axis may shrink where another is kept.
+        # Side of a cube with as many values: one axis may shrink while another is kept.
         largest = max(math.prod(each) for each in self.course.sizes.values() if each)
         return float((math.prod(size) / largest) ** (1 / len(size)))
 
@@ -195,7 +195,7 @@ def _role(plan: Plan, part: Part) -> Role:
 
 
 def _turn(plan: Plan) -> int | None:
-    """Index of the stage with the smallest maps between a way down and a way up."""
+    """Index of the stage with the smallest maps, between encoder and decoder."""
     ways = [stage.resize.way for stage in plan.stages]
     up = next((i for i, way in enumerate(ways) if way == 'up' and 'down' in ways[:i]), None)
     return None if up is None else up - plan.stages[up].resize_first

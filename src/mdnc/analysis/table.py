@@ -1,4 +1,4 @@
-"""Figures as text: aligned tables, bytes and counts as people write them."""
+"""Numbers as text: aligned tables, bytes, counts and times."""
 
 from collections.abc import Iterable, Sequence
 
@@ -23,7 +23,7 @@ def count_text(count: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """A time with the unit that suits it: ``0.0015`` → ``1.5 ms``."""
+    """A time with a suitable unit: ``0.0015`` → ``1.5 ms``."""
     for unit, length in (('s', 1.0), ('ms', 1e-3), ('µs', 1e-6)):
         if seconds >= length:
             return f'{seconds / length:.3g} {unit}'
@@ -31,12 +31,12 @@ def seconds_text(seconds: float) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], foot: int = 0) -> str:
-    """Lay out rows in columns, the first to the left and the others to the right.
+    """Arrange rows in columns, the first aligned to the left and the others to the right.
 
     Args:
         head: Titles of the columns.
         rows: Text of each cell.
-        foot: How many of the last rows a line sets apart.
+        foot: Number of last rows separated by a line.
     """
     cells = [tuple(head), *map(tuple, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

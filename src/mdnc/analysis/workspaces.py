@@ -1,4 +1,4 @@
-"""What torch's own operators hold for a moment on a CPU, beside what they take and give: measured, in bytes."""
+"""Temporary memory of torch's operators on a CPU, in addition to inputs and outputs, in bytes, from measurements."""
 
 import math
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from torch import Tensor
 from mdnc._torch import conv_backend, find
 from mdnc.ops.channels_last import is_channels_last
 
-BLOCK = 16  # channels that oneDNN's blocked layouts hold side by side
+BLOCK = 16  # channels per block in oneDNN's blocked layouts
 PAGE = 4096
 
 
 def moment(func: Any, args: Any, outputs: Any) -> int:
-    """Bytes that an operator holds at most beyond those that are held when it ends."""
+    """Largest number of bytes of an operator beyond those that remain when it ends."""
     rule = RULES.get(func)
     return 0 if rule is None or args[0].fake_device.type != 'cpu' else max(0, rule(args, outputs))
 
@@ -29,7 +29,7 @@ def _bytes(x: Tensor) -> int:
 
 
 class _Convolution:
-    """A convolution and the bytes of its tensors as kernels lay them."""
+    """A convolution and the bytes of its tensors in the layouts of kernels."""
 
     def __init__(self, x: Tensor, w: Tensor, arguments: Any, out: Any) -> None:
         stride, padding, dilation, transposed, output_padding, groups = arguments
@@ -38,7 +38,7 @@ class _Convolution:
         self.backend = conv_backend(x, w, None, stride, padding, dilation, transposed, output_padding, groups).name
         self.value: int = x.element_size()
         self.n, self.kernel, self.stride = len(x), tuple(map(int, w.shape[2:])), tuple(map(int, stride))
-        # A transposed convolution is computed as the gradient of the convolution that it turns round.
+        # A transposed convolution is computed as the gradient of a convolution.
         self.c: int = x.shape[1]
         self.o: int = w.shape[0]
         self.inside: tuple[int, ...] = tuple(x.shape[2:])
@@ -61,7 +61,7 @@ class _Convolution:
 
     @property
     def columns(self) -> int:
-        """The values under the kernel at each place, of torch's own convolutions."""
+        """The values under the kernel at each position (columns), of torch's own convolutions."""
         return 0 if self.taps == 1 and not self.strided else self.maps(self.c * self.taps, self.outside)
 
     @property
@@ -71,7 +71,7 @@ class _Convolution:
         return self.taps == 1 and (even or not self.strided)
 
     def places(self, summed: int = 0) -> int:
-        """Their scratch: the positions that a stride leaves, and of bfloat16 sums over channels in single precision."""
+        """Their workspace: the positions that a stride leaves, and for bfloat16 sums in single precision."""
         if not self.pointwise:
             return 0
         each = _blocked(self.c) * self.value if self.strided else 0
@@ -79,7 +79,7 @@ class _Convolution:
 
     @property
     def gathered(self) -> int:
-        """Scratch of the gradient of a strided convolution's input: what each thread reads, laid apart."""
+        """Workspace of the gradient of a strided convolution's input: a copy for each thread."""
         read = math.prod(n + (k - 1) // 2 for n, k in zip(self.outside, self.kernel, strict=True))
         odd = self.inside[-1] % self.stride[-1] > 0
         own = _blocked(self.o * read * self.value, PAGE * self.value) + 2 * PAGE
@@ -89,7 +89,7 @@ class _Convolution:
 
     @property
     def sums(self) -> int:
-        """Scratch of the gradient of the weights: sums of each thread, and of bfloat16 the maps laid for it."""
+        """Workspace of the gradient of the weights: sums of each thread, and for bfloat16 reordered maps."""
         weights = self.weights(self.padded_c, _blocked(self.o))
         if not self.low or (self.pointwise and not self.last and len(self.inside) == 2):
             return (self.threads - 1) * (weights + 2 * PAGE)
@@ -105,7 +105,7 @@ class _Convolution:
 
 
 def _copied(*maps: Tensor) -> int:
-    """Bytes of the maps that lie in no order that a kernel takes, as parts of others do."""
+    """Bytes of maps with strides that no kernel accepts, such as slices."""
     return sum(_bytes(x) for x in maps if not any(x.is_contiguous(memory_format=layout) for layout in _layouts(x)))
 
 
@@ -141,8 +141,8 @@ def _convolution_backward(args: Any, outputs: Any) -> int:
     return int(_copied(g, x) + max(first, second) - end)
 
 
-# What oneDNN holds at most for each of the three, what it gives among it. Contiguous maps are laid in blocks of
-# channels and back; those with the channels innermost are taken as they lie.
+# Peak of oneDNN for each of the three, including the result. Contiguous maps are converted to blocks of channels
+# and back; channels-last maps are used as they are.
 
 
 def _result(how: _Convolution) -> int:
@@ -187,12 +187,12 @@ def _gradient_of_weights(how: _Convolution) -> int:
 
 
 def _enlarging_image(args: Any, y: Tensor) -> int:
-    x = args[0]  # is laid anew with its channels innermost, and so is what comes of it
+    x = args[0]  # is converted to channels last, and so is the result
     return _bytes(x) + _bytes(y) if x.shape[1] > 1 and x.is_contiguous() else 0
 
 
 def _enlarging(args: Any, y: Tensor) -> int:
-    return (16 + 2 * y.element_size()) * sum(y.shape[2:])  # places and weights along each axis
+    return (16 + 2 * y.element_size()) * sum(y.shape[2:])  # positions and weights along each axis
 
 
 def _shrinking_volume(args: Any, y: Tensor) -> int:
@@ -224,7 +224,7 @@ def _mean(args: Any, y: Tensor) -> int:
 def _product(args: Any, y: Tensor) -> int:
     a, b = args[:2]
     rows, depth = b.shape
-    # Rows of b are laid for each thread, but for those that lie as columns not a power of two apart.
+    # Rows of b are copied for each thread, except columns with a distance that is not a power of two.
     laid = b.is_contiguous() or (rows >= 512 and rows & (rows - 1) == 0)
     return _copied(a) + torch.get_num_threads() * ((256 * min(depth, 1024) if laid else 0) + 1024)
 

@@ -2,8 +2,7 @@
 
 An option is a field of a typed dictionary: its type for editors and type checkers, and an `Option` with its default,
 its check and its description, from which signatures, docstrings, the command line and the site are made. To add one,
-add
-its field here and its effect where plans are made (`_plan`, `_families`) or built.
+add its field here and its effect where plans are made (`_plan`, `_families`) or built.
 """
 
 import functools

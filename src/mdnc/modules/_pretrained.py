@@ -108,9 +108,8 @@ class _Pretrained(nn.Module):
 
         Args:
             folder: The folder; created if it does not exist.
-            data: What the network was trained on, JSON-able, for example
-                ``{'normalisation': {'mean': [0.5], 'std': [0.2]}, 'classes': ['cat', 'dog']}``; by default what it was
-                loaded with.
+            data: What the network was trained on, JSON-able, for example ``{'normalisation': {'mean': [0.5], 'std':
+                [0.2]}, 'classes': ['cat', 'dog']}``; by default what it was loaded with.
 
         Raises:
             TypeError: JSON can't keep ``data`` unchanged.

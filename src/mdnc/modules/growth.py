@@ -156,9 +156,8 @@ def lift(net: Network, kernel_size: int | None = None, length: int | None = None
 
     The trained kernels are placed at the centre of the new axis, with zeros around them (or, in transposed convolutions
     that up-sample, copies that fill the gaps). So for an input that is constant along the new axis, the output is that
-    of
-    the trained network, constant along this axis: also at the borders, with every norm and at every size. The zeros are
-    trained further.
+    of the trained network, constant along this axis: also at the borders, with every norm and at every size. The zeros
+    are trained further.
 
     Args:
         net: A network of one or two spatial axes.

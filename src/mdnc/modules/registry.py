@@ -46,7 +46,7 @@ def create_model(name: str, **arguments: Any) -> Network:
     if not isinstance(name, str):
         raise TypeError(f'create_model: name={name!r} must be a string.')
     if name not in _MODELS:
-        raise ValueError(f'create_model: there is no network {name!r}.{_checks.near(name, _MODELS)} See list_models().')
+        raise ValueError(f'create_model: unknown network {name!r}.{_checks.near(name, _MODELS)} See list_models().')
     network: Network = _MODELS[name](**arguments)
     return network
 

@@ -48,7 +48,7 @@ class WholeFileIO(CheckpointIO):
         except OSError as error:
             kept = ', '.join(old.name for old in numbered(path.parent)) or 'none so far'
             reason = os.strerror(error.errno or 0)
-            raise OSError(f'the checkpoint {path} could not be written ({reason}); existing ones: {kept}') from error
+            raise OSError(f'the checkpoint {path} could not be written ({reason}); undamaged ones: {kept}') from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Check the checksum of a checkpoint and read it; code in it is never run, even with ``weights_only=False``."""

@@ -35,8 +35,7 @@ class Keeper(Checkpoint):
         every_minutes: Interval between checkpoints within an epoch, in minutes; 0 saves after every step.
         keep: Number of newest checkpoints to keep, at least 2: if one is damaged, the one before is used.
         monitor: Metric that selects the best checkpoint, for example ``'val/f1'`` or ``'train/loss'``; without a
-            prefix,
-            the one of the validation. None: the default of the task.
+            prefix, the one of the validation. None: the default of the task.
         mode: Whether the best value is the largest, ``'max'``, or the smallest, ``'min'``; None: as usual for the
             metric.
         patience: Epochs in a row without a better figure, at least 1, after which the run ends (early stopping); an

@@ -121,7 +121,7 @@ def test_a_list_that_changes_later_changes_nothing():
         ({'crop': [9]}, r'array\[\d+\]: a window of \(9,\) does not fit into a sample of spatial size \(8,\)'),
         ({'patch': [4, 4]}, r'array\[\d+\]: a window of \(4, 4\) does not fit'),
         ({'augmentation': {'flip': [1]}}, r'array\[\d+\]: Augmentation: flip=\[1\] names an axis'),
-        ({'split': {'val': 0.9, 'test': 0.9}}, 'no sample of 20 is left for training'),
+        ({'split': {'val': 0.9, 'test': 0.9}}, 'none of 20 samples is left for training'),
     ],
 )
 def test_what_fits_no_sample_is_refused_before_training(options, text):

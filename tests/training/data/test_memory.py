@@ -92,7 +92,7 @@ def test_samples_of_a_list_may_differ_in_size():
         (pd.DataFrame({'a': [1], 'b': ['c']}), TypeError, r'Python objects \(int, str\)'),
         ([], DataError, 'the list of data files is empty'),
         (np.float32(3), DataError, 'array holds a single number'),
-        (X[:0], DataError, 'there is no sample'),
+        (X[:0], DataError, 'there are no samples'),
         ({'train': {'x': X}}, TypeError, 'train: inputs must be .* is a dict, not an array'),
     ],
     ids=lambda value: type(value).__name__ if ' at 0x' in str(value) else str(value)[:40],

@@ -136,7 +136,7 @@ class Stream(IterableDataset):
         (Pairs([(1, 2, 3)]), r'its item has 3 parts; it must be \(input, target\)'),
         (Pairs([{'image': X[0]}]), 'its item is a dictionary of image; it must hold input and target'),
         (Pairs([(X[0], 1), (X[0],)]), 'its item has no target, as others of the data set have'),
-        (Pairs([]), 'there is no sample'),
+        (Pairs([]), 'there are no samples'),
     ],
 )
 def test_data_sets_that_are_none_are_named(dataset, error):

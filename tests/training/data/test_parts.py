@@ -60,7 +60,7 @@ def test_split_by_file_and_given(tmp_path):
 def test_split_refuses_what_leaves_nothing():
     with pytest.raises(ValueError, match=r'Split: val=1\.0 must be a fraction in \[0, 1\)'):
         Split(val=1.0)
-    with pytest.raises(DataError, match='no sample of 2 is left for training'):
+    with pytest.raises(DataError, match='none of 2 samples is left for training'):
         split_samples(memory_rows(np.zeros((2, 1, 2))), Split(0.5, 0.5))
 
 
@@ -407,14 +407,14 @@ def test_targets_that_do_not_go_into_one_batch_are_named():
         'sample 1 (x[1]) cannot be batched with x[0]: its target is float32 (), the other is int64 ()'
     )
     del items[1]['target']
-    assert 'its target is not there, the other int64 ()' in collate(items)['error']
+    assert 'its target is not there, the other is int64 ()' in collate(items)['error']
 
 
 def test_infinity_is_not_taken_for_missing():
     x, target = np.zeros((3, 1, 8)), np.array([1, np.inf, np.nan])
     data = ArrayData(x, target, missing=True, split=Split(0, 0), normalise=False, batch_size=1)
     data.setup()
-    with pytest.raises(SampleError, match=r'\(array\[1\]\): its target holds NaN or Inf'):
+    with pytest.raises(SampleError, match=r'\(array\[1\]\): its target contains NaN or Inf'):
         list(data.train_dataloader())
 
 

@@ -132,7 +132,7 @@ def test_values_that_make_no_sense_are_refused(here):
     with pytest.raises(ValueError, match=r"values=\[0, 1\] and classes=\['a'\] must have the same length"):
         ArrayData(np.ones((2, 1, 8)), values=[0, 1], classes=['a'])
     assert opened(np.ones((2, 1, 8)), np.array([0, 255]), values=[0, 255]).classes == ['0', '255']
-    with pytest.raises(DataError, match=r'the targets are names of classes, so values=\[0, 1\] have no meaning'):
+    with pytest.raises(DataError, match=r'the targets are names of classes, so values=\[0, 1\] cannot be used'):
         opened(np.ones((2, 1, 8)), np.array(['a', 'b']), values=[0, 1])
     floats = [np.full((1, 8), 0.5)] * 2
     with pytest.raises(DataError, match=r'holds 0\.5, which is no whole number, as of classes'):

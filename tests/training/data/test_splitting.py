@@ -113,7 +113,7 @@ def test_a_column_or_a_folder_says_the_part(words, here):
     [
         ({'fold': 1}, r'Split: fold=1 needs folds'),
         ({'folds': 1}, r'Split: folds=1'),
-        ({'folds': 5, 'fold': 5}, r'Split: fold=5 must be below folds=5: since it counts from 0'),
+        ({'folds': 5, 'fold': 5}, r'Split: fold=5 must be below folds=5, since it counts from 0'),
         ({'folds': 5, 'test': ['a']}, r"folds=5 determine the test, so test=\['a'\] cannot"),
         ({'group': 3}, r'Split: group=3 must be a string that names a column'),
         ({'stratify': 3}, r'Split: stratify=3 must be True, False or a string'),
@@ -133,7 +133,7 @@ def test_what_a_split_cannot_be_told_is_named(here):
     text('y.csv', 'file,kind,site', 'a/0,x,', 'a/1,y,s', 'b/0,x,s', 'b/1,y,s')
     for split, error in (
         ({'group': 'patient'}, r"split\.group='patient' is not a column of the tables .*\['file', 'kind', 'site'\]"),
-        ({'group': 'site'}, r"split\.group='site' says nothing of a/0\.png: its cell is empty"),
+        ({'group': 'site'}, r"split\.group='site' has no value for a/0\.png: its cell is empty"),
         ({'group': 'z.csv::a'}, r"no file or folder is called 'z\.csv'"),
         ({'given': 'kind'}, r"a/0\.png has the unknown part 'x'; parts are called train, val, test"),
         ({'group': 'folder', 'folds': 3}, r'split: folds=3, but there are 2 groups'),

@@ -72,7 +72,7 @@ def test_the_loss_is_that_of_each_class_by_itself():
     [
         ({'names': ['a']}, ValueError, "names=\\['a'\\] must be 2 names"),
         ({'positive_weights': [1]}, ValueError, 'must be 2 numbers'),
-        ({'network': {**NET, 'arguments': {**NET['arguments'], 'out_length': 1}}}, ValueError, 'gives 1 value'),
+        ({'network': {**NET, 'arguments': {**NET['arguments'], 'out_length': 1}}}, ValueError, 'has 1 output'),
     ],
 )
 def test_what_is_wrong_is_said(words, error, text):

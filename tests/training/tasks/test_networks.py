@@ -145,7 +145,7 @@ def test_a_checkpoint_of_another_kind_is_named(tmp_path):
     with pytest.raises(ValueError, match='does not say which network it holds'):
         Classification.load_from_checkpoint(tmp_path / 'c.ckpt')
     path = save(Classification(NET), tmp_path / 'good.ckpt')
-    with pytest.raises(ValueError, match=r'good\.ckpt is no checkpoint of a Regression: .*smoothing'):
+    with pytest.raises(ValueError, match=r'good\.ckpt is not a checkpoint of a Regression: .*smoothing'):
         Regression.load_from_checkpoint(path)
     with pytest.raises(ValueError, match=r'no checkpoint of a Classification: .*lrate'):
         Classification.load_from_checkpoint(path, lrate=3)

@@ -51,8 +51,7 @@ class Split:
         seed: Seed of the random draw. It is separate from the seed of training, so that runs with different
             seeds can be compared on the same test part.
         group: Attribute of samples that must be in the same part if it is equal: ``'labels.csv::patient'``,
-            ``'patient'``,
-            ``'folder'``, ``'folder::1'`` or ``'path::PATTERN'``.
+            ``'patient'``, ``'folder'``, ``'folder::1'`` or ``'path::PATTERN'``.
         stratify: Attribute that should be equally frequent in all parts: true, the classes of the targets, or as for
             ``group``.
         folds: Number of folds for cross-validation, at least 2, one of which is the test.

@@ -46,9 +46,8 @@ class ClassTask(Task):
         network: See `Task`; it needs at least 2 outputs or output channels, one per class.
         smoothing: Label smoothing: fraction of each target, in [0, 1), spread over all classes in the cross-entropy.
         class_weights: Weight of each class in the cross-entropy: numbers of at least 0, one per class, not all of them
-            0;
-            or ``'balanced'``: inversely proportional to the frequency in the training part. None: equal weights for all
-            samples or positions.
+            0; or ``'balanced'``: inversely proportional to the frequency in the training part. None: equal weights for
+            all samples or positions.
         focal: γ ≥ 0 of the focal loss: a target predicted with probability p has the weight (1 − p)^γ.
         **options: Those of `Task`.
 

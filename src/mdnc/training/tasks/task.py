@@ -89,8 +89,7 @@ class Task(L.LightningModule):
         metrics: Additional metrics of torchmetrics by name.
         data: Facts about the training data, from a checkpoint; None: from the data module.
         ema: Decay in (0, 1), for example 0.999, of an exponential moving average of the weights, which is then
-            validated,
-            tested, used for predictions, saved and exported. None: no average.
+            validated, tested, used for predictions, saved and exported. None: no average.
         weights: Folder of a run, or a checkpoint, with initial weights for a new training, as far as they fit.
         freeze: Parts of the network that are not trained: paths or prefixes of paths, see `mdnc.modules.freeze`.
         layer_decay: Factor, in (0, 1], of the learning rate from a part of the network to the part before.

@@ -199,7 +199,7 @@ def test_a_golden_of_another_kind_is_refused(saved, tmp_path):
         checksum = hashlib.sha256(raw).hexdigest()
         forge(saved, folder, lambda config, sum_=checksum: config['parts']['golden'].update(sha256=sum_))
         (folder / _bundle._part_name('golden', checksum)).write_bytes(raw)
-        with pytest.raises(ValueError, match='its answer to the example saved with it is off'):
+        with pytest.raises(ValueError, match='its output for the saved example differs'):
             checkpoints.load(folder)
 
 

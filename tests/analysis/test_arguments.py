@@ -84,7 +84,7 @@ def test_no_traceback_of_torch_is_logged(caplog):
             TypeError,
             'makes no optimizer from a list',
         ),
-        (lambda net: analysis.memory_forecast(net, SIZE, optimizer=len), TypeError, 'makes a int, no optimizer'),
+        (lambda net: analysis.memory_forecast(net, SIZE, optimizer=len), TypeError, 'makes a int, not an optimizer'),
         (lambda net: analysis.fitting_level(net, SIZE, 0, 1), ValueError, 'fitting_level: batch=0'),
         (lambda net: analysis.max_size(net, 1, float('inf')), TypeError, 'max_size: budget=inf'),
         (lambda net: analysis.max_batch(net, SIZE, float('nan')), TypeError, 'max_batch: budget=nan'),

@@ -326,13 +326,16 @@ def test_figures_of_a_run_may_go_elsewhere_but_not_to_another_run(finished, tmp_
 
 REFUSED = [
     (['--data.inputs', '/no/such/file.npy'], 'no file or folder is called'),
-    (['--model.network.arguments.channel', '8'], 'of another network'),
+    (['--model.network.arguments.channel', '8'], 'belongs to another network'),
     (['--data.split.val', '0.3'], 'data.split is {'),
     (['--data.normalise', 'false'], 'data.normalise is True in'),
     (['--data.classes', '[a,b]'], 'data.classes is None in'),
     (['--data.seed', '3'], 'data.seed is 0 in'),
     (['--seed_everything', '3'], 'seed_everything is 0 in'),
-    (['--model.optimizer', 'torch.optim.SGD', '--trainer.max_epochs', '4'], 'trained by AdamW, the configuration'),
+    (
+        ['--model.optimizer', 'torch.optim.SGD', '--trainer.max_epochs', '4'],
+        'trained with AdamW, but the configuration',
+    ),
 ]
 
 

@@ -155,7 +155,7 @@ def test_dropout_is_off_in_answers():
 
 def test_what_is_not_known_is_not_answered():
     net = resnet.EncoderNet1d(4, [1, 1], out_length=2)
-    with pytest.raises(ValueError, match=r'EncoderNet1d: nothing is known of the data .* give it as data='):
+    with pytest.raises(ValueError, match=r'EncoderNet1d: nothing is known about its training data.* give it as data='):
         net.predict(torch.zeros(1, 1, 32))
     with pytest.raises(ValueError, match='only classes, normalisation is known'):
         Answer(net, {'classes': ['a', 'b'], 'normalisation': None})

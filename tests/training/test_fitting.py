@@ -176,7 +176,7 @@ def test_a_predictor_refuses_what_it_cannot_answer():
         found(X[:0])
     with pytest.raises(ValueError, match='1 channel'):
         found(np.zeros((2, 3, 32), np.float32))
-    with pytest.raises(ValueError, match='gives values, not classes'):
+    with pytest.raises(ValueError, match='predicts values, which have no probabilities'):
         learn((X, X.std((1, 2)))).labels(X)
     with pytest.raises(ValueError, match='nothing is known'):
         Predictor(nn.Linear(2, 2))

@@ -218,7 +218,7 @@ def test_names_of_files(rows, names):
             (None, 'jpeg'),
             "unknown format 'jpeg'; choose from hdf5, npz, zarr, csv, nifti, png, tiff",
         ),
-        (('p.h5', 'csv'), r'p\.h5 is a file of the format hdf5, not csv'),
+        (('p.h5', 'csv'), r'p\.h5 is a file of format hdf5, not csv'),
         (('out', 'npz'), r'of the format npz are written to a file \.npz, not out'),
     ],
 )

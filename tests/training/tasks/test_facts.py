@@ -225,7 +225,7 @@ def test_samples_of_another_shape_are_named(checkpoint):
     task = Classification.load_from_checkpoint(checkpoint)
     for call in (task, task.predict):
         for shape in ((2, 3, 32), (1, 32), (2, 1, 32, 32)):
-            with pytest.raises(ValueError, match=r'the input has the shape .* are \(B, 1, L1\): 1 channel$'):
+            with pytest.raises(ValueError, match=r'the input has shape .* have \(B, 1, L1\): 1 channel$'):
                 call(torch.zeros(shape))
 
 

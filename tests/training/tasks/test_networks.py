@@ -147,7 +147,7 @@ def test_a_checkpoint_of_another_kind_is_named(tmp_path):
     path = save(Classification(NET), tmp_path / 'good.ckpt')
     with pytest.raises(ValueError, match=r'good\.ckpt is not a checkpoint of a Regression: .*smoothing'):
         Regression.load_from_checkpoint(path)
-    with pytest.raises(ValueError, match=r'no checkpoint of a Classification: .*lrate'):
+    with pytest.raises(ValueError, match=r'not a checkpoint of a Classification: .*lrate'):
         Classification.load_from_checkpoint(path, lrate=3)
     assert Classification.load_from_checkpoint(path, lr=3).hparams['lr'] == 3
 

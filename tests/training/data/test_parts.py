@@ -241,7 +241,7 @@ def test_names_of_classes_may_stand_in_any_format(tmp_path):
         assert data.classes == ['ant', 'cat', 'dog']
         assert [int(data.train.item(index, None)['target']) for index in range(4)] == [2, 1, 2, 0]
     data = ArrayData(np.zeros((4, 1, 8)), np.array(names), classes=['cat', 'dog'], split=Split(0, 0))
-    with pytest.raises(DataError, match=r"array\[3\]: its class 'ant' is not one of \['cat', 'dog'\]"):
+    with pytest.raises(DataError, match=r"array\[3\]: its class 'ant' is none of \['cat', 'dog'\]"):
         data.setup()
 
 
@@ -423,7 +423,7 @@ def test_a_mixture_of_names_and_numbers_is_named():
     x = np.zeros((2, 1, 8))
     with pytest.raises(DataError, match='the targets of train are names of classes, those of test are numbers'):
         ArrayData({'train': x, 'test': x}, {'train': names, 'test': numbers}).setup()
-    with pytest.raises(DataError, match=r"array\[0\]: its class 'a' is not one of \['b', 'c'\]"):
+    with pytest.raises(DataError, match=r"array\[0\]: its class 'a' is none of \['b', 'c'\]"):
         ArrayData(x, names, classes=['b', 'c']).setup()
 
 

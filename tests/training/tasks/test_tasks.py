@@ -235,7 +235,7 @@ def test_sample_weights_leave_fillers_out():
 @pytest.mark.parametrize(
     ('network', 'text'),
     [
-        ({'name': 'Encoder'}, "there is no network called 'Encoder'; there are AE1d, "),
+        ({'name': 'Encoder'}, "unknown network 'Encoder'; choose from AE1d, "),
         ({'name': 'torch.nn.Nothing'}, "network 'torch.nn.Nothing' cannot be imported"),
         ({'name': 'EncoderNet1d', 'arguments': {'chanel': 3}}, "EncoderNet1d refuses its arguments .*'chanel'"),
         ({'name': 'EncoderNet1d', 'arguments': {'channel': 0, 'layers': [1, 1]}}, 'EncoderNet1d refuses .*channel'),

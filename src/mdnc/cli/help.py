@@ -24,7 +24,8 @@ ABOUT = {
     'fit': 'Train a network, test its best checkpoint, and write metrics, pictures and a report to the run folder.',
     'validate': 'Compute the metrics of a checkpoint on the validation data.',
     'test': 'Compute the metrics of a checkpoint on the test data; write pictures and a report to the run folder.',
-    'predict': 'Apply a checkpoint to samples and write its predictions to files.',
+    'predict': 'Apply a checkpoint to samples and write its predictions to files. Several runs, --config A B C, or\n'
+    'several checkpoints of one, --ckpt_path A B C, are averaged.',
 }
 _OPTIONS = {
     '-c, --config RECIPE': 'recipe file, run folder, or a recipe of mdnc ({recipes}); may be repeated, later ones win',
@@ -33,12 +34,14 @@ _OPTIONS = {
     '--output PATH': 'file or folder for the predictions (default: in the run folder)',
     '--format FORMAT': 'hdf5, npz, zarr, csv, nifti, png or tiff (default: by the suffix of --output, else csv where a '
     'sample has one answer, and for maps the format of the inputs)',
+    '--spread': 'also write how much averaged networks differ: standard deviations of values; for classes the entropy '
+    'of the mean and the disagreement',
     '--seed_everything N': 'seed of all random numbers (default: 0)',
     '--print_config': 'print the complete configuration and exit',
     '-h, --help': 'print this help and exit',
 }
 _CHECKPOINT = {'fit': 'none, training starts from the beginning'}
-_ONLY = {'--output PATH': 'predict', '--format FORMAT': 'predict', '--continue RUN_DIR': 'fit'}
+_ONLY = {'--output PATH': 'predict', '--format FORMAT': 'predict', '--spread': 'predict', '--continue RUN_DIR': 'fit'}
 
 
 def command_help(verb: str) -> str:

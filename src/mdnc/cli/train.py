@@ -129,21 +129,6 @@ class _Command(LightningCLI):
             raise UsageError(str(error)) from error
 
 
-_ABOUT = {
-    'fit': 'Train, test the best checkpoint and draw pictures. --continue RUN_DIR goes on with a run.',
-    'validate': 'Figures of a checkpoint (--ckpt_path, else the best of the run) on the validation part.',
-    'test': 'Figures and pictures of a checkpoint (--ckpt_path, else the best of the run) on the test part.',
-    'predict': (
-        'Write the outputs of a checkpoint (--ckpt_path, else the best of the run) to --output, a file .h5, .npz, '
-        '.zarr or .csv, or a folder; --format hdf5, npz, zarr, csv, nifti, png or tiff says how. Without them: a table '
-        'where a sample has one answer, for maps the format of the inputs, in the folder of the run. '
-        'Several runs, --config A B C (or several checkpoints of one, --ckpt_path), are averaged: their probabilities, '
-        'or values; --spread writes how far they are apart: standard deviations of values, of classes the entropy of '
-        'the mean and the disagreement.'
-    ),
-}
-
-
 # jsonargparse lists every type that a value might have had; only a line or two of it say what is wrong.
 _NOISE = re.compile(
     r"Does not validate|Subtypes:|Errors:|Given value type|Given value: (NestedArg|Namespace|\{|\[)|.*'NoneType'>"
@@ -249,8 +234,9 @@ def _answer_help(verb: str, argv: Sequence[str]) -> None:
 def _command(verb: str, argv: list[str]) -> Iterator[_Command]:
     with leaving_at_once(), contextlib.ExitStack() as claims:
         run.quieten()
-        _answer_help(argv)
-        request = read_request(argv, several=verb == 'predict')
+        _answer_help(verb, argv)
+        words = ['--help' if word == '--trainer.help' else word for word in argv]
+        request = read_request(words, several=verb == 'predict')
         if request.checkpoint and not request.checkpoint.is_file():
             what = 'is a folder, not a checkpoint' if request.checkpoint.is_dir() else 'does not exist'
             raise UsageError(f'--ckpt_path: {request.checkpoint} {what}')

@@ -151,14 +151,13 @@ class SampleData(L.LightningDataModule):
         batch_size: Samples per step, over all processes together.
         workers: Number of worker processes; 0: samples are read in the training process.
         seed: Seed of order, windows and augmentation.
-        split: How samples are divided into parts, if the source does not define this.
+        split: How samples are divided into parts.
         augmentation: Random changes of training samples.
-        normalise: What a task brings each channel of the input to mean 0 and standard deviation 1 by: ``'set'`` or
-            true, of the training part; ``'sample'``, of each sample itself; ``'percentiles'``, of the training part,
-            clipped to its 0.5th and 99.5th percentile, of positions that are not of the first class where targets are
-            maps of classes (nnU-Net's way with CT). False: it does not. Targets that are quantities are brought to
-            those of the training part in all but the last case.
-        crop: Spatial size to which every sample is cropped: at random in training, centrally elsewhere.
+        normalise: Normalisation of each channel to mean 0 and standard deviation 1: ``'set'`` or true, over the
+            training part; ``'sample'``, over each sample; ``'percentiles'``, over the training part, clipped to its
+            0.5th and 99.5th percentile, and without the first class if targets are maps of classes (as nnU-Net for CT);
+            false: none. Target quantities are normalised over the training part, except with false.
+        crop: Spatial size of crops of all samples: random in training, central elsewhere.
         patch: Spatial size of random patches of images or volumes in training; elsewhere samples are whole, and a task
             runs the network on overlapping tiles of this size.
         patches: Number of patches drawn from each sample in an epoch.
@@ -170,7 +169,7 @@ class SampleData(L.LightningDataModule):
         resize: Spatial size to which every sample, and target maps, are resized.
         window: Length of the windows that long recordings are cut into, each a sample; a shorter recording is one
             window. None: recordings are not cut.
-        hop: Distance from the start of one window to that of the next; None: ``window``, without overlap.
+        hop: Distance between the starts of windows; None: ``window``, without overlap.
         horizon: Forecasting: number of values after a window that are its target, from the targets, which must be
             series
             as long as the inputs, or else from the inputs. They become a vector, channel by channel.
@@ -178,16 +177,16 @@ class SampleData(L.LightningDataModule):
             (nnU-Net), a quarter with a tent; without ``blend``, as the run was trained.
         blend: Weights of overlapping tiles: ``'tent'``, or ``'gaussian'`` as in nnU-Net. None: as in the training run,
             else ``'tent'``.
-        tiles: Tiles that the network predicts as one batch: a number, or ``'auto'``: as many as half of the free memory
-            holds by the forecast, at most 16; None: as the run was trained, else 1.
+        tiles: Number of tiles in one batch, or ``'auto'``: as many as fit into half of the free memory by estimate, at
+            most 16. None: as in the training run, else 1.
         mirror: Spatial axes, counted from 0: predictions are averaged over a sample, or each tile, and all its mirror
             images along them. None: as in the training run, else none.
         corruption: Standard deviation, in the units of the data, of the noise added to the inputs of every part;
             without targets, the clean sample is the target.
-        missing: Whether NaN in a target means that it is unknown, and is ignored in losses and metrics.
+        missing: Whether NaN in a target means unknown, and is ignored in losses and metrics.
         nonfinite: ``'stop'`` the run at a sample with NaN or Inf, or ``'skip'`` it.
-        baselines: What other methods reach on the test part, by metric and method, ``{'accuracy': {'1-NN': 0.9}}``: a
-            test writes and prints it beside its own figure.
+        baselines: Results of other methods on the test part, by metric and method, ``{'accuracy': {'1-NN': 0.9}}``,
+            written beside those of a test.
 
     Raises:
         ValueError: An argument is out of range.
@@ -566,11 +565,11 @@ class ArrayData(SampleData):
             class
             (``'folder::1'``: the first folder below the given path; ``'path::PATTERN'``: the group of a regular
             expression in its path); None: no targets (auto-encoders).
-        order: Number of spatial axes; needed for samples without a channel axis, which is then added.
+        order: Number of spatial axes; needed for samples without a channel axis.
         classes: Names of the classes 0, 1, …; not needed if the targets are names.
         predict: Inputs for ``mdnc predict``; None: the test part.
-        values: Label values in the targets for the classes 0, 1, …, for example ``[0, 255]`` in many masks.
-        colours: Convert input images to ``'rgb'`` or ``'grey'``, for folders that contain both; None: no conversion.
+        values: Label values of the classes 0, 1, …, for example ``[0, 255]`` in many masks.
+        colours: Convert images to ``'rgb'`` or ``'grey'``, for folders with both; None: no conversion.
         columns: Columns of tables that are inputs, as also in ``inputs: 'runs::ax,ay'``; None: all with numbers,
             except a
             first one called time, timestamp, date or t, and targets.

@@ -186,7 +186,7 @@ def test_a_summary_beside_another(capsys, tmp_path):
         (['diagnose', *UNET, '--batch', 'none.pt'], 'none.pt: No such file or directory'),
         (['diagnose', *UNET, '--batch', 'batch.csv'], '--batch batch.csv: it must be .npy, or .pt with one tensor'),
         (['draw', *UNET, '--output', 'none/net.svg'], 'none/net.svg cannot be written: there is no folder none'),
-        (['draw', 'none/last.ckpt', '--output', 'net.svg'], 'none/last.ckpt does not exist'),
+        (['draw', 'none/last.ckpt', '--output', 'net.svg'], 'none/last.ckpt is neither a file nor a network'),
         (['draw', '.', '--output', 'net.svg'], '. holds no config.json of save_pretrained'),
         (['forecast', *UNET, *SIZE, '--dtype', 'int4'], 'dtype=torch.int4 must be one of torch.float32, '),
         (['forecast', *UNET, *SIZE, '--optimizer', 'lion'], "optimizer='lion'"),

@@ -72,7 +72,7 @@ def test_a_run_leaves_configuration_figures_checkpoints_and_pictures(finished):
     assert 0 <= json.loads((finished / 'test.json').read_text())['test/accuracy'] <= 1
     config = yaml.safe_load((finished / 'config.yaml').read_text())
     assert config['trainer']['default_root_dir'] is None
-    assert config['keeper'] == {'every_minutes': 10.0, 'keep': 2, 'monitor': None, 'mode': None}
+    assert config['keeper'] == {'every_minutes': 10.0, 'keep': 2, 'monitor': None, 'mode': None, 'patience': None}
 
 
 def test_dotted_words_override_the_recipe(recipe, capsys):

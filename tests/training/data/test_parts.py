@@ -330,7 +330,7 @@ def test_the_words_of_a_recipe_do_as_well_from_python():
     data.setup()
     assert [len(data.train), len(data.val), len(data.test)] == [10, 4, 6]
     for name, wrong in (('split', {'vol': 0.1}), ('split', 3), ('augmentation', 'noise')):
-        with pytest.raises(TypeError, match=f'ArrayData: {name}=.* must be a'):
+        with pytest.raises(TypeError, match=f'ArrayData: {name}=.* must be of'):
             ArrayData(x, **{name: wrong})
 
 

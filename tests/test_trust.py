@@ -363,7 +363,7 @@ def test_a_small_file_takes_no_memory_and_no_time(kind, saved, tmp_path):
 
 def test_what_runs_code_is_said_to(tmp_path):
     # The page's second table is no caution too many: these files do run code.
-    text = PAGE.read_text(encoding='utf-8').split('## Run code')[1]
+    text = PAGE.read_text(encoding='utf-8').split('## Files that can run code')[1]
     rows = re.findall(r'^\| (?!file|---)([^|]+) \|', text, re.MULTILINE)
     assert len(rows) == 4
     assert [next(word for word in ('recipe', 'run', '.pt2', 'cache') if word in row) for row in rows] == [

@@ -98,6 +98,36 @@ def fat() -> Found:
     yield 'rmse', 'SVR of scaled spectra', rmse(support.fit(scaled, data.train.targets).predict(new), test.targets)
 
 
+def colours() -> Found:
+    train, test = parts('colours')
+    yield 'rmse', 'bilinear', rmse(test.inputs[0], test.targets[0])
+    yield 'rmse', 'linear, 7 × 7', rmse(_linear(train, test.inputs[0]), test.targets[0])
+
+
+def _linear(train: Part, given: Array) -> Array:
+    """The best linear function of the 7 × 7 measured values about a position, for each place in Bayer's pattern."""
+    found = np.zeros_like(given)
+    for row, column in np.ndindex(2, 2):
+        spaced = [slice(None, None, max(1, each[0].size // 80_000)) for each in train.targets]
+        x = [_around(each, row, column)[some] for each, some in zip(train.inputs, spaced, strict=True)]
+        y = [
+            each[:, row::2, column::2].reshape(3, -1).T[some] for each, some in zip(train.targets, spaced, strict=True)
+        ]
+        weights = np.linalg.lstsq(np.concatenate(x), np.concatenate(y), rcond=None)[0]
+        places = found[:, row::2, column::2]
+        places[:] = (_around(given, row, column) @ weights).T.reshape(places.shape)
+    return found
+
+
+def _around(given: Array, row: int, column: int, reach: int = 3) -> Array:
+    """The values that were measured around each position of a place in the pattern, ``(positions, 49)``."""
+    measured = given[1].copy()
+    measured[::2, ::2], measured[1::2, 1::2] = given[0, ::2, ::2], given[2, 1::2, 1::2]
+    padded = np.pad(measured, reach, mode='reflect')
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1,) * 2)[row::2, column::2]
+    return windows.reshape(-1, (2 * reach + 1) ** 2)
+
+
 def denoise() -> Found:
     import bm3d
     from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
@@ -131,7 +161,9 @@ def mni152() -> Found:
     yield 'dice', 'table of intensities', float(np.mean(shares))
 
 
-METHODS: dict[str, Callable[[], Found]] = {each.__name__: each for each in (denoise, digits, fat, gunpoint, mni152)}
+METHODS: dict[str, Callable[[], Found]] = {
+    each.__name__: each for each in (colours, denoise, digits, fat, gunpoint, mni152)
+}
 
 
 def known() -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mdnc.training import MNI152, Photographs, TimeSeries
+from mdnc.training import MNI152, Mosaics, Photographs, TimeSeries
 
 # Packages that carry the data warn of their own dependencies while they are imported.
 pytestmark = pytest.mark.filterwarnings('ignore::DeprecationWarning', 'ignore::FutureWarning', 'ignore::UserWarning')
@@ -37,3 +37,17 @@ def test_tecator_has_quantities():
     assert (len(data.train), len(data.test)) == (172, 43)
     target = data.test.item(0, None)['target']
     assert target.dtype == np.float32 and target.shape == () and 0 < target < 60
+
+
+def test_mosaics_keep_what_was_measured_and_interpolate_the_rest():
+    data = Mosaics()
+    data.setup()
+    (sample,) = whole(data.test)
+    given, target = sample['input'], sample['target']
+    assert given.shape == target.shape == (3, 400, 600)
+    for channel, row, column in ((0, 0, 0), (1, 0, 1), (1, 1, 0), (2, 1, 1)):
+        places = np.s_[channel, row::2, column::2]
+        assert np.array_equal(given[places], target[places])
+    assert given[0, 2, 3] == pytest.approx((target[0, 2, 2] + target[0, 2, 4]) / 2)
+    assert given[0, 3, 3] == pytest.approx(target[0, 2:5:2, 2:5:2].mean())
+    assert given[1, 2, 2] == pytest.approx((target[1, 1, 2] + target[1, 3, 2] + target[1, 2, 1] + target[1, 2, 3]) / 4)

@@ -1,7 +1,7 @@
 """Data of any order, from files or memory, split, normalised and augmented."""
 
 from mdnc.training.augmentation import Augmentation
-from mdnc.training.data.builtin import MNI152, Digits, Photographs, TimeSeries
+from mdnc.training.data.builtin import MNI152, Digits, Mosaics, Photographs, TimeSeries
 from mdnc.training.data.datamodule import ArrayData, SampleData
 from mdnc.training.data.grid import Grid
 from mdnc.training.data.reader import DataError, Reader
@@ -14,6 +14,7 @@ __all__ = [
     'DataError',
     'Digits',
     'Grid',
+    'Mosaics',
     'Photographs',
     'Reader',
     'SampleData',

@@ -149,3 +149,47 @@ class Photographs(SampleData):
 def _grey(image: Array) -> Array:
     grey: Array = image.astype(np.float32)
     return grey.mean(-1) if image.ndim == 3 else grey
+
+
+_COLOURED = {
+    'train': ('astronaut', 'hubble_deep_field', 'immunohistochemistry', 'retina', 'rocket'),
+    'val': ('cat',),
+    'test': ('coffee',),
+}
+
+
+class Mosaics(SampleData):
+    """Colour photographs of scikit-image, 0 to 255, out of what a camera's sensor sees of them; `coffee` tests.
+
+    A sensor measures one colour at each position, in Bayer's pattern (red, green; green, blue). The input has the two
+    others by bilinear interpolation; the target is the photograph.
+
+    Example:
+        >>> from mdnc.training import Mosaics
+        >>> data = Mosaics(patch=[48, 48])
+        >>> data.setup()
+        >>> len(data.train), data.train.shape
+        (5, (3, 48, 48))
+    """
+
+    def pairs(self) -> Mapping[str, Pair]:
+        images = require('skimage.data', 'recipes')
+        found = {}
+        for part, names in _COLOURED.items():
+            targets = [np.moveaxis(getattr(images, name)(), -1, 0).astype(np.float32) for name in names]
+            found[part] = Pair(Listed([_interpolated(each) for each in targets], names), Listed(targets, names))
+        return found
+
+
+def _interpolated(image: Array) -> Array:
+    """Of a photograph ``(3, H, W)`` what Bayer's pattern keeps, and between it the mean of the nearest values."""
+    convolve = require('scipy.ndimage', 'recipes').convolve
+    kernel = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
+    found = np.empty_like(image)
+    for channel, colour in enumerate(image):
+        kept = np.zeros(colour.shape, np.float32)
+        for row, column in ((0, 0),) if channel == 0 else ((1, 1),) if channel == 2 else ((0, 1), (1, 0)):
+            kept[row::2, column::2] = 1
+        sums, counts = (convolve(each, kernel, mode='mirror') for each in (kept * colour, kept))
+        found[channel] = np.where(kept == 1, colour, sums / counts)
+    return found

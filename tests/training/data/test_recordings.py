@@ -98,6 +98,14 @@ def test_columns_of_recordings_are_chosen_as_those_of_tables(where, options, her
     np.testing.assert_allclose(new, known[::-1] if turned else known, rtol=1e-6)
 
 
+@pytest.mark.parametrize('new', ['runs/r[12].csv', ['runs/r1.csv', 'runs/r2.csv'], 'runs/r1.csv'])
+def test_new_tables_are_recordings_where_those_of_the_training_are(new, here):
+    write('csv', here / 'runs')
+    data = opened('runs', predict=new)
+    assert data.facts['reading']['recordings'] is True
+    np.testing.assert_allclose(data.predict.item(0, None)['input'], SIGNALS[1], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     'style',
     [

@@ -33,6 +33,7 @@ from mdnc.training.data.sources import (
     Pair,
     ReadOptions,
     Role,
+    holds_tables,
     input_columns,
     open_pair,
     open_reader,
@@ -626,7 +627,7 @@ class ArrayData(SampleData):
             'order': self.order,
             'values': self.values,
             'colours': self._look.colours,
-            'recordings': self._recordings,
+            'recordings': self._apart,
             'columns': self.channels,
         }
 
@@ -667,7 +668,13 @@ class ArrayData(SampleData):
             where.get('train') if isinstance(where, Mapping) else where for where in (self._inputs, self._targets)
         )
         columns = self._columns or input_columns(inputs, targets, self._manner)
-        return Role('predict', self._look, columns, written_columns(targets), self._recordings)
+        return Role('predict', self._look, columns, written_columns(targets), self._apart)
+
+    @property
+    def _apart(self) -> bool | None:
+        # New files are read as those of the training: where each was one sample there, each is one here.
+        trained = self._inputs.get('train') if isinstance(self._inputs, Mapping) else self._inputs
+        return True if self._recordings is None and holds_tables(trained) else self._recordings
 
 
 def _colours(colours: Any) -> Colours:

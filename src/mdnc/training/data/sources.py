@@ -46,6 +46,12 @@ def known_kinds(apart: bool | None = None) -> Kinds:
     return Kinds(samples, (*ROW_FORMATS, '.mat', '.ts'), TABLES, (*TABLES, *MEMBERS), apart)
 
 
+def holds_tables(location: object) -> bool:
+    """Whether a location is a folder of tables, each of which is a sample."""
+    path = str(location).partition('::')[0] if isinstance(location, str | os.PathLike) else ''
+    return os.path.isdir(path) and known_kinds().inside(path)[0].suffix in TABLES
+
+
 Location = str | Sequence[str] | np.ndarray | Reader
 _LEGAL = 'a path, a pattern, a list of these, an array (N, ...), a list of arrays, one per sample, or a torch Dataset'
 

@@ -153,7 +153,7 @@ def test_parts_peak_where_they_run():
         ({'training': 1}, TypeError, 'training=1'),
         ({'loss': 3}, TypeError, 'loss=3'),
         ({'loss': lambda y: y}, TypeError, r'loss returns a tensor of shape \(1, 1, 13, 10\)'),
-        ({'loss': lambda y: None}, TypeError, 'loss gives NoneType'),
+        ({'loss': lambda y: None}, TypeError, 'loss returns NoneType'),
         ({'accumulate': 0}, ValueError, 'accumulate=0'),
         ({'devices': 'two'}, TypeError, "devices='two'"),
     ],

@@ -143,7 +143,7 @@ def test_other_formats_are_named_before_anything_else(change, text, folder, tmp_
 @pytest.mark.parametrize(
     ('change', 'text'),
     [
-        (lambda config: config['network'].update(name='os.system'), 'contains a os.system, which is not part of'),
+        (lambda config: config['network'].update(name='os.system'), 'contains os.system, which is not part of'),
         (lambda config: config['network'].update(name='UNet1d'), r"unknown arguments \['out_length'\]"),
         (lambda config: config['network']['arguments'].update(extra=1), r"unknown arguments \['extra'\]"),
         (lambda config: config['network']['arguments'].pop('channel'), r"missing arguments \['channel'\]"),

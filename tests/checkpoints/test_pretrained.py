@@ -132,7 +132,7 @@ def test_networks_that_could_not_be_rebuilt_are_refused_when_saving(tmp_path):
 
 def test_other_architectures_are_named(tmp_path):
     _encoder().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r'holds a EncoderNet2d, not a UNet3d'):
+    with pytest.raises(ValueError, match=r'contains EncoderNet2d, not UNet3d'):
         resnet.UNet3d.from_pretrained(tmp_path)
 
 

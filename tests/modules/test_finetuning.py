@@ -67,7 +67,7 @@ def test_frozen_in_eval_and_in_copies():
 
 def test_freeze_refuses_by_name():
     net = resnet.EncoderNet1d(4, [1, 1])
-    with pytest.raises(ValueError, match=r"freeze: stages has 'netbodi'.*Did you mean netbody"):
+    with pytest.raises(ValueError, match=r"freeze: stages contains 'netbodi'.*Did you mean netbody"):
         freeze(net, ['netbodi'])
     with pytest.raises(TypeError, match='unfreeze: net must be one of the networks of mdnc'):
         unfreeze(nn.Linear(2, 2))

@@ -16,7 +16,7 @@ from mdnc.modules import _families, _plan, _sizes
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=3).map(tuple)
 
 
-@pytest.mark.parametrize('name', ['_sizes', '_plan', '_families', '_fields'])
+@pytest.mark.parametrize('name', ['_sizes', '_plan', '_families', '_receptive_field'])
 def test_no_torch_in_the_integers(name: str):
     source = Path(mdnc.__file__).parent / 'modules' / f'{name}.py'
     nodes = ast.walk(ast.parse(source.read_text()))

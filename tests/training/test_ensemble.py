@@ -262,7 +262,7 @@ def test_runs_of_other_folds_are_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ('words', 'text'),
     [
-        (['predict', '--config', 'run0', 'nowhere'], '--config nowhere: there is no such file'),
+        (['predict', '--config', 'run0', 'nowhere'], '--config nowhere: no file, run folder or recipe has this name'),
         (['predict', '--config', 'run0', 'run1', '--ckpt_path', 'run0/checkpoints/best.ckpt'], 'without --ckpt_path'),
         (['predict', '--config', 'run0', '--spread'], '--spread is how far networks are apart: name several runs'),
         (

@@ -44,7 +44,7 @@ def test_classes_of_samples_are_averaged_over_mirror_images():
         due = ((net(x) + net(x.flip(2))) / 2).softmax(1)
     known = {'answer': {'output': 'probabilities'}, 'mirror': [0]}
     torch.testing.assert_close(mdnc.checkpoints.Answer(net, known).predict(x), due)
-    with pytest.raises(ValueError, match=r'mirror=\[1\] names an axis that samples of 1 axes do not have'):
+    with pytest.raises(ValueError, match=r'mirror=\[1\] names an axis that samples with 1 axes do not have'):
         mdnc.checkpoints.Answer(net, {**known, 'mirror': [1]}).predict(x)
 
 

@@ -54,7 +54,7 @@ def allowed_class(name: str, allow: Collection[str], source: object) -> type[nn.
         raise TypeError(f'allow={allow!r} must be a list of names')
     if name not in allow:
         raise ValueError(
-            f'{source} contains a {name}, which is not part of mdnc: loading it would import and run that code. If you '
+            f'{source} contains {name}, which is not part of mdnc: loading it would import and run that code. If you '
             f'trust it, give allow=[{name!r}], on the command line --allow {name}'
         )
     return import_network_class(name)

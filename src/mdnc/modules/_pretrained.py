@@ -188,7 +188,7 @@ class _Pretrained(nn.Module):
         bundle = _bundle.read(source, 'from_pretrained')
         if bundle.name != cls.__name__:
             raise ValueError(
-                f'{source} contains a {bundle.name:.80}, not a {cls.__name__}; load it with that class, or with '
+                f'{source} contains {bundle.name:.80}, not {cls.__name__}; load it with that class, or with '
                 'mdnc.checkpoints.load.'
             )
         return revived(cls, bundle, source)

@@ -85,6 +85,8 @@ def _built(folder: Path, name: str, command: list[str]) -> Path:
         subprocess.run(words, check=True, capture_output=True, text=True, timeout=SECONDS_TO_BUILD)
         content = made.read_bytes()
     kept = folder / f'{name}-{_digest(content)}.so'
+    if kept.is_symlink():
+        kept.unlink()  # not written through
     with whole_file(kept) as file:
         file.write(content)
     return kept

@@ -369,5 +369,5 @@ def load(
     try:
         filled.load_state_dict(bundle.weights)
     except RuntimeError as error:
-        raise ValueError(f'{path} contains a {bundle.name} with weights that do not fit network=: {error}') from error
+        raise ValueError(f'{path} contains {bundle.name} with weights that do not fit network=: {error}') from error
     return Predictor(filled.cpu().eval(), bundle.data, run=run)

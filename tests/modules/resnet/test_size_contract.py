@@ -198,7 +198,7 @@ def test_a_block_names_the_map_that_is_too_small():
         make = resnet.BlockPlain1d if len(held) == 1 else resnet.BlockPlain2d
         block = make(2, 2, **words)
         size = (1,) if len(held) == 1 else (2, 3)
-        with pytest.raises(ValueError, match=f'would hold {held}, and instance norm needs at least 2 values a plane'):
+        with pytest.raises(ValueError, match=f'would be {held}, and instance norm needs at least 2 values a plane'):
             block(torch.zeros(1, 2, *size))
 
 

@@ -71,7 +71,7 @@ def test_an_own_network_comes_back_with_its_arguments_where_it_is_allowed(mine):
     for load in (Classification.load_from_checkpoint, checkpoints.load):
         for allow in ((), ['mine.Other', 'Net']):
             with pytest.raises(
-                ValueError, match=r'contains a mine\.Net, which is not part of mdnc: .* allow=\[.mine\.Net.\]'
+                ValueError, match=r'contains mine\.Net, which is not part of mdnc: .* allow=\[.mine\.Net.\]'
             ):
                 load(path, allow=allow)
     with pytest.raises(TypeError, match=r"allow='mine\.Net' must be a list of names"):

@@ -93,7 +93,9 @@ def test_targets_of_make_exist():
 
 def test_recipes_exist():
     text = '\n'.join(page.read_text(encoding='utf-8') for page in PAGES)
-    named = set(re.findall(r'recipes/([\w-]+)\.yaml', text)) | set(re.findall(r'--config ([a-z][\w-]+)(?![\w./-])', text))
+    named = set(re.findall(r'recipes/([\w-]+)\.yaml', text)) | set(
+        re.findall(r'--config ([a-z][\w-]+)(?![\w./-])', text)
+    )
     assert named
     assert named <= set(recipe_names())
 

@@ -6,6 +6,7 @@
 import functools
 import http.server
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def browser(tmp_path_factory):
         options.add_argument(f'--{word}')
     options.add_argument(f'--user-data-dir={tmp_path_factory.mktemp("profile")}')
     options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-    driver = os.environ.get('CHROMEDRIVER', '/usr/bin/chromedriver')
+    driver = os.environ.get('CHROMEDRIVER', shutil.which('chromedriver'))
     browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
     yield browser
     browser.quit()
@@ -71,18 +72,29 @@ def _wait(browser, what):
 
 
 def test_pages_load_from_here_alone_and_fit_their_window(browser, address):
-    wide, told, foreign = [], [], []
+    wide, cut, told, foreign = [], [], [], []
     for page in _pages():
         for width in WIDTHS:
             _open(browser, address, page, width)
             if browser.execute_script('return document.documentElement.scrollWidth > window.innerWidth'):
                 wide.append((page, width))
+            cut += [(page, width, words) for words in browser.execute_script(_CUT)]
             loaded = browser.execute_script('return performance.getEntriesByType("resource").map(each => each.name)')
             foreign += [(page, each) for each in loaded if not each.startswith((address, 'data:', 'blob:'))]
         told += [(page, entry['message']) for entry in browser.get_log('browser') if entry['level'] == 'SEVERE']
     assert not wide
+    assert not cut
     assert not told
     assert not foreign
+
+
+# Code that is not wrapped, and arguments whose words lie outside of the window.
+_CUT = '''
+    const wider = each => each.scrollWidth > each.clientWidth + 1
+    const outside = each => each.getBoundingClientRect().right > window.innerWidth
+    const code = [...document.querySelectorAll('.language-python pre > code, .language-sh pre > code')].filter(wider)
+    return [...code, ...[...document.querySelectorAll('.arguments td')].filter(outside)].map(each => each.textContent)
+'''
 
 
 def test_images_have_words(browser, address):

@@ -79,3 +79,11 @@ def test_the_page_shows_means_and_their_spread(tmp_path, monkeypatch):
     assert f'| waves | {nearest:.1f} | 50.0 ± 50.0 | 50.0 | 95.0 | 90.0 | one of 1900 |' in text
     assert f'**{nearest:.1f}** | **50.0** | **50.0** | **95.0** | **90.0** |' in text
     assert text.startswith('# Accuracy') and text.endswith('More.\n') and 'old' not in text
+
+
+def test_the_page_of_the_documentation_is_that_of_the_results():
+    rows = results.read(results.RESULTS)
+    assert {row.set for row in rows} == {each.name for each in results.SETS}
+    page = results.PAGE.read_text(encoding='utf-8')
+    for form in {row.form for row in rows}:
+        assert results.table(row for row in rows if row.form == form) in page

@@ -247,8 +247,12 @@ def test_tables_of_averaged_runs_and_their_spread(name, tmp_path, monkeypatch):
     np.testing.assert_allclose(found[:, outputs:], several.spread(x), rtol=1e-4, atol=1e-7)
     if name == 'Regression':
         np.testing.assert_allclose(found[:, 1:], each.std(0), rtol=1e-4)
+    calls = []
+    for number, net in enumerate(several.networks):
+        net.register_forward_hook(lambda *_, number=number: calls.append(number))
     written = several.write('new.npy', 'q.csv', spread=True)
     assert len(written.read_text().splitlines()) == 5
+    assert calls == [*range(len(several.networks))], 'answers and their spread are of one run of each network'
 
 
 def test_runs_of_other_folds_are_named(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mdnc.modules._inference import Answer, Steps, numbers_of_classes
+from mdnc.modules._inference import Answer, Steps, evaluating, numbers_of_classes
 from mdnc.modules._tiling import single
 
 _NAMES = ('classes', 'columns', 'channels', 'reading')
@@ -145,6 +145,13 @@ class Ensemble(Answer):
         for each, name in zip(self.members, self.known_as, strict=True):
             found.add(each.steps.soft(each.steps.whole(each.network, x, lengths)), name)
         return found
+
+    def averaged(self, x: Tensor, lengths: Any = None) -> Averaged:
+        """Answer a batch and say how far the networks are apart; each is run once."""
+        weight = next(self.network.parameters(), None)
+        with torch.no_grad(), evaluating(self):
+            found = self.agreement(x if weight is None else x.to(weight.device), lengths, spread=True)
+            return Averaged(found.answer().to(x.device), found.spread().to(x.device))
 
     def _slabs(self, x: Tensor, spread: bool) -> Iterator[tuple[Any, ...]]:
         for start, parts in _aligned([each.steps.scored(each.network, x) for each in self.members]):

@@ -280,8 +280,7 @@ class Predictor:
                     slab, *more = [as_array(part[row]) for part in found]
                     parts.slab(index, x.shape[2], start, slab, *more)
         else:
-            answers: list[Any] = [answer.predict_padded(x, lengths)]
-            answers += [] if several is None else [several.spread().predict_padded(x, lengths)]
+            answers = [answer.predict_padded(x, lengths)] if several is None else several.averaged(x, lengths)
             rows, *spreads = [cropped(each, batch) if answer.steps.dense else each for each in answers]
             rows, apart = [as_array(row) for row in rows], [as_array(row) for row in spreads[0]] if spreads else apart
         for row, index in enumerate(batch['index'].tolist()):

@@ -16,6 +16,7 @@ from mdnc.training import train
 Array = NDArray[Any]
 
 
+_BATCH = 16
 FORMS = {'quick': 1000, 'full': 5000}  # steps of the optimizer
 
 
@@ -116,14 +117,13 @@ class Network:
 
     def __call__(self, data: Data, quantity: bool, seed: int, steps: int) -> Array:
         """Train for a number of steps, and answer the test part with what the last one left."""
-        # At most 16, and as even as they divide: batch norm suffers from a last batch of a few.
-        batches = math.ceil(len(data.train.inputs) / 16)
+        batches = math.ceil(len(data.train.inputs) / _BATCH)
         predictor = train(
             {'name': self.name, 'arguments': self.arguments},
             {'train': (_given(data.train), data.train.targets)},
             task='regression' if quantity else 'classification',
             epochs=max(1, round(steps / batches)),
-            batch_size=math.ceil(len(data.train.inputs) / batches),
+            batch_size=_BATCH,
             device='cpu',
             seed=seed,
             split={'val': 0.0, 'test': 0.0},

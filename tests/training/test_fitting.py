@@ -92,6 +92,33 @@ def test_data_of_all_kinds(data):
     assert bool(found.figures) == (not isinstance(data, DataLoader))
 
 
+class Counted(nn.Sequential):
+    """A network that notes the sizes of its batches in training."""
+
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(32, 2))
+        self.sizes = []
+
+    def forward(self, x):
+        if torch.is_grad_enabled() and self.training:
+            self.sizes.append(len(x))
+        return super().forward(x)
+
+
+FIFTY = TensorDataset(torch.from_numpy(X[:50]), torch.arange(50) // 25)
+
+
+@pytest.mark.parametrize(
+    ('data', 'options'),
+    [((X[:50], NAMES[5:55]), {'split': {'val': 0.0, 'test': 0.0}}), ({'train': FIFTY, 'test': FIFTY}, {})],
+    ids=['arrays', 'torch'],
+)
+def test_batches_of_training_are_even(data, options):
+    net = Counted()
+    train(net, data, epochs=2, device='cpu', batch_size=16, **options)
+    assert net.sizes[-8:] == 2 * [13, 13, 12, 12]
+
+
 def test_a_module_of_ones_own_is_trained_itself(tmp_path):
     net = nn.Sequential(nn.Flatten(), nn.Linear(32, 2))
     before = net[1].weight.clone()

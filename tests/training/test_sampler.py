@@ -7,10 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.training.points import Points, train
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from mdnc.training import sampler
 from mdnc.training.sample import SampleError
-from mdnc.training.sampler import Batches, WorkerError, make_loader
+from mdnc.training.sampler import Batches, EvenBatches, WorkerError, even_starts, make_loader
 
 
 def _per_rank(monkeypatch, make, world):
@@ -39,12 +40,53 @@ def test_each_sample_counts_once_and_each_step_is_a_mean(samples, batch, world, 
         lists = _per_rank(patch, make, world)
     assert len({len(keys) for keys in lists}) == 1, 'a process with fewer batches would leave the others waiting'
     real = [key.index for keys in lists for batch_ in keys for key in batch_ if key.weight > 0]
-    assert len(real) == len(set(real)) == min(samples, batch * (limit or samples))
+    sizes = [sum(key.weight > 0 for keys in step for key in keys) for step in zip(*lists, strict=True)]
+    assert len(sizes) == min(-(-samples // batch), limit or samples)
+    assert max(sizes) <= batch and max(sizes) - min(sizes) <= 1, 'batch norm suffers from a batch of a few'
+    assert len(real) == len(set(real)) == sum(sizes)
     for start in range(0, len(lists[0]), accumulate):
         weights = [key.weight for keys in lists for batch_ in keys[start : start + accumulate] for key in batch_]
         # The trainer divides by `accumulate`, the processes' gradients are averaged.
         assert sum(weights) / (accumulate * world) == pytest.approx(1)
         assert len({weight for weight in weights if weight}) == 1
+
+
+@pytest.mark.parametrize(
+    ('shuffle', 'sizes'), [(True, [13, 13, 12, 12]), (False, [16, 16, 16, 2])], ids=['training', 'validation']
+)
+def test_training_has_batches_of_even_size(shuffle, sizes):
+    loader = make_loader(Points(50, 0), batch_size=16, shuffle=shuffle)
+    assert [len(batch['index']) for batch in loader] == sizes
+    assert len(loader) == 4
+
+
+def test_even_batches_of_torch():
+    data = TensorDataset(torch.arange(50))
+    loader = DataLoader(data, batch_sampler=EvenBatches(RandomSampler(data), 16, drop_last=False))
+    read = [batch.tolist() for [batch] in loader]
+    assert [len(batch) for batch in read] == [13, 13, 12, 12]
+    assert sorted(index for batch in read for index in batch) == list(range(50))
+    assert even_starts(7, 16) == [0, 7]
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_an_epoch_of_an_older_version_ends_as_it_began(workers):
+    def indices(loader):
+        return [batch['index'].tolist() for batch in loader]
+
+    loader = make_loader(Points(50, 0), batch_size=16, shuffle=True, seed=3, workers=workers)
+    order = [index for batch in indices(loader) for index in batch]
+    loader.load_state_dict({'epoch': 0, 'seen': 2})  # 32 samples were seen, in batches of 16
+    iterator = iter(loader)
+    first = next(iterator)['index'].tolist()
+    assert first == order[32:48]
+    state = loader.state_dict()
+    iterator.close()
+    again = make_loader(Points(50, 0), batch_size=16, shuffle=True, seed=3, workers=workers)
+    again.load_state_dict(state)  # stopped once more
+    assert indices(again) == [order[48:]]
+    again.batch_sampler.set_epoch(1)
+    assert [len(batch) for batch in indices(again)] == [13, 13, 12, 12]
 
 
 @pytest.mark.parametrize('world', [1, 2, 3])

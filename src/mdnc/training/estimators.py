@@ -41,12 +41,12 @@ _PRECISE = [np.float64, np.float32]
 
 
 class _Epochs:
-    """Batches of samples in memory, in a new order each time.
+    """Batches of samples in memory, as even as they divide, in a new order each time.
 
     Args:
         samples: Samples ``(C, L1, ...)``, of one size in a tensor ``(N, C, L1, ...)``, or in a list.
         targets: One per sample.
-        size: Samples per batch.
+        size: The most samples of a batch.
         seed: Seed of the order.
     """
 
@@ -59,7 +59,7 @@ class _Epochs:
 
     def _order(self) -> Sequence[Tensor]:
         order = torch.randperm(len(self._targets), generator=self._generator)
-        return torch.split(order, self._size)
+        return torch.tensor_split(order, len(self))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for rows in self._order():

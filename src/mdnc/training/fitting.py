@@ -15,7 +15,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, random_split
+from torch.utils.data import DataLoader, Dataset, RandomSampler, random_split
 
 from mdnc import _bundle
 from mdnc._archive import load_archive
@@ -29,6 +29,7 @@ from mdnc.training.data import ArrayData, SampleData
 from mdnc.training.data.reader import DataError
 from mdnc.training.data.split import PARTS
 from mdnc.training.predictor import Predictor
+from mdnc.training.sampler import EvenBatches
 from mdnc.training.saving import Keeper
 from mdnc.training.tasks import (
     Classification,
@@ -122,7 +123,7 @@ def train(
             ``'reconstruction'``, or a subclass of `Task`; None: chosen by the targets. Names and whole numbers are
             classes, vectors of 0 and 1 are multi-label classes, others are quantities.
         epochs: Number of epochs, at least 1.
-        batch_size: Samples per step; a data module or loader has its own.
+        batch_size: The most samples of a step; a data module or loader has its own.
         device: ``'auto'``, ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``.
         run: Folder for the run, which `mdnc.load` can open later; None saves nothing.
         progress: Whether to show progress and metrics.
@@ -279,12 +280,17 @@ def _loaders(given: Mapping[str, Any], batch_size: int, seed: int) -> Loaders:
         shares = [0.8, 0.1, 0.1] if len(whole) >= 10 else [1.0, 0.0, 0.0]
         parts = dict(zip(PARTS, random_split(whole, shares, torch.Generator().manual_seed(seed)), strict=True))
     return {
-        part: DataLoader(value, batch_size, shuffle=part == 'train' and hasattr(value, '__len__'))
-        if isinstance(value, Dataset)
-        else value
+        part: _loader(value, batch_size, part == 'train') if isinstance(value, Dataset) else value
         for part, value in parts.items()
         if not (isinstance(value, Dataset) and hasattr(value, '__len__') and not len(value))
     }
+
+
+def _loader(samples: Dataset[Any], batch_size: int, training: bool) -> DataLoader[Any]:
+    if not training or not hasattr(samples, '__len__'):
+        return DataLoader(samples, batch_size)
+    order = RandomSampler(samples)
+    return DataLoader(samples, batch_sampler=EvenBatches(order, batch_size, drop_last=False))
 
 
 def _seen(source: Any) -> FirstSample:

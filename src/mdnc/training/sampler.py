@@ -2,18 +2,20 @@
 
 The order of an epoch depends only on (seed, epoch), the batch size counts all processes together, and each sample has
 a weight for its loss. So one process and many see the same batches, a continued run sees the remaining batches, and
-an uneven last batch counts every sample once.
+batches of unequal size count every sample once. Batches of training differ in size by one sample at most, since batch
+norm suffers from a last batch of a few samples.
 """
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, get_args
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, distributed
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
 from mdnc.modules._checks import flag, integer, number, word
 from mdnc.training.process_signals import outlive_signals
@@ -31,13 +33,39 @@ class WorkerError(RuntimeError):
     """A worker process died."""
 
 
+def even_starts(samples: int, batch_size: int) -> list[int]:
+    """Where batches begin, and the last one ends, if their sizes differ by one sample at most.
+
+    Args:
+        samples: Number of samples.
+        batch_size: The most samples of a batch.
+
+    Example:
+        >>> even_starts(50, 16)
+        [0, 13, 26, 38, 50]
+    """
+    batches = -(-samples // batch_size)
+    size, larger = divmod(samples, max(1, batches))
+    return [batch * size + min(batch, larger) for batch in range(batches + 1)]
+
+
+class EvenBatches(BatchSampler):
+    """torch's `BatchSampler` with batches whose sizes differ by one sample at most, for loaders of torch."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = list(self.sampler)
+        starts = even_starts(len(order), self.batch_size)
+        for first, end in pairwise(starts):
+            yield order[first:end]
+
+
 class Batches:
     """The batches of one process, as lists of keys.
 
     Args:
         samples: Number of samples.
-        batch_size: Samples per batch, over all processes together.
-        shuffle: Shuffle in each epoch, and give each sample a seed for its augmentation.
+        batch_size: The most samples of a batch, over all processes together.
+        shuffle: Shuffle in each epoch, give each sample a seed for its augmentation, and make batches of even size.
         seed: Seed of all random choices.
         balance: Class of each sample, and the fraction of an epoch's samples drawn equally from all classes.
     """
@@ -58,6 +86,7 @@ class Batches:
         self.seed = seed
         self.epoch = 0
         self.start = 0  # number of batches of this epoch before
+        self.even = shuffle
         self.accumulate = 1  # number of batches per optimizer step
         self.limit: int | None = None  # number of batches per epoch, if limited
 
@@ -71,13 +100,18 @@ class Batches:
     def __iter__(self) -> Iterator[list[Key]]:
         rank, world = _process()
         order = self._order()
+        starts = self._starts()
         for batch in range(self.start, len(self)):
-            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            weight = world * self.accumulate / self._counted(batch)
+            first, end = starts[batch], starts[batch + 1]
+            weight = world * self.accumulate / self._counted(batch, starts)
             # A process without samples repeats one with weight 0: it must take part in the gradient reduction.
-            first = batch * self.batch_size
-            places = range(first, first + len(chosen))[rank::world]
+            places = range(first, end)[rank::world]
             yield [self._key(order, place, weight) for place in places] or [self._key(order, first, 0.0)]
+
+    def _starts(self) -> list[int]:
+        if self.even:
+            return even_starts(self.samples, self.batch_size)
+        return [*range(0, self.samples, self.batch_size), self.samples]
 
     def _order(self) -> list[int]:
         if not self.shuffle:
@@ -87,13 +121,13 @@ class Batches:
         order = torch.randperm(self.samples, generator=generator)
         return (order if self.balance is None else _balanced(order, *self.balance, generator)).tolist()
 
-    def _counted(self, batch: int) -> int:
+    def _counted(self, batch: int, starts: list[int]) -> int:
         # Samples of the optimizer step that this batch belongs to. Lightning divides by `accumulate`, and the
         # processes' gradients are averaged: world × accumulate / samples makes it the mean over samples.
-        step = self.batch_size * self.accumulate
-        end = min(self.samples, self.batch_size * (self.limit or len(self)))
-        first = batch // self.accumulate * step
-        return min(step, end - first) if first < end else step
+        first = batch // self.accumulate * self.accumulate
+        last = self.limit or len(self)
+        # Batches after the limit are read ahead by workers, and not used.
+        return starts[min(first + self.accumulate, last if first < last else len(self))] - starts[first]
 
     def _key(self, order: list[int], place: int, weight: float) -> Key:
         index = order[place]
@@ -153,9 +187,11 @@ class Loader:
         global _latest
         _latest = self
         state, self._taken_up = self._taken_up, {}
-        self.seen = self.batch_sampler.start = (
-            state.get('seen', 0) if state.get('epoch') == self.batch_sampler.epoch else 0
-        )
+        if state.get('epoch') != self.batch_sampler.epoch:
+            state = {}
+        self.seen = self.batch_sampler.start = state.get('seen', 0)
+        # Versions before 0.3 recorded no `even`: an epoch that they began ends with batches as they made them.
+        self.batch_sampler.even = self.batch_sampler.shuffle and (not self.seen or bool(state.get('even', 0)))
         try:
             for batch in self._loader:
                 if 'error' in batch:
@@ -182,8 +218,8 @@ class Loader:
         return batch
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch and number of its batches so far."""
-        return {'epoch': self.batch_sampler.epoch, 'seen': self.seen}
+        """Epoch, number of its batches so far, and whether they are of even size."""
+        return {'epoch': self.batch_sampler.epoch, 'seen': self.seen, 'even': int(self.batch_sampler.even)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue an epoch after the batches of the saved state."""
@@ -217,7 +253,9 @@ def make_loader(
 
     Args:
         samples: The data set.
-        batch_size: Samples per batch, over all processes together: the run is the same on one device and on many.
+        batch_size: Samples per batch, over all processes together: the run is the same on one device and on many. If
+            it does not divide their number, the last batch is smaller; with ``shuffle``, all batches are, as evenly as
+            they divide: 50 samples in batches of 16 are 13, 13, 12 and 12.
         shuffle: Shuffle in each epoch, and augment; for training.
         seed: Seed of order and augmentation.
         workers: Number of worker processes; 0: samples are read in the training process.

@@ -149,7 +149,8 @@ class SampleData(L.LightningDataModule):
     """Base of all data modules; subclasses define their samples in `parts`.
 
     Args:
-        batch_size: Samples per step, over all processes together.
+        batch_size: Samples per step, over all processes together. In training, where they do not divide evenly, batches
+            are as even as possible: 50 samples in batches of 16 are 13, 13, 12 and 12.
         workers: Number of worker processes; 0: samples are read in the training process.
         seed: Seed of order, windows and augmentation.
         split: How samples are divided into parts.

@@ -205,7 +205,8 @@ def _refuse_other_run(command: _Command, names: Sequence[str]) -> None:
     saved, given = yaml.safe_load(path.read_text()), yaml.safe_load(command.full_config())
     for name in names:
         before, now = (functools.reduce(_part, name.split('.'), config) for config in (saved, given))
-        if before != now and before is not ...:
+        follows = name.endswith('.normalise') and now == 'auto'  # what the network was trained with
+        if before != now and before is not ... and not follows:
             raise UsageError(
                 f'{name.replace(".init_args", "")} is {before!r} in {path} and cannot be changed to {now!r} '
                 'in this run; start a new run'

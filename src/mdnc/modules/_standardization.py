@@ -53,6 +53,12 @@ def normalised_by(statistics: object) -> str:
     return 'sample' if is_by_sample(statistics) else 'percentiles' if 'low' in statistics else 'set'
 
 
+def reads_amplitude(network: object) -> bool:
+    """Whether a network was made with ``amplitude=True``: normalised by itself, a sample has no amplitude to read."""
+    config = getattr(network, 'config', None)
+    return isinstance(config, Mapping) and bool(config.get('amplitude'))
+
+
 def sample_figures(x: Tensor) -> Tensor:
     """Mean and standard deviation of each channel of each sample ``(B, C, L1, ...)``, ``(B, C, 2)``.
 

@@ -5,7 +5,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import lightning as L
@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from mdnc._side_effects import random_state_kept
 from mdnc.modules._checks import integer, spatial_order
 from mdnc.modules._inference import Answer
+from mdnc.modules._standardization import reads_amplitude
 from mdnc.modules.ragged import pad_batch
 from mdnc.training.data.datamodule import normalisation
-from mdnc.training.data.normalisation import clipped_statistics
+from mdnc.training.data.normalisation import AmplitudeSpread, Moments, clipped_statistics
 from mdnc.training.fitting import named_network, trainer_devices
 from mdnc.training.nonfinite_loss import Guard
 from mdnc.training.predictor import Predictor
@@ -89,8 +90,8 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             signals, and others have channels as second axis, ``(n, channels, length)``.
         normalise: Whether each channel is normalised to mean 0 and standard deviation 1 over the training samples;
             in regression also the targets. ``'sample'``: of each sample itself; ``'percentiles'``: of the training
-            samples, clipped to
-            their 0.5th and 99.5th percentile.
+            samples, clipped to their 0.5th and 99.5th percentile; ``'auto'``: ``'sample'`` where samples differ in
+            amplitude by orders of magnitude, unless the network has ``amplitude``; else true.
         device: ``'cpu'``, ``'cuda'``, ``'auto'``, ….
         progress: Whether to show a progress bar.
         random_state: Seed of weights and order: an int, a ``RandomState``, or None for a random one.
@@ -109,7 +110,7 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         lr: float = 0.01,
         weight_decay: float = 0.01,
         order: int | None = None,
-        normalise: bool | Literal['set', 'sample', 'percentiles'] = True,
+        normalise: bool | Literal['auto', 'set', 'sample', 'percentiles'] = 'auto',
         device: str = 'cpu',
         progress: bool = False,
         random_state: Any = None,
@@ -174,13 +175,12 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         owner = type(self).__name__
         seed = int(check_random_state(self.random_state).randint(_MOST_SEED))
         size, epochs = integer(owner, 'batch_size', self.batch_size), integer(owner, 'epochs', self.epochs)
-        known = {
-            'input': list(samples[0].shape),
-            'normalisation': _statistics(samples, normalisation(owner, self.normalise)),
-        }
+        by = normalisation(owner, self.normalise)
+        by = _usual(samples, self.network) if by == 'auto' else by
+        known = {'input': list(samples[0].shape), 'normalisation': _statistics(samples, by)}
         with _in_silence(not self.progress), random_state_kept():
             torch.manual_seed(seed)
-            task = kind(self._network(samples, outputs), lr=self.lr, weight_decay=self.weight_decay)
+            task = kind(self._network(samples, outputs, by), lr=self.lr, weight_decay=self.weight_decay)
             task.learn({**known, **facts})
             trainer = L.Trainer(
                 max_epochs=epochs,
@@ -195,7 +195,7 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.predictor_ = Predictor(task.network.eval(), task.facts)
         self._n_features_out = self._features(samples[:1]).shape[1]
 
-    def _network(self, samples: Tensor | list[Tensor], outputs: int) -> Any:
+    def _network(self, samples: Tensor | list[Tensor], outputs: int, by: bool | str) -> Any:
         if isinstance(self.network, nn.Module):
             return copy.deepcopy(self.network)
         channels, *_ = samples[0].shape
@@ -212,7 +212,7 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             'small': 'keep',
             'tail': 'act',
             'normalizer': 'layer',
-            'amplitude': True,
+            'amplitude': by != 'sample',
         }
         return named_network({'name': 'EncoderNet', 'arguments': small}, told)
 
@@ -388,6 +388,16 @@ def _same_count(samples: Sequence[Any] | Tensor, y: np.ndarray) -> None:
 def _spread(deviations: np.ndarray) -> list[float]:
     found: list[float] = np.where(deviations > 0, deviations, 1.0).tolist()
     return found
+
+
+def _usual(samples: Tensor | list[Tensor], network: Any) -> bool | str:
+    """How samples are normalised, if nothing is said."""
+    spread = AmplitudeSpread()
+    for sample in samples:
+        spread.add(Moments.of(sample.numpy()).deviation)
+    words = network.get('arguments') or {} if isinstance(network, Mapping) else {}
+    amplitude = reads_amplitude(network) or bool(words.get('amplitude'))
+    return True if spread.widest is None or amplitude else 'sample'
 
 
 def _statistics(samples: Tensor | list[Tensor], by: bool | str) -> dict[str, Any] | None:

@@ -1,13 +1,17 @@
 """What inputs are normalised by: the training part, each sample, or the training part clipped at percentiles."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from mdnc.modules._inference import Steps
-from mdnc.modules._standardization import Scale
+from mdnc.modules._standardization import Scale, normalised_by
+from mdnc.modules.resnet import EncoderNet1d
 from mdnc.training import ArrayData, Augmentation, Classification, Reconstruction, Segmentation, make_trainer
 from mdnc.training.augmentation.mixing import cut_mixed, mixed_up
+from mdnc.training.checkpoint import newest
+from mdnc.training.data.normalisation import input_statistics
 
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(12, 2, 20, 16)) * RNG.uniform(1, 9, (12, 2, 1, 1)) + 100).astype('f4')
@@ -178,5 +182,111 @@ def test_a_network_is_not_run_on_data_that_say_otherwise(tmp_path):
 
 @pytest.mark.parametrize('value', ['Set', '', 'zscore', 3, None, ['sample']], ids=str)
 def test_other_words_are_refused(value):
-    with pytest.raises((ValueError, TypeError), match=r"^ArrayData: normalise=.* must be true, false, 'set', 'sampl"):
+    with pytest.raises(
+        (ValueError, TypeError),
+        match=r"^ArrayData: normalise=.* must be true, false, 'set', 'sample', 'percentiles', 'auto'",
+    ):
         ArrayData(X, normalise=value)
+
+
+# ---- normalise: auto ----
+
+LOUD = np.float32(10.0) ** np.linspace(-3, 3, 24, dtype='f4')  # amplitudes over six decades
+ENCODER = {'channel': 4, 'layers': [1, 1], 'out_length': 2}
+
+
+def _signals(amplitudes, channels=2):
+    x = np.random.default_rng(3).normal(size=(24, channels, 32)).astype('f4')
+    x[:, -1] *= amplitudes[:, None]
+    return x
+
+
+def _opened(x, **options):
+    data = ArrayData(x, np.arange(len(x)) % 2, batch_size=12, **{**NO_SPLIT, **options})
+    data.setup()
+    return data
+
+
+def test_the_spread_of_amplitudes_is_that_of_numpy():
+    data = _opened(x := _signals(LOUD))
+    _, spread = input_statistics(data._parts['train'][0].inputs, range(24), lambda number: False)
+    np.testing.assert_allclose(spread.decades, np.log10(x.astype('f8').std(2)).std(0), rtol=1e-6)
+    assert spread.widest == 1
+
+
+@pytest.mark.parametrize(
+    ('amplitudes', 'by'),
+    [
+        (LOUD, 'sample'),
+        (LOUD ** np.float32(0.8), 'set'),  # 1.44 decades
+        (np.ones(24, 'f4'), 'set'),
+        (np.where(np.arange(24) < 7, LOUD, 0), 'set'),  # constant samples are left out, and 7 are too few
+        (np.where(np.arange(24) % 3, LOUD, 0), 'sample'),
+    ],
+    ids=['six decades', 'fewer', 'alike', 'few', 'constant ones'],
+)
+def test_auto_looks_at_amplitudes(capsys, amplitudes, by):
+    data = _opened(_signals(amplitudes))
+    assert normalised_by(data.facts['normalisation']) == by
+    assert normalised_by(data.facts['normalisation']) == by
+    said = capsys.readouterr().out
+    assert said.count('normalise=auto: samples of channel 1 differ in amplitude by orders of magnitude') == (
+        by == 'sample'
+    )
+
+
+def test_few_samples_are_normalised_together():
+    assert normalised_by(_opened(_signals(LOUD)[::4]).facts['normalisation']) == 'set'
+
+
+@pytest.mark.parametrize('word', [True, 'set'])
+def test_one_scale_for_samples_of_all_amplitudes_is_warned_of_once(word):
+    data = _opened(_signals(LOUD), normalise=word)
+    text = r'normalise=true, but samples of channel 1 differ in amplitude .* varies by 1\.\d\d\), .*; normalise=sample'
+    with pytest.warns(UserWarning, match=text):
+        facts = data.facts
+    assert normalised_by(facts['normalisation']) == 'set'
+    assert data.facts == facts, 'warnings are errors here: it comes once'
+
+
+def test_columns_are_named():
+    frames = [pd.DataFrame({'rest': row[0], 'pulse': row[1]}) for row in _signals(LOUD)]
+    data = ArrayData(frames, np.arange(24) % 2, normalise=True, **NO_SPLIT)
+    with pytest.warns(UserWarning, match="samples of channel 'pulse' differ"):
+        _ = data.facts
+
+
+def test_a_network_that_reads_the_amplitude_keeps_it(tmp_path):
+    task = Classification(EncoderNet1d(**ENCODER, in_planes=2, amplitude=True))
+    _runner(tmp_path).fit(task, _opened(_signals(LOUD)))
+    assert normalised_by(task.facts['normalisation']) == 'set'
+    task = Classification(EncoderNet1d(**ENCODER, in_planes=2, amplitude=True))
+    with pytest.warns(UserWarning, match='Classification: the network has amplitude=True, but with normalise=sample'):
+        _runner(tmp_path / 'sample').fit(task, _opened(_signals(LOUD), normalise='sample'))
+
+
+def _runner(folder, **options):
+    return make_trainer(folder, accelerator='cpu', enable_progress_bar=False, **{'max_epochs': 1, **options})
+
+
+def test_auto_trains_as_the_word_it_chose_and_the_network_keeps_it(tmp_path):
+    def run(folder, x, **words):
+        torch.manual_seed(0)
+        task, trainer = Classification(EncoderNet1d(**ENCODER, in_planes=2)), _runner(folder)
+        trainer.fit(task, _opened(x, augmentation={'flip': [0], 'noise': 0.1}, **words))
+        return task, trainer
+
+    x = _signals(LOUD)
+    task, trainer = run(tmp_path / 'auto', x)
+    other, _ = run(tmp_path / 'sample', x, normalise='sample')
+    assert task.facts == other.facts
+    for one, two in zip(task.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+    even = _signals(np.ones(24, 'f4'))  # of data that are even, it goes on as it was trained
+    again, path = Classification(EncoderNet1d(**ENCODER, in_planes=2)), newest(tmp_path / 'auto')[0]
+    data = _opened(even)
+    _runner(tmp_path / 'on', max_epochs=2).fit(again, data, ckpt_path=path)
+    assert again.facts['normalisation'] == {'by': 'sample'}
+    assert 'figures' in data.train.item(0, np.random.default_rng(0))
+    assert trainer.test(task, _opened(even, split={'val': 0, 'test': 0.5}), verbose=False)
+    assert task.facts['normalisation'] == {'by': 'sample'}

@@ -1,5 +1,6 @@
 """Data modules: parts, preprocessing of their samples, and facts about the data for networks."""
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -11,6 +12,7 @@ import numpy as np
 from lightning.pytorch.utilities import CombinedLoader
 
 from mdnc.modules._checks import flag, integer, integers, number, spatial_order, word
+from mdnc.modules._standardization import reads_amplitude
 from mdnc.modules._tiling import BLENDS, usual_overlap
 from mdnc.training.augmentation.augmentation import Augmentation, PresetName, share
 from mdnc.training.data.class_positions import count_classes
@@ -19,9 +21,11 @@ from mdnc.training.data.images import Colours, PixelOptions
 from mdnc.training.data.label_values import ClassNumbers, check_values
 from mdnc.training.data.labels import check_names, find_classes, read_names, refuse_holes, with_target
 from mdnc.training.data.normalisation import (
+    AmplitudeSpread,
     channel_statistics,
     clipped_statistics,
     drawn_values,
+    input_statistics,
     read_pieces,
     whole_samples,
 )
@@ -56,7 +60,7 @@ def _lengths(owner: str, name: str, value: Any) -> list[int] | None:
     return found
 
 
-_BY = ('set', 'sample', 'percentiles')
+_BY = ('set', 'sample', 'percentiles', 'auto')
 
 
 def normalisation(owner: str, value: Any) -> bool | str:
@@ -158,7 +162,10 @@ class SampleData(L.LightningDataModule):
         normalise: Normalisation of each channel to mean 0 and standard deviation 1: ``'set'`` or true, over the
             training part; ``'sample'``, over each sample; ``'percentiles'``, over the training part, clipped to its
             0.5th and 99.5th percentile, and without the first class if targets are maps of classes (as nnU-Net for CT);
-            false: none. Target quantities are normalised over the training part, except with false.
+            false: none. ``'auto'``: ``'sample'`` where samples differ in amplitude by orders of magnitude (in a
+            channel, the standard deviation over samples of log10 of their own ones is above 1.5), unless the network
+            has ``amplitude``; else ``'set'``; a trained network keeps what was chosen. Target quantities are normalised
+            over the training part, except with false.
         crop: Spatial size of crops of all samples: random in training, central elsewhere.
         patch: Spatial size of random patches of images or volumes in training; elsewhere samples are whole, and a task
             runs the network on overlapping tiles of this size.
@@ -213,7 +220,7 @@ class SampleData(L.LightningDataModule):
         seed: int = 0,
         split: Split = Split(),  # noqa: B008 frozen
         augmentation: Augmentation = Augmentation(),  # noqa: B008 frozen
-        normalise: bool | Literal['set', 'sample', 'percentiles'] = True,
+        normalise: bool | Literal['auto', 'set', 'sample', 'percentiles'] = 'auto',
         crop: list[int] | None = None,
         patch: list[int] | None = None,
         patches: int = 1,
@@ -263,6 +270,8 @@ class SampleData(L.LightningDataModule):
         self.values: list[int] | None = None
         self._named = False
         self._statistics: dict[str, dict[str, list[float]]] = {}
+        self._spread = AmplitudeSpread()
+        self._chosen: str | None = None  # what normalise: auto is, once it is known
         self._class_counts: dict[int, int] | None = None
         self.augmentation = self._record(Augmentation, 'augmentation', augmentation)
         self._view = View(
@@ -420,11 +429,50 @@ class SampleData(L.LightningDataModule):
 
     @property
     def _normalisation(self) -> dict[str, Any] | None:
-        if self.normalise == 'sample':
+        if self.normalise == 'auto' and self._chosen is None:
+            self.normalise_as(self._choice())
+        by = self._chosen if self.normalise == 'auto' else self.normalise
+        if by == 'sample':
             return {'by': 'sample'}
-        if self.normalise == 'percentiles':
+        if by == 'percentiles':
             return self._clipped()
-        return self._scale('input') if self.normalise else None
+        return self._scale('input') if by else None
+
+    def normalise_as(self, by: str) -> None:
+        """Let ``normalise: auto`` be what a network was trained with; any other word stays.
+
+        Args:
+            by: ``'set'``, ``'sample'``, ``'percentiles'`` or ``'false'``.
+        """
+        if self.normalise != 'auto':
+            return
+        self._chosen = by
+        if by == 'sample':
+            SampleData.setup(self)
+            self.train.bring_figures()
+
+    def _choice(self) -> str:
+        differing = self._differing()
+        if differing is None or reads_amplitude(self._network):
+            return 'set'
+        print(f'normalise=auto: {differing}: each is normalised by itself (normalise=sample)', flush=True)
+        return 'sample'
+
+    def _differing(self) -> str | None:
+        """In words, which channel's samples differ in amplitude by orders of magnitude; None: those of none do."""
+        self._scale('input')
+        channel = self._spread.widest
+        if channel is None:
+            return None
+        name = repr(self.channels[channel]) if self.channels else channel
+        return (
+            f'samples of channel {name} differ in amplitude by orders of magnitude (log10 of their standard deviations '
+            f'varies by {self._spread.decades[channel]:.2f})'
+        )
+
+    @property
+    def _network(self) -> Any:
+        return None if self.trainer is None else getattr(self.trainer.lightning_module, 'network', None)
 
     @property
     def input_scale(self) -> dict[str, list[float]]:
@@ -493,10 +541,20 @@ class SampleData(L.LightningDataModule):
         if name not in self._statistics:
             if self.nonfinite == 'skip':  # samples that are skipped in training are not counted
                 numbers = self._whole(pair, numbers)
-            reader = pair.inputs if name == 'input' or pair.targets is None else pair.targets
-            lone = self._lone_input if name == 'input' else self._lone_target
-            self._statistics[name] = channel_statistics(read_pieces(reader, numbers, lone))
+            if name == 'input':
+                self._statistics[name], self._spread = input_statistics(pair.inputs, numbers, self._lone_input)
+                self._warn_of_small_samples()
+            elif pair.targets is not None:
+                self._statistics[name] = channel_statistics(read_pieces(pair.targets, numbers, self._lone_target))
         return self._statistics[name]
+
+    def _warn_of_small_samples(self) -> None:
+        if self.normalise is True and (differing := self._differing()) and not reads_amplitude(self._network):
+            warnings.warn(
+                f'{type(self).__name__}: normalise=true, but {differing}, so that small ones are nearly 0 for the '
+                'network; normalise=sample brings each to mean 0 and deviation 1',
+                stacklevel=2,
+            )
 
     def _whole(self, pair: Pair, numbers: np.ndarray) -> np.ndarray:
         numbers = whole_samples(pair.inputs, numbers)

@@ -1,6 +1,8 @@
 """Mean, standard deviation and percentiles of each channel, over more samples than memory holds."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -20,30 +22,127 @@ def windows(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
         yield (slice(start, start + step), *(slice(None),) * (len(shape) - 2))
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Number, mean and sum of squared deviations of the values of each channel, ``(C,)`` each; ``+`` merges them.
+
+    Merged piece by piece (Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample
+    variances, 1979) they are exact where E[x²] − E[x]² loses all digits.
+    """
+
+    count: Array
+    mean: Array
+    scatter: Array
+
+    @classmethod
+    def of(cls, piece: Array) -> 'Moments':
+        """Those of an array ``(C, ...)``; NaN counts as not there."""
+        values = np.asarray(piece, np.float64).reshape(len(piece), -1)
+        known = np.isfinite(values)
+        count = known.sum(1)
+        mean = np.where(known, values, 0).sum(1) / np.maximum(count, 1)
+        return cls(count, mean, (np.where(known, values - mean[:, None], 0) ** 2).sum(1))
+
+    def __add__(self, new: 'Moments') -> 'Moments':
+        total = np.maximum(self.count + new.count, 1)
+        shift = new.mean - self.mean
+        scatter = self.scatter + new.scatter + shift**2 * self.count * new.count / total
+        return Moments(self.count + new.count, self.mean + shift * new.count / total, scatter)
+
+    @property
+    def deviation(self) -> Array:
+        """Standard deviations; 0 for a channel that is constant, as far as float32 can tell."""
+        deviation = np.sqrt(self.scatter / np.maximum(self.count, 1))
+        return np.where(deviation > np.finfo(np.float32).eps * np.abs(self.mean), deviation, 0.0)
+
+    def statistics(self) -> dict[str, list[float]]:
+        """Plain lists ``mean`` and ``std``, one value a channel; the ``std`` of a constant channel is 1."""
+        deviation = self.deviation
+        return {'mean': self.mean.tolist(), 'std': np.where(deviation > 0, deviation, 1.0).tolist()}
+
+
+_NOTHING = Moments(np.zeros(1), np.zeros(1), np.zeros(1))
+
+
 def channel_statistics(pieces: Iterable[Array]) -> dict[str, list[float]]:
     """Mean and standard deviation of each channel over arrays ``(C, ...)``; NaN counts as not there.
-
-    The sums are merged piece by piece (Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for
-    computing sample variances, 1979), which is exact where E[x²] − E[x]² loses all digits.
 
     Returns:
         Plain lists ``mean`` and ``std``, one value a channel; a channel that is constant, as far as float32 can tell,
         has a ``std`` of 1.
     """
-    count = mean = scatter = np.zeros(1)
-    for piece in pieces:
-        values = np.asarray(piece, np.float64).reshape(len(piece), -1)
-        known = np.isfinite(values)
-        new = known.sum(1)
-        new_mean = np.where(known, values, 0).sum(1) / np.maximum(new, 1)
-        new_scatter = (np.where(known, values - new_mean[:, None], 0) ** 2).sum(1)
-        total = np.maximum(count + new, 1)
-        shift = new_mean - mean
-        scatter = scatter + new_scatter + shift**2 * count * new / total
-        mean, count = mean + shift * new / total, count + new
-    deviation = np.sqrt(scatter / np.maximum(count, 1))
-    varies = deviation > np.finfo(np.float32).eps * np.abs(mean)
-    return {'mean': mean.tolist(), 'std': np.where(varies, deviation, 1.0).tolist()}
+    return sum(map(Moments.of, pieces), _NOTHING).statistics()
+
+
+# ---- How far samples differ in amplitude ----
+
+_MOST_SPREAD = 1.5  # decades: typical samples differ 30-fold
+_FEWEST = 8  # samples that tell it
+
+
+class AmplitudeSpread:
+    """How far samples differ in amplitude: the standard deviation, over samples, of log10 of their own ones.
+
+    Example:
+        >>> spread = AmplitudeSpread()
+        >>> for number in range(20):
+        ...     spread.add(np.array([10.0 ** (number % 5)]))  # the standard deviation of a sample with one channel
+        >>> spread.decades.round(2).tolist(), spread.widest
+        ([1.41], None)
+    """
+
+    def __init__(self) -> None:
+        self._logs = _NOTHING
+
+    def add(self, deviations: Array) -> None:
+        """Count a sample by the standard deviation of each channel ``(C,)``; 0, of a constant one, is left out."""
+        logs = np.log10(deviations, out=np.full(len(deviations), np.nan), where=deviations > 0)
+        self._logs = self._logs + Moments.of(logs[:, None])
+
+    @property
+    def decades(self) -> Array:
+        """The figure of each channel ``(C,)``; 0 where fewer than 8 samples vary."""
+        figure = np.sqrt(self._logs.scatter / np.maximum(self._logs.count, 1))
+        return np.where(self._logs.count >= _FEWEST, figure, 0.0)
+
+    @property
+    def widest(self) -> int | None:
+        """The channel that differs most, if it does so by orders of magnitude: above 1.5; else None."""
+        return widest(self.decades)
+
+
+def widest(decades: Sequence[float] | Array) -> int | None:
+    """The channel whose samples differ most in amplitude, if by orders of magnitude, so that each is normalised by
+    itself; else None.
+
+    Args:
+        decades: The figure of each channel, as `AmplitudeSpread.decades`.
+    """
+    channel = int(np.argmax(decades)) if len(decades) else 0
+    return channel if len(decades) and decades[channel] > _MOST_SPREAD else None
+
+
+def input_statistics(
+    reader: Reader, numbers: Iterable[int], lone: Callable[[int], bool]
+) -> tuple[dict[str, list[float]], AmplitudeSpread]:
+    """Mean and standard deviation of each channel, and how far samples differ in amplitude; they are read once.
+
+    Args:
+        reader: The samples.
+        numbers: Which of them.
+        lone: Whether a sample has no channel axis.
+
+    Raises:
+        DataError: A sample cannot be read, or has another number of channels than the first.
+    """
+    whole, spread = _NOTHING, AmplitudeSpread()
+    for _, pieces in groupby(_numbered_pieces(reader, numbers, lone), key=lambda found: found[0]):
+        own = _NOTHING
+        for _, piece in pieces:
+            new = Moments.of(piece)
+            whole, own = whole + new, own + new
+        spread.add(own.deviation)
+    return whole.statistics(), spread
 
 
 _KEPT = 10_000_000  # values, of all channels and samples together, that percentiles are told by
@@ -104,6 +203,12 @@ def read_pieces(reader: Reader, numbers: Iterable[int], lone: Callable[[int], bo
     Raises:
         DataError: A sample cannot be read, or has another number of channels than the first.
     """
+    return (piece for _, piece in _numbered_pieces(reader, numbers, lone))
+
+
+def _numbered_pieces(
+    reader: Reader, numbers: Iterable[int], lone: Callable[[int], bool]
+) -> Iterator[tuple[int, Array]]:
     channels = None
     for number in map(int, numbers):
         for piece in _read_sample(reader, number, lone):
@@ -111,7 +216,7 @@ def read_pieces(reader: Reader, numbers: Iterable[int], lone: Callable[[int], bo
             if len(piece) != channels:
                 name = reader.name(number)
                 raise DataError(f'sample {number} ({name}) has {len(piece)} channels, the first sample has {channels}')
-            yield piece
+            yield number, piece
 
 
 def _read_sample(reader: Reader, number: int, lone: Callable[[int], bool]) -> Iterator[Array]:

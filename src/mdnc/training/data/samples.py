@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -209,6 +209,10 @@ class Samples:
                 self._whole_figures(number) if self._view.patch else _columns(channel_statistics([values]))
             )
         return {'input': values, **item}
+
+    def bring_figures(self) -> None:
+        """Give training samples the mean and standard deviation that each is normalised by."""
+        self._view = replace(self._view, by_sample=True)
 
     def _whole_figures(self, number: int) -> Array:
         # A prediction sees the whole sample that a window is drawn from, with the noise of it.

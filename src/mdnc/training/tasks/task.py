@@ -25,7 +25,7 @@ from mdnc.modules import decaying_names
 from mdnc.modules._checks import integer
 from mdnc.modules._ensemble import Averaged, Ensemble
 from mdnc.modules._inference import Answer, Steps
-from mdnc.modules._standardization import normalised_by
+from mdnc.modules._standardization import normalised_by, reads_amplitude
 from mdnc.training.augmentation import mixed_losses
 from mdnc.training.checkpoint import check_fits
 from mdnc.training.evaluation import Evaluation, SampleResults, Table
@@ -301,9 +301,20 @@ class Task(L.LightningModule):
         self._check_baselines(source)
         if self.hparams['data'] is None or (source is not self._source and self._trains_anew):
             self.learn(self.joined(self._asked(source)))
+            self._warn_of_lost_amplitude()
         else:
             self.compare(source)
+        if hasattr(source, 'normalise_as'):
+            source.normalise_as(normalised_by(self.facts.get('normalisation')))
         self._source = source
+
+    def _warn_of_lost_amplitude(self) -> None:
+        if normalised_by(self.facts.get('normalisation')) == 'sample' and reads_amplitude(self.network):
+            warnings.warn(
+                f'{type(self).__name__}: the network has amplitude=True, but with normalise=sample all samples have '
+                'the same amplitude: leave out one of the two',
+                stacklevel=2,
+            )
 
     def _check_baselines(self, source: Any) -> None:
         known = [name for name, _ in self.get_submodule('test_metrics').named_children()]

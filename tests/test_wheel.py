@@ -92,7 +92,7 @@ def test_the_wheel_holds_what_the_sources_hold(wheel):
     tracked = run('git', 'ls-files', 'src/mdnc', 'recipes', cwd=ROOT) if (ROOT / '.git').exists() else ''
     wanted = {name.removeprefix('src/') if name.startswith('src/') else f'mdnc/{name}' for name in tracked.split()}
     kinds = {Path(name).suffix for name in held}
-    assert {'.py', '.cpp', '.jinja', '.yaml'} <= kinds
+    assert {'.py', '.cpp', '.h', '.jinja', '.yaml'} <= kinds
     assert 'mdnc/py.typed' in held
     assert wanted <= held
     assert not [name for name in held if name.split('/')[0] not in ('mdnc', f'mdnc-{mdnc.__version__}.dist-info')]

@@ -50,6 +50,17 @@ def test_a_damaged_file_is_built_anew(how: str, source: Path):
     assert builds(source) == 2
 
 
+def test_a_header_that_changed_is_built_anew(source: Path):
+    header = source.with_name('number.h')
+    source.write_text('#include "number.h"\nextern "C" int seven() { return NUMBER; }')
+    for number in (7, 8):
+        header.write_text(f'#define NUMBER {number}')
+        assert ctypes.CDLL(str(building.library(source))).seven() == number
+    assert builds(source) == 2
+    building.library(source)
+    assert builds(source) == 2
+
+
 def test_a_link_in_the_cache_is_not_followed(source: Path):
     first = building.library(source)
     elsewhere = source.parent / 'elsewhere.so'

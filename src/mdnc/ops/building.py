@@ -63,7 +63,7 @@ def library(source: Path, options: Sequence[str] = ()) -> Path:
     a damaged one would stop the process. The cache holds code, so that a folder that others may write to is refused.
 
     Args:
-        source: A C++ file of this package.
+        source: A C++ file of this package; headers lie beside it.
         options: The compiler's options beside those that all sources share.
 
     Raises:
@@ -71,7 +71,8 @@ def library(source: Path, options: Sequence[str] = ()) -> Path:
         subprocess.SubprocessError: The compiler fails, or takes longer than `SECONDS_TO_BUILD`.
     """
     command = [_compiler(), *_FLAGS, str(source)]
-    made_for = (source.read_text(), *command, *options, _machine())
+    texts = [each.read_text() for each in (source, *sorted(source.parent.glob('*.h')))]  # headers of all sources
+    made_for = (*texts, *command, *options, _machine())
     name = f'{source.stem}-{_digest(chr(10).join(made_for).encode())}'
     folder = _cache()
     kept = next((each for each in sorted(folder.glob(f'{name}-*.so')) if _whole(each)), None)

@@ -13,22 +13,14 @@
 #include <type_traits>
 #include <vector>
 
+#include "vectors.h"
+
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int LANES = 16, ROWS = 8;  // of a register; of a product
-#elif defined(__AVX__)
-constexpr int LANES = 8, ROWS = 4;
-#else
-constexpr int LANES = 4, ROWS = 4;
-#endif
+constexpr int ROWS = LANES == 16 ? 8 : 4;  // of a product
 constexpr int AXES = 3;
 constexpr int64_t WORTH_A_THREAD = 1 << 20;  // multiply-adds, or as much other work
 
-typedef float Vector __attribute__((vector_size(LANES * 4), aligned(4)));
-
-inline Vector load(const float* at) { return *(const Vector*)at; }
-inline void store(float* at, Vector value) { *(Vector*)at = value; }
 inline Vector load_or(const float* at, int64_t i, float other) { return at ? load(at + i) : Vector{} + other; }
 
 }  // namespace

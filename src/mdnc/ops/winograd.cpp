@@ -10,29 +10,20 @@
 #include <cstdint>
 #include <cstring>
 
+#include "vectors.h"
+
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int LANES = 16, COLUMNS = 4;  // of a register, and registers side by side in a product
-#elif defined(__AVX__)
-constexpr int LANES = 8, COLUMNS = 2;
-#else
-constexpr int LANES = 4, COLUMNS = 4;
-#endif
+constexpr int COLUMNS = LANES == 8 ? 2 : 4;  // registers side by side in a product
 constexpr int ROWS = 6;                 // of a product; ROWS × COLUMNS sums stay in registers
 constexpr int POINTS = 6, OUT = 4, TAPS = 3, ALL = POINTS * POINTS;
 constexpr int64_t BLOCK_VALUES = 3072;  // tiles × channels of a block: 36 in and 36 out lie in an L2 cache of 1 MiB
 constexpr int64_t PAD = 16;             // values between transformed planes, lest all fall on one set of the L1 cache
 
-typedef float Vector __attribute__((vector_size(LANES * 4), aligned(4)));
-
 // The interpolation points are 0, ±5/8, ±3/2 and infinity, all exact in binary: rounding grows less than with 0, ±1,
 // ±2 (on the choice of points: Barabasz et al., arXiv:1803.10986).
 constexpr float A = 0.625f, B = 1.5f, AA = A * A, BB = B * B, SUM = AA + BB, PRODUCT = AA * BB;
 constexpr float NORM_0 = 1 / PRODUCT, NORM_A = 1 / (2 * AA * (AA - BB)), NORM_B = 1 / (2 * BB * (BB - AA));
-
-inline Vector load(const float* at) { return *(const Vector*)at; }
-inline void store(float* at, Vector value) { *(Vector*)at = value; }
 
 // Each transform takes values that lie `step` apart in an array of vectors, and leaves its own as far apart.
 

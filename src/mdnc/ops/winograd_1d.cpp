@@ -9,26 +9,17 @@
 #include <cstdint>
 #include <utility>
 
+#include "vectors.h"
+
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int LANES = 16, ROWS = 8;  // of a register; of a product
-#elif defined(__AVX__)
-constexpr int LANES = 8, ROWS = 4;
-#else
-constexpr int LANES = 4, ROWS = 4;
-#endif
+constexpr int ROWS = LANES == 16 ? 8 : 4;            // of a product
 constexpr int COLUMNS = 2, PANEL = COLUMNS * LANES;  // registers side by side in a product, and their channels
 constexpr int TAPS = 3, OUT = 4;                     // OUT: values of the shorter signal in a tile
 constexpr int64_t BLOCK = 64;       // tiles that are transformed at once
 constexpr int64_t STRETCH = 512;    // tiles whose sums for a panel stay in an L2 cache
 constexpr int64_t CHUNK = 128;      // channels whose weights for a panel stay in an L1 cache
 constexpr int64_t FEW = 128 * 1024; // transformed weights that stay in an L2 cache
-
-typedef float Vector __attribute__((vector_size(LANES * 4), aligned(4)));
-
-inline Vector load(const float* at) { return *(const Vector*)at; }
-inline void store(float* at, Vector value) { *(Vector*)at = value; }
 
 // ---- F(4, 3): the points 0, ±5/8, ±3/2 and infinity, as in winograd.cpp ----
 

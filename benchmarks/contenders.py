@@ -121,6 +121,7 @@ WAYS: dict[str, Way] = {
     'lean but for im2col': (without(DEFAULT, 'im2col'),),
     'lean but for 1 × 1 as products': (without(DEFAULT, 'matmul', 'matmul by sample'),),
     'lean but for products by sample': (without(DEFAULT, 'matmul by sample'),),
+    'lean but for small blocks as layers': (exchanged(DEFAULT, few=False),),
     'lean but for folded norms': (exchanged(DEFAULT, folds=False),),
     f'lean{SMALL}': (exchanged(DEFAULT, **ENLARGED_FIRST),),
     f'optimized{SMALL}': (optimized, exchanged(OPTIMIZED, **ENLARGED_FIRST)),
@@ -149,7 +150,7 @@ SAVINGS = (
     *(name for name in WAYS if name.startswith('lean but for')),
 )
 # Of the savings, those that some networks alone have: what a case's name says of them.
-ONLY = {'stride 2': 'Net1d', 'one call': "'plain'", 'folded norms': 'batch'}
+ONLY = {'stride 2': 'Net1d', 'one call': "'plain'", 'as layers': "'plain'", 'folded norms': 'batch'}
 SHORTCUTS = ('plain', 'lean (default)', f'lean{SMALL}', 'optimized', f'optimized{SMALL}')
 EAGER = tuple(name for name in WAYS if not any(word in name for word in ('compiled', 'but for', BFLOAT16)))
 QUICK = (*BASELINES, 'lean (default)', 'optimized')

@@ -22,6 +22,7 @@ TITLES = {
     'pages': ('The same, all with pages kept', 'python -m benchmarks --parts pages'),
     'start': ('From the start to the first step', 'python -m benchmarks --parts start'),
     'floor': ('Where the time of a step goes', 'python -m benchmarks --parts floor'),
+    'limits': ('Limits of shapes halved and doubled', 'python -m benchmarks --parts limits'),
     'kernels': ('Norm and activation alone', 'python -m benchmarks --parts kernels'),
     'growth': ('How cost grows', 'python -m benchmarks --parts growth'),
     'peers': ('Networks of other packages, as many multiply-adds', 'make bench-peers'),

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from tempfile import TemporaryDirectory
@@ -41,6 +41,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.floor import floor_seconds
 from benchmarks.kernels import KERNEL_CASES, kernel_jobs
+from benchmarks.limits import KINDS, avx2_alone, taken
 from benchmarks.peaks import MEASURED, peak_bytes
 from benchmarks.peers import PEERS
 from benchmarks.results import Row, Setting, rows
@@ -288,6 +289,18 @@ def floor(setting: Setting, quick: bool) -> Iterator[Row]:
             yield from rows(setting, case, measure, own, ['plain'])
 
 
+def limits(setting: Setting, quick: bool) -> Iterator[Row]:
+    """Steps with each limit of shapes halved and doubled, where that changes anything; again with AVX2 alone."""
+    for case in () if setting.device == 'cuda' else (CPU_CASES | SMALL_CASES):
+        for words, machine in (('', nullcontext({})), (', AVX2 alone', avx2_alone())):
+            say(f'{case}{words}')
+            with machine as environment:
+                values = taken(case, setting.threads, 3 if quick else 11, environment)
+            for name in KINDS:
+                own = {way: seconds for way, seconds in values.items() if way.startswith(name)}
+                yield from rows(setting, f'{case}{words}', measures.STEP, own, [name])
+
+
 def peak(setting: Setting, quick: bool) -> Iterator[Row]:
     """The peak of a step on a CPU, as forecast and as measured."""
     torch.set_num_threads(setting.threads)
@@ -325,6 +338,7 @@ PARTS = {
         start,
         kernels,
         floor,
+        limits,
         peak,
         peers,
     )

@@ -244,16 +244,16 @@ def test_what_never_fits_is_said():
 
 
 def test_the_level_that_fits_recomputes_no_more_than_it_must():
-    net, needs = UNet2d(4, [2, 1, 1]), {}
+    net, size, needs = UNet2d(4, [2, 1, 1]), (330, 200), {}
     for level in MEMORY_LEVELS:
         net.memory = level
-        needs[level] = memory_forecast(net, (33, 20), 4).peak
+        needs[level] = memory_forecast(net, size, 4).peak
     assert [*needs.values()] == sorted(needs.values(), reverse=True)
     net.memory = 'plain'
     for level in ('fast', 'lean', 'leaner', 'least'):
-        assert fitting_level(net, (33, 20), 4, needs[level]) == level
+        assert fitting_level(net, size, 4, needs[level]) == level
     with pytest.raises(ValueError, match="even level 'least' needs"):
-        fitting_level(net, (33, 20), 4, needs['least'] - 1)
+        fitting_level(net, size, 4, needs['least'] - 1)
     assert net.memory == 'plain'
     with pytest.raises(TypeError, match='not Linear'):
         fitting_level(nn.Linear(2, 2), (2,), 1, 100)

@@ -164,7 +164,7 @@ def test_a_large_decoder_is_checked_in_single_precision(tmp_path):
 def test_the_example_is_of_the_plain_path(tmp_path, monkeypatch):
     # Fused units may be compiled when they are first called, which loading has no need to wait for.
     monkeypatch.setattr(ops.fused, 'block', None)
-    _encoder().save_pretrained(tmp_path)
+    _encoder(memory='fast').save_pretrained(tmp_path)
     assert checkpoints.load(tmp_path).origin.difference < 1e-9
 
 

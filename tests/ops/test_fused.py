@@ -15,6 +15,7 @@ from mdnc.modules import resnet
 from mdnc.ops import backend, convolution, definition, fused, matmul, path
 from mdnc.ops.convolution import Geometry
 from mdnc.ops.definition import Block, Unit
+from mdnc.ops.limits import LIMITS
 from tests.ops.cases import CASES, NAMES, Case, flat, laid_out
 
 LEVELS = ('fast', 'lean', 'leaner', 'least')
@@ -310,21 +311,21 @@ def test_gradients_that_come_expanded_or_as_a_part(part: str, layout: str):
 @pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
 @pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('order', [1, 2, 3])
-def test_columns_equal_torch(order: int, stride: int, layout: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(convolution, 'DEEP', (0, 1024))
+def test_columns_equal_torch(order: int, stride: int, layout: str):
+    tools = convolution.TORCH._replace(limits=LIMITS._replace(im2col_weights=0))
     conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[order - 1](3, 5, 3, stride, 1).double()
     x = torch.randn(2, 3, *(5, 4, 3)[:order], dtype=torch.float64)
     kernel = conv.weight.detach()
     if layout != 'contiguous':
         x, kernel = (laid_out(each, layout) for each in (x, kernel))
     geometry = Geometry(conv.stride, conv.padding)
-    assert convolution.route(x, kernel, geometry) == 'im2col'
-    y = convolution.forward(x, kernel, conv.bias, geometry)
+    assert convolution.route(x, kernel, geometry, tools) == 'im2col'
+    y = convolution.forward(x, kernel, conv.bias, geometry, tools)
     torch.testing.assert_close(y, conv(x))
     g = torch.randn_like(y)
     want = torch.autograd.grad(conv(x.requires_grad_()), [x, conv.weight, conv.bias], g)
     with torch.no_grad():
-        got = convolution.backward(g, x, kernel, geometry, (True, True, True))
+        got = convolution.backward(g, x, kernel, geometry, (True, True, True), tools)
     torch.testing.assert_close(got, want)
 
 
@@ -345,18 +346,18 @@ def test_the_route_follows_the_shape():
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
 @pytest.mark.parametrize('size', [(2, 2), (9, 8)], ids=['few positions', 'many'])
-def test_pointwise_routes_equal_torch(size, layout, dtype, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(convolution, 'LONG', 64)
+def test_pointwise_routes_equal_torch(size, layout, dtype):
+    tools = convolution.TORCH._replace(limits=LIMITS._replace(sample_positions=64))
     conv = nn.Conv2d(12, 20, 1).to(dtype)
     x, geometry = laid_out(torch.randn(3, 12, *size, dtype=dtype), layout), Geometry((1, 1), (0, 0))
-    assert convolution.route(x, conv.weight, geometry) in ('matmul', 'matmul by sample')
+    assert convolution.route(x, conv.weight, geometry, tools) in ('matmul', 'matmul by sample')
     with torch.no_grad():
-        y = convolution.forward(x, conv.weight, conv.bias, geometry)
+        y = convolution.forward(x, conv.weight, conv.bias, geometry, tools)
     torch.testing.assert_close(y, conv(x))
     g = torch.randn_like(y)
     want = torch.autograd.grad(conv(x.requires_grad_()), [x, conv.weight, conv.bias], g)
     with torch.no_grad():
-        got = convolution.backward(g, x, conv.weight, geometry, (True, True, True))
+        got = convolution.backward(g, x, conv.weight, geometry, (True, True, True), tools)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
     assert got[0].stride() == x.stride()
 

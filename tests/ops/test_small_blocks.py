@@ -111,7 +111,7 @@ def smallest_case(act: str = 'prelu', **more: object) -> tuple[Block, list[Weigh
 
 def planned(how: Block, weights: Sequence[Weights], x: Tensor) -> small_blocks.Plan | None:
     x, own, _ = ready(x, weights, torch.float32)
-    return small_blocks.plan(x, own, how)
+    return small_blocks.plan(x, own, how, backend.TABLE['optimized', 'cpu'].tools.limits)
 
 
 @settings(max_examples=60, deadline=None)
@@ -126,8 +126,9 @@ def test_values_and_gradients_are_those_of_the_definition(case):
     if how.adds == 'shortcut' and max(size) == 1:
         return
     with pytest.MonkeyPatch.context() as patch:  # what it would not speed up is right as well
-        patch.setattr(small_blocks, 'MOST_PRODUCTS', 2**40)
-        patch.setattr(small_blocks, 'MOST_WEIGHTS', 2**40)
+        by = backend.TABLE['optimized', 'cpu']
+        limits = by.tools.limits._replace(small_products=2**40, small_weights=2**40)
+        patch.setitem(backend.TABLE, ('optimized', 'cpu'), by._replace(tools=by.tools._replace(limits=limits)))
         assert planned(how, weights, x) is not None
         assert_right(how, weights, x)
 

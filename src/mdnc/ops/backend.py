@@ -48,6 +48,7 @@ class Backend(NamedTuple):
         whole_blocks: Whether blocks are fused as a whole, or their units one by one.
         small: Says how a small block is computed in one call, see ``small_blocks.plan``; None for not at all.
         small_shortcuts: Whether a shortcut's 1 × … × 1 convolution comes before its up-sampling.
+        few: Whether a block of few values, see ``Limits.few_values``, is torch's own layers at the level ``'lean'``.
         folds: Whether fixed norms become part of the convolutions before them, where there is no backward.
     """
 
@@ -59,6 +60,7 @@ class Backend(NamedTuple):
     whole_blocks: bool = True
     small: Callable[..., small_blocks.Plan | None] | None = None
     small_shortcuts: bool = True
+    few: bool = False
     folds: bool = True
 
 
@@ -75,7 +77,7 @@ _CPP = NormAct(norm_act_cpp.forward, norm_act_cpp.rebuild, norm_act_cpp.backward
 # By a backend's name and the type of the device. Whoever measures what a part brings puts a backend without it here.
 TABLE = _Table(
     {
-        (DEFAULT, 'cpu'): Backend(),
+        (DEFAULT, 'cpu'): Backend(few=True),
         (DEFAULT, 'cuda'): Backend(),
         # C++ normalises while it activates, and folding would spare it nothing.
         (OPTIMIZED, 'cpu'): Backend(

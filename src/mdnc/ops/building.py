@@ -135,6 +135,13 @@ def lanes() -> int:
     return 16 if 'avx512f' in flags else 8 if 'avx' in flags else 4
 
 
+@functools.cache
+def has(*flags: str) -> bool:
+    """Whether this processor has one of these sets of instructions, as far as the system tells; none beyond AVX2 where
+    torch was told to do without (``ATEN_CPU_CAPABILITY``)."""
+    return torch.backends.cpu.get_cpu_capability() != 'AVX2' and not {*flags}.isdisjoint(_machine().split())
+
+
 def _machine() -> str:
     # A folder may be shared by machines, and code made for one processor stops the process on another.
     try:

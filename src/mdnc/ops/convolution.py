@@ -16,15 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mdnc._torch import aten
+from mdnc.ops import building
 from mdnc.ops.channels_last import is_channels_last, to_layout
+from mdnc.ops.limits import LIMITS, Limits
 from mdnc.ops.matmul import matmul, suits
-
-# From this number of weights on (8 MB in float32) they do not stay in the caches while they are laid anew, and up to
-# this number of positions there is not enough arithmetic to hide it.
-DEEP = 2_000_000, 1024
-# From this number of positions a sample on, contiguous maps (C, L) are multiplied sample by sample, without the copies
-# in blocks of channels that torch's convolution makes of them.
-LONG = 4096
 
 
 class Geometry(NamedTuple):
@@ -55,11 +50,13 @@ class Tools(NamedTuple):
         matmul: See ``matmul.matmul``.
         onednn: See ``matmul.suits``.
         routes: Those that may be taken, where they suit; a convolution without one is torch's.
+        limits: For which shapes they suit.
     """
 
     matmul: Callable[[Tensor, Tensor], Tensor] = matmul
     onednn: Callable[[Tensor], bool] = suits
     routes: frozenset[str] = ROUTES
+    limits: Limits = LIMITS
 
 
 TORCH = Tools()
@@ -84,9 +81,12 @@ def _by_shape(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> st
         return 'torch'
     if kernel[0, 0].numel() == 1 and not any(geometry.padding) and max(geometry.stride) == 1:
         return _pointwise_route(z, kernel, tools)
-    weights, positions = DEEP
-    few = z.shape[0] * math.prod(_output_size(z, kernel, geometry)) <= positions
-    return 'im2col' if few and kernel.numel() >= weights else 'torch'
+    return 'im2col' if _is_deep(z, kernel, geometry, tools) else 'torch'
+
+
+def _is_deep(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> bool:
+    few = z.shape[0] * math.prod(_output_size(z, kernel, geometry)) <= tools.limits.im2col_positions
+    return few and kernel.numel() >= tools.limits.im2col_weights
 
 
 def _pointwise_route(z: Tensor, kernel: Tensor, tools: Tools) -> str:
@@ -95,11 +95,13 @@ def _pointwise_route(z: Tensor, kernel: Tensor, tools: Tools) -> str:
         return 'matmul'
     if not tools.onednn(z):  # nor does oneDNN's convolution
         return 'matmul by sample' if length > kernel.shape[0] else 'matmul'
-    return 'matmul by sample' if length >= LONG else 'torch'
+    return 'matmul by sample' if length >= tools.limits.sample_positions else 'torch'
 
 
 def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, tools: Tools = TORCH) -> Tensor:
     """``z (N, C, L1, …)``, ``kernel (O, C, K1, …)`` → ``(N, O, M1, …)``; ``tools`` lays anew and multiplies."""
+    if kernel.dtype != z.dtype:
+        return mixed_forward(forward, z, kernel, bias, geometry, tools)
     if (direct := _direct(z, kernel, geometry, tools)) is not None:
         return aten.convolution(z, kernel, bias, *direct)  # type: ignore[no-any-return]
     if _skips(kernel, geometry):
@@ -121,6 +123,8 @@ def backward(
     tools: Tools = TORCH,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """∂z, ∂kernel and ∂bias, each only if needed, from g = ∂L/∂y; ∂kernel lies as the kernel."""
+    if kernel.dtype != z.dtype:
+        return mixed_backward(backward, g, z, kernel, geometry, needs, tools)
     if (direct := _direct(z, kernel, geometry, tools)) is not None:
         return aten.convolution_backward(g, z, kernel, [g.shape[1]], *direct, needs)  # type: ignore[no-any-return]
     if _skips(kernel, geometry):
@@ -133,6 +137,53 @@ def backward(
     return gz, weights(g, z, kernel, geometry, tools) if needs[1] else None, bias_gradient(g) if needs[2] else None
 
 
+# ---- Maps of bfloat16 or float16 and weights of float32, as autocast has them ----
+
+
+def mixed_forward(
+    compute: Callable[..., Tensor], z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, tools: Tools
+) -> Tensor:
+    """``compute`` in the type of the maps or, where that is slow, in that of the weights; the result is as the maps."""
+    dtype = kernel.dtype if is_slow(z, kernel, geometry, tools) else z.dtype
+    return compute(z.to(dtype), kernel.to(dtype), None if bias is None else bias.to(dtype), geometry, tools).to(z.dtype)
+
+
+def mixed_backward(
+    compute: Callable[..., Any],
+    g: Tensor,
+    z: Tensor,
+    kernel: Tensor,
+    geometry: Geometry,
+    needs: tuple[bool, bool, bool],
+    tools: Tools,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients likewise; those of the parameters stay in the type in which they were computed."""
+    dtype = kernel.dtype if is_slow(z, kernel, geometry, tools) else z.dtype
+    gz, gkernel, gbias = compute(g.to(dtype), z.to(dtype), kernel.to(dtype), geometry, needs, tools)
+    return None if gz is None else gz.to(z.dtype), gkernel, gbias
+
+
+def is_slow(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> bool:
+    """Whether maps of this type are multiplied more slowly than in float32, weights of which are at hand.
+
+    On a CPU that is so of all where the processor has no instructions for the type, and of many weights over few
+    positions of images and volumes, which would be copied into the type and laid anew at each call.
+    """
+    if z.device.type != 'cpu' or kernel.dtype != torch.float32 or z.dtype not in _INSTRUCTIONS:
+        return False
+    if not building.has(*_INSTRUCTIONS[z.dtype]):
+        return True
+    special = geometry.groups > 1 or geometry.transposed or kernel[0, 0].numel() == 1 or z.dim() < 4
+    return not special and 'im2col' in tools.routes and _is_deep(z, kernel, geometry, tools)
+
+
+# As Linux names them, of x86 and of ARM.
+_INSTRUCTIONS = {
+    torch.bfloat16: ('avx512_bf16', 'amx_bf16', 'bf16'),
+    torch.float16: ('avx512_fp16', 'amx_fp16', 'asimdhp'),
+}
+
+
 # What was found for the shapes of before, for the questions below take as long as a small convolution.
 _DIRECT: dict[object, tuple[object, ...] | None] = {}
 _MANY = 1024
@@ -141,7 +192,7 @@ _MANY = 1024
 def _direct(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> tuple[object, ...] | None:
     """What torch's convolution is to be told of z and kernel as they lie, or None where it is not to be called so."""
     shapes = (z.shape, z.stride(), kernel.shape, kernel.stride())
-    key = (*shapes, z.dtype, z.device.type, geometry, tools, DEEP, LONG)
+    key = (*shapes, z.dtype, z.device.type, geometry, tools)
     if key in _DIRECT:
         return _DIRECT[key]
     if len(_DIRECT) >= _MANY:

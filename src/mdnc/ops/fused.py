@@ -80,7 +80,7 @@ class Call(NamedTuple):
         by = self.by.small
         if by is None or self.memory not in ('fast', 'lean') or self.dtype != x.dtype or any(statistics):
             return None
-        return by(x, weights, self.how)
+        return by(x, weights, self.how, self.by.tools.limits)
 
     def forward(
         self,

@@ -100,6 +100,10 @@ def run(
         block = read(units, adds, shortcut)
         refused = isinstance(block, str) or why_not_with(x, block) or why_not_compiled(x, block, memory)
         return None if refused else block(x, memory, backend)  # type: ignore[operator]
+    by = TABLE[backend, x.device.type]
+    limits = by.tools.limits
+    if memory == 'lean' and by.few and x.numel() <= limits.few_values and x.shape[1] <= limits.few_channels:
+        return None
     first: Any = units[0] if units else shortcut
     reading = _READINGS.get(first)
     if reading is None or not reading.holds(units, adds, shortcut):
@@ -108,7 +112,7 @@ def run(
     block = reading.block
     if isinstance(block, str) or why_not_with(x, block):
         return None
-    if adds != 'nothing' and units and not TABLE[backend, x.device.type].whole_blocks:
+    if adds != 'nothing' and units and not by.whole_blocks:
         return None
     return fused.block(x, block.weights, block.how, memory, backend, block.statistics)
 
@@ -129,17 +133,27 @@ def memory(x: Tensor, level: str, backend: str) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Taken:
-    """The path of one unit: its name in the network, whether it is fused, and why not."""
+    """The path of one unit: its name in the network, whether it is fused, and why not.
+
+    Args:
+        unit: Its name.
+        fused: Whether it takes the fused path.
+        reason: Why it does not.
+        plain_up_to: Up to so many values of its block's input it is torch's own layers all the same, see
+            ``Limits.few_values``.
+    """
 
     unit: str
     fused: bool
     reason: str = ''
+    plain_up_to: int = 0
 
     def __str__(self) -> str:
-        return f'{self.unit}: {"fused" if self.fused else "plain, for " + self.reason}'
+        small = f', plain for up to {self.plain_up_to} values' if self.plain_up_to else ''
+        return f'{self.unit}: {"fused" + small if self.fused else "plain, for " + self.reason}'
 
 
-def taken(named: dict[str, nn.Module], memory: str, adds: str, shortcut: str) -> list[Taken]:
+def taken(named: dict[str, nn.Module], memory: str, adds: str, shortcut: str, backend: str = DEFAULT) -> list[Taken]:
     """The path of each unit of a block as things stand.
 
     Args:
@@ -147,6 +161,7 @@ def taken(named: dict[str, nn.Module], memory: str, adds: str, shortcut: str) ->
         memory: What the block would keep for backward.
         adds: See ``definition.Block``.
         shortcut: Name of the shortcut.
+        backend: Who computes.
     """
     now = why_not_now(memory)
     units = [each for name, each in named.items() if name != shortcut]
@@ -157,7 +172,9 @@ def taken(named: dict[str, nn.Module], memory: str, adds: str, shortcut: str) ->
         parts = ([], 'shortcut', each) if name == shortcut else ([each],)
         alone = whole if isinstance(whole, Fused) else read(*parts)  # type: ignore[arg-type]
         reasons[name] = now or (alone if isinstance(alone, str) else why_not_parameters(alone))
-    return [Taken(name, not reason, reason) for name, reason in reasons.items()]
+    device = next((each.device.type for unit in named.values() for each in unit.parameters()), 'cpu')
+    least = _few_values(memory, backend, device)
+    return [Taken(name, not reason, reason, 0 if reason else least) for name, reason in reasons.items()]
 
 
 def why_not_now(memory: str) -> str:
@@ -174,6 +191,11 @@ def why_not_now(memory: str) -> str:
     if reason := tracer():
         return reason
     return 'hooks on all modules are registered' if any(HOOKS_ON_ALL) else ''
+
+
+def _few_values(memory: str, backend: str, device: str) -> int:
+    by = TABLE[backend, device]
+    return by.tools.limits.few_values if by.few and memory == 'lean' else 0
 
 
 def why_not_parameters(block: Fused) -> str:

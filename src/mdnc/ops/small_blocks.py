@@ -20,12 +20,11 @@ from mdnc.ops import building, fake_tensors
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.convolution import Geometry
 from mdnc.ops.definition import Block, Norm, Shortcut, Unit, Weights
+from mdnc.ops.limits import LIMITS, Limits
 from mdnc.ops.norm_act import Moments
 from mdnc.ops.profiling import named
 
 SOURCE = Path(__file__).with_name('small_blocks.cpp')
-# Up to so many multiply-adds forward, and weights of a convolution, a block is small: calls take longer than they do.
-MOST_PRODUCTS, MOST_WEIGHTS = 2**25, 2**16
 _AXES = 3
 _ADDS = ('nothing', 'input', 'shortcut')
 _ALPHA = {'null': 1.0, 'relu': 0.0}
@@ -142,7 +141,7 @@ _PLANS: dict[object, tuple[Block, Plan | None]] = {}
 _MANY = 1024
 
 
-def plan(x: Tensor, weights: Sequence[Weights], how: Block) -> Plan | None:
+def plan(x: Tensor, weights: Sequence[Weights], how: Block, limits: Limits = LIMITS) -> Plan | None:
     """How this block is computed here, or None where it is not small, or nothing that C++ knows."""
     if not fake_tensors.known(x) or not is_channels_last(x):
         return None
@@ -151,11 +150,11 @@ def plan(x: Tensor, weights: Sequence[Weights], how: Block) -> Plan | None:
             if each is not None and not each.is_contiguous():
                 return None
     threads = torch.get_num_threads()
-    key = (id(how), x.shape, x.dtype, x.device.type, threads, *_shapes(weights))
+    key = (id(how), x.shape, x.dtype, x.device.type, threads, limits, *_shapes(weights))
     if key not in _PLANS:
         if len(_PLANS) >= _MANY:
             _PLANS.clear()
-        _PLANS[key] = how, _planned(x, weights, how, threads)
+        _PLANS[key] = how, _planned(x, weights, how, threads, limits)
     return _PLANS[key][1]
 
 
@@ -167,19 +166,19 @@ def _shapes(weights: Sequence[Weights]) -> list[torch.Size]:
     return shapes
 
 
-def _planned(x: Tensor, weights: Sequence[Weights], how: Block, threads: int) -> Plan | None:
+def _planned(x: Tensor, weights: Sequence[Weights], how: Block, threads: int, limits: Limits) -> Plan | None:
     on_cpu = x.dtype == torch.float32 and x.device.type == 'cpu'
     if (
         not on_cpu
         or not how.units
         or not all(map(_knows, how.units, weights))
         or not _knows_shortcut(how.shortcut, weights[-1])
-        or any(own.kernel is None or own.kernel.numel() > MOST_WEIGHTS for own in weights)
+        or any(own.kernel is None or own.kernel.numel() > limits.small_weights for own in weights)
     ):
         return None
     units = _units(x, weights, how)
     products = sum(len(x) * math.prod(each.out_size) * each.o * each.c * math.prod(each.width) for each in units)
-    library = None if products > MOST_PRODUCTS or units[0].c % building.lanes() else built()
+    library = None if products > limits.small_products or units[0].c % building.lanes() else built()
     if library is None or any(
         each.c % library.small_blocks_lanes() or each.o % library.small_blocks_lanes() for each in units
     ):

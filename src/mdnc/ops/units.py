@@ -100,8 +100,8 @@ class UnitRun:
         self, how: Unit, weights: Weights, dtype: torch.dtype, by: Backend, statistics: Statistics | None = None
     ) -> None:
         self.how, self.by, self.statistics = how, by, statistics
-        self.kernel = None if weights.kernel is None else weights.kernel.to(dtype)
-        self.bias = None if weights.bias is None else weights.bias.to(dtype)
+        # Under autocast in another type than maps, see ``convolution.mixed_forward``.
+        self.kernel, self.bias = weights.kernel, weights.bias
         vectors: list[Tensor | None] = []
         for each in weights[:3]:
             vectors.append(None if each is None else each.detach().view(1, -1, 1))  # noqa: PERF401
@@ -196,8 +196,7 @@ class ShortcutRun:
     ) -> None:
         self.how, self.by, self.dtype, self.statistics = how, by, dtype, statistics
         assert weights.kernel is not None, 'a shortcut has a convolution'
-        self.kernel = weights.kernel.to(dtype)
-        self.bias = None if weights.bias is None else weights.bias.to(dtype)
+        self.kernel, self.bias = weights.kernel, weights.bias
         self.affine = Affine(_planar(weights.scale), _planar(weights.shift), None)
         norm = how.norm or INSTANCE
         self.step = Step(norm.eps, 'null', dtype, norm.kind, norm.groups)

@@ -16,13 +16,10 @@ from torch import Tensor
 from mdnc.ops import building, convolution, fake_tensors, winograd_1d
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.convolution import TORCH, Geometry, Tools
+from mdnc.ops.limits import LIMITS, Limits
 from mdnc.ops.profiling import named
 
 SOURCE = Path(__file__).with_name('winograd.cpp')
-# Fewer tiles do not pay for the transformed weights, which are four times as many; and beyond this number of channels
-# they leave the caches.
-LEAST_TILES, MOST_CHANNELS = 64, 256
-LEAST_FILL = 0.7  # of the tiles' values that lie within the map
 _OUT = 4
 _CONVOLUTION, _WEIGHTS, _INPUTS = range(3)
 
@@ -36,18 +33,19 @@ class _Call(ctypes.Structure):
     )
 
 
-def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
+def suits(z: Tensor, kernel: Tensor, geometry: Geometry, limits: Limits = LIMITS) -> bool:
     """Whether this convolution, of ``z (N, C, [L1,] L2, L3)``, is computed here rather than by ``convolution``."""
     plain = fake_tensors.known(z) and z.device.type == 'cpu' and z.dtype == torch.float32
     if not plain or z.dim() not in (4, 5) or tuple(kernel.shape[2:]) != (3,) * (z.dim() - 2):
         return False
     if geometry.groups > 1 or geometry.transposed or not is_channels_last(z):
         return False
-    if set(geometry.stride) | set(geometry.padding) != {1} or max(kernel.shape[:2]) > MOST_CHANNELS:
+    if set(geometry.stride) | set(geometry.padding) != {1} or max(kernel.shape[:2]) > limits.winograd_channels:
         return False
     tiles = math.prod(-(-size // _OUT) for size in z.shape[-2:])
     fill = math.prod(z.shape[-2:]) / (tiles * _OUT**2)
-    if tiles * (z.shape[0] * math.prod(z.shape[2:-2])) < LEAST_TILES or fill < LEAST_FILL:
+    enough = tiles * (z.shape[0] * math.prod(z.shape[2:-2])) >= limits.winograd_tiles
+    if not enough or fill < limits.winograd_fill:
         return False
     library = built()
     return library is not None and not any(channels % library.winograd_lanes() for channels in kernel.shape[:2])
@@ -57,7 +55,9 @@ def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, 
     """See ``convolution.forward``; signals go to ``winograd_1d``."""
     if z.dim() == 3:
         return winograd_1d.forward(z, kernel, bias, geometry, tools)
-    if 'winograd' not in tools.routes or not suits(z, kernel, geometry):
+    if kernel.dtype != z.dtype:
+        return convolution.mixed_forward(forward, z, kernel, bias, geometry, tools)
+    if 'winograd' not in tools.routes or not suits(z, kernel, geometry, tools.limits):
         return convolution.forward(z, kernel, bias, geometry, tools)
     return convolution.biased(_convolved(built(), z, kernel), bias)
 
@@ -73,7 +73,9 @@ def backward(
     """See ``convolution.backward``; signals go to ``winograd_1d``."""
     if z.dim() == 3:
         return winograd_1d.backward(g, z, kernel, geometry, needs, tools)
-    if 'winograd' not in tools.routes or not suits(z, kernel, geometry):
+    if kernel.dtype != z.dtype:
+        return convolution.mixed_backward(backward, g, z, kernel, geometry, needs, tools)
+    if 'winograd' not in tools.routes or not suits(z, kernel, geometry, tools.limits):
         return convolution.backward(g, z, kernel, geometry, needs, tools)
     library, g = built(), to_layout(g, True)
     gz = _convolved(library, g, kernel.transpose(0, 1), _INPUTS) if needs[0] else None

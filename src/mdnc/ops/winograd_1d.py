@@ -15,11 +15,10 @@ from torch import Tensor
 from mdnc.ops import building, convolution, fake_tensors
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.convolution import TORCH, Geometry, Tools
+from mdnc.ops.limits import LIMITS, Limits
 from mdnc.ops.profiling import named
 
 SOURCE = Path(__file__).with_name('winograd_1d.cpp')
-# More weights than these (4 MB) take longer to transform than fewer tiles, of four positions, save.
-MANY_WEIGHTS, LEAST_TILES = 1_000_000, 16
 _OUT = 4
 _CONVOLUTION, _WEIGHTS, _INPUTS = range(3)
 
@@ -34,7 +33,7 @@ class _Call(ctypes.Structure):
     )
 
 
-def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
+def suits(z: Tensor, kernel: Tensor, geometry: Geometry, limits: Limits = LIMITS) -> bool:
     """Whether this convolution, of ``z (N, C, L)``, is computed here rather than by ``convolution``."""
     if not fake_tensors.known(z) or z.device.type != 'cpu' or z.dtype != torch.float32 or z.dim() != 3:
         return False
@@ -42,7 +41,8 @@ def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
     if not still or geometry.stride not in ((1,), (2,)) or kernel.shape[2] != 3 or not is_channels_last(z):
         return False
     tiles = len(z) * -(-_shorter(z, geometry) // _OUT)
-    if not tiles or (tiles < LEAST_TILES and kernel.numel() > MANY_WEIGHTS) or kernel.shape[0] % building.lanes():
+    pays = tiles >= limits.signal_tiles or kernel.numel() <= limits.signal_weights
+    if not tiles or not pays or kernel.shape[0] % building.lanes():
         return False
     library = built()
     return library is not None and not any(channels % library.winograd_1d_lanes() for channels in kernel.shape[:2])
@@ -50,7 +50,9 @@ def suits(z: Tensor, kernel: Tensor, geometry: Geometry) -> bool:
 
 def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, tools: Tools = TORCH) -> Tensor:
     """See ``convolution.forward``."""
-    if _name(geometry) not in tools.routes or not suits(z, kernel, geometry):
+    if kernel.dtype != z.dtype:
+        return convolution.mixed_forward(forward, z, kernel, bias, geometry, tools)
+    if _name(geometry) not in tools.routes or not suits(z, kernel, geometry, tools.limits):
         return convolution.forward(z, kernel, bias, geometry, tools)
     return convolution.biased(_convolved(built(), z, kernel, geometry), bias)
 
@@ -64,7 +66,9 @@ def backward(
     tools: Tools = TORCH,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """See ``convolution.backward``."""
-    if _name(geometry) not in tools.routes or not suits(z, kernel, geometry):
+    if kernel.dtype != z.dtype:
+        return convolution.mixed_backward(backward, g, z, kernel, geometry, needs, tools)
+    if _name(geometry) not in tools.routes or not suits(z, kernel, geometry, tools.limits):
         return convolution.backward(g, z, kernel, geometry, needs, tools)
     library, g = built(), to_layout(g, True)
     gz = _inputs(library, g, z, kernel, geometry) if needs[0] else None

@@ -142,7 +142,7 @@ class Block(nn.Module):
         """The path that each unit takes at present; only the input can still change it."""
         names = (*self._units, *(() if self.in_node is None else ('in_node',)))
         named = {f'{prefix}{name}': getattr(self, name) for name in names}
-        return path.taken(named, self._memory, self._adds, f'{prefix}in_node')
+        return path.taken(named, self._memory, self._adds, f'{prefix}in_node', self.backend)
 
     @property
     def _adds(self) -> str:

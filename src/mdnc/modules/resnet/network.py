@@ -131,7 +131,8 @@ class Network(Featured):
 
         - ``'plain'``: torch's own layers: three tensors per unit of norm, activation and convolution.
         - ``'fast'``: two tensors, the unit's input and the convolution's.
-        - ``'lean'``: one tensor, the unit's input.
+        - ``'lean'``: one tensor, the unit's input. On a CPU blocks whose input has up to 32768 values are torch's own
+          layers, unless the network is optimized: they are quicker, and there is little to save.
         - ``'leaner'``: as ``'lean'``, but outputs of 1 × … × 1 convolutions are recomputed.
         - ``'least'``: one tensor per block, which is recomputed.
         """

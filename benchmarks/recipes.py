@@ -29,7 +29,7 @@ Found = Iterator[tuple[str, str, float]]  # metric, method, figure
 def parts(recipe: str) -> tuple[Part, Part]:
     """Training and test part of a recipe's data, whole samples; what validates counts as training."""
     words = yaml.safe_load((ROOT / 'recipes' / f'{recipe}.yaml').read_text(encoding='utf-8'))['data']
-    drawn = ('augmentation', 'patch', 'patches', 'mirror', 'baselines')
+    drawn = ('augmentation', 'balance', 'patch', 'patches', 'mirror', 'baselines')
     given = {name: value for name, value in words['init_args'].items() if name not in drawn}
     source = getattr(mdnc.training, words['class_path'])(**given)
     source.setup()
@@ -100,13 +100,13 @@ def fat() -> Found:
 
 def colours() -> Found:
     train, test = parts('colours')
-    yield 'rmse', 'bilinear', rmse(test.inputs[0], test.targets[0])
+    yield 'rmse', 'bilinear', rmse(test.inputs[0][:3], test.targets[0])
     yield 'rmse', 'linear, 7 × 7', rmse(_linear(train, test.inputs[0]), test.targets[0])
 
 
 def _linear(train: Part, given: Array) -> Array:
     """The best linear function of the 7 × 7 measured values about a position, for each place in Bayer's pattern."""
-    found = np.zeros_like(given)
+    found = np.zeros_like(given[:3])
     for row, column in np.ndindex(2, 2):
         spaced = [slice(None, None, max(1, each[0].size // 80_000)) for each in train.targets]
         x = [_around(each, row, column)[some] for each, some in zip(train.inputs, spaced, strict=True)]
@@ -121,9 +121,7 @@ def _linear(train: Part, given: Array) -> Array:
 
 def _around(given: Array, row: int, column: int, reach: int = 3) -> Array:
     """The values that were measured around each position of a place in the pattern, ``(positions, 49)``."""
-    measured = given[1].copy()
-    measured[::2, ::2], measured[1::2, 1::2] = given[0, ::2, ::2], given[2, 1::2, 1::2]
-    padded = np.pad(measured, reach, mode='reflect')
+    padded = np.pad(given[3:].sum(0), reach, mode='reflect')  # one colour was measured at each position
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1,) * 2)[row::2, column::2]
     return windows.reshape(-1, (2 * reach + 1) ** 2)
 

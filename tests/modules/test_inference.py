@@ -99,10 +99,17 @@ def test_a_residual_is_added_in_the_units_of_the_output():
     x = torch.tensor([[[90.0, 120.0]]])
     torch.testing.assert_close(steps.last(steps.whole(torch.zeros_like, x)), x)
     torch.testing.assert_close(steps.last(steps.whole(torch.ones_like, x)), x + 10)
-    with pytest.raises(
-        ValueError, match=r'residual: the network returns \(1, 2\) for a sample, but must return .* \(3, 2\)'
-    ):
-        Steps({'answer': {**VALUES, 'residual': True}}).scores(lambda x: x[:, :1], torch.zeros(1, 3, 2))
+    for network in (lambda x: x[:, :, :1], lambda x: torch.cat([x, x], 1)):
+        with pytest.raises(ValueError, match=r'residual: the network returns \(\d, \d\) for a sample, but .* \(3, 2\)'):
+            Steps({'answer': {**VALUES, 'residual': True}}).scores(network, torch.zeros(1, 3, 2))
+
+
+def test_a_residual_is_added_to_the_first_channels():
+    given = {'mean': [100.0, 5.0], 'std': [10.0, 1.0]}
+    scale = {'mean': [100.0], 'std': [10.0]}
+    steps = Steps({'normalisation': given, 'target_normalisation': scale, 'answer': {**VALUES, 'residual': True}})
+    x = torch.tensor([[[90.0, 120.0], [4.0, 7.0]]])  # in standard units -1, 2 and -1, 2
+    torch.testing.assert_close(steps.last(steps.whole(lambda x: x[:, 1:], x)), x[:, :1] + torch.tensor([-10.0, 20.0]))
 
 
 def test_only_dense_networks_answer_in_tiles():

@@ -182,14 +182,13 @@ class Steps:
         return self.after.own(scores) if self.output == 'values' else scores
 
     def _added(self, x: Tensor, y: Tensor) -> Tensor:
-        added = self.after.standard(x)
-        if added.shape != y.shape:
+        kept = x[:, : y.shape[1]]  # an input may have more channels than are answered
+        if kept.shape != y.shape:
             raise ValueError(
-                f'residual: the network returns {tuple(y.shape[1:])} for a sample, but must return the shape '
-                f'of its input, '
-                f'{tuple(x.shape[1:])}, to be added to it'
+                f'residual: the network returns {tuple(y.shape[1:])} for a sample, but must return the size '
+                f'of its input, {tuple(x.shape[1:])}, and at most as many channels, to be added to it'
             )
-        return added
+        return self.after.standard(kept)
 
 
 def numbers_of_classes(scores: Tensor) -> Tensor:

@@ -39,15 +39,18 @@ def test_tecator_has_quantities():
     assert target.dtype == np.float32 and target.shape == () and 0 < target < 60
 
 
-def test_mosaics_keep_what_was_measured_and_interpolate_the_rest():
+def test_mosaics_have_what_was_measured_and_what_is_interpolated_between():
     data = Mosaics()
     data.setup()
     (sample,) = whole(data.test)
     given, target = sample['input'], sample['target']
-    assert given.shape == target.shape == (3, 400, 600)
+    assert given.shape == (6, 400, 600)
+    assert target.shape == (3, 400, 600)
     for channel, row, column in ((0, 0, 0), (1, 0, 1), (1, 1, 0), (2, 1, 1)):
         places = np.s_[channel, row::2, column::2]
         assert np.array_equal(given[places], target[places])
+        assert np.array_equal(given[3:][places], target[places])
+    assert np.count_nonzero(given[3:], axis=0).max() == 1  # one colour at each position
     assert given[0, 2, 3] == pytest.approx((target[0, 2, 2] + target[0, 2, 4]) / 2)
     assert given[0, 3, 3] == pytest.approx(target[0, 2:5:2, 2:5:2].mean())
     assert given[1, 2, 2] == pytest.approx((target[1, 1, 2] + target[1, 3, 2] + target[1, 2, 1] + target[1, 2, 3]) / 4)

@@ -163,6 +163,21 @@ def test_reconstruction_tells_how_far_the_noisy_input_is_off(tmp_path):
     assert figures['test/rmse_of_input'] == pytest.approx(0.5, rel=0.1)
 
 
+def test_reconstruction_of_the_first_channels_of_the_input(tmp_path):
+    x = np.concatenate([waves(1)[0], 100 + waves(1)[0]], 1)
+    network = unet(1, 1)
+    network['arguments']['in_planes'] = 2
+    task = Reconstruction(network, residual=True, lr=1e-12)
+    nn.init.zeros_(task.network.conv_final.weight)
+    nn.init.zeros_(task.network.conv_final.bias)
+    data = ArrayData(x, x[:, :1] + 0.5, batch_size=6, split=Split(0, 0.5))
+    run = trainer(tmp_path)
+    run.fit(task, data)
+    figures = run.test(task, data, verbose=False)[0]
+    assert figures['test/rmse'] == pytest.approx(0.5, rel=1e-4)
+    assert figures['test/rmse_of_input'] == pytest.approx(0.5, rel=1e-4)
+
+
 def test_decay_leaves_norms_slopes_and_biases_alone():
     net = resnet.UNet1d(4, [1, 1])
     decaying, others = parameter_groups(net, decaying_names(net), 0.1)

@@ -161,15 +161,16 @@ _COLOURED = {
 class Mosaics(SampleData):
     """Colour photographs of scikit-image, 0 to 255, out of what a camera's sensor sees of them; `coffee` tests.
 
-    A sensor measures one colour at each position, in Bayer's pattern (red, green; green, blue). The input has the two
-    others by bilinear interpolation; the target is the photograph.
+    A sensor measures one colour at each position, in Bayer's pattern (red, green; green, blue). The first three
+    channels of the input are the colours with the two others by bilinear interpolation, the last three what was
+    measured, and 0 elsewhere; the target is the photograph.
 
     Example:
         >>> from mdnc.training import Mosaics
         >>> data = Mosaics(patch=[48, 48])
         >>> data.setup()
         >>> len(data.train), data.train.shape
-        (5, (3, 48, 48))
+        (5, (6, 48, 48))
     """
 
     def pairs(self) -> Mapping[str, Pair]:
@@ -182,14 +183,15 @@ class Mosaics(SampleData):
 
 
 def _interpolated(image: Array) -> Array:
-    """Of a photograph ``(3, H, W)`` what Bayer's pattern keeps, and between it the mean of the nearest values."""
+    """Of a photograph ``(3, H, W)`` the means of the nearest values in Bayer's pattern, then these values and 0."""
     convolve = require('scipy.ndimage', 'recipes').convolve
     kernel = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
-    found = np.empty_like(image)
+    found, measured = np.empty_like(image), np.zeros_like(image)
     for channel, colour in enumerate(image):
         kept = np.zeros(colour.shape, np.float32)
         for row, column in ((0, 0),) if channel == 0 else ((1, 1),) if channel == 2 else ((0, 1), (1, 0)):
             kept[row::2, column::2] = 1
-        sums, counts = (convolve(each, kernel, mode='mirror') for each in (kept * colour, kept))
+        measured[channel] = kept * colour
+        sums, counts = (convolve(each, kernel, mode='mirror') for each in (measured[channel], kept))
         found[channel] = np.where(kept == 1, colour, sums / counts)
-    return found
+    return np.concatenate([found, measured])

@@ -476,10 +476,18 @@ class SampleData(L.LightningDataModule):
 
     @property
     def input_scale(self) -> dict[str, list[float]]:
-        """Mean and standard deviation of the training part's inputs, for tasks whose answer is of their kind."""
+        """Mean and standard deviation of the training part's inputs, for tasks whose answer is of their kind.
+
+        Of as many channels as the targets have, where these are maps with channels.
+        """
         found = self._scale('input')
         assert found is not None
-        return found
+        pair, numbers = self._parts['train']
+        number = int(numbers[0])
+        order = len(pair.inputs.shape(number)) - (not self._lone_input(number))
+        shape = () if pair.targets is None else pair.targets.shape(number)
+        channels = shape[0] if len(shape) == order + 1 else None
+        return {name: figures[:channels] for name, figures in found.items()}
 
     def _clipped(self) -> dict[str, list[float]]:
         SampleData.setup(self)

@@ -269,7 +269,8 @@ class Reconstruction(DenseRegression):
         network: See `Task`.
         criterion: See `QuantityTask`.
         residual: Whether the network predicts what to add to the input instead of the whole output: useful for
-            denoising, since an instance norm removes the brightness.
+            denoising, since an instance norm removes the brightness. Of an input with more channels than the output,
+            to its first ones.
         **options: Those of `Task`.
 
     Example:
@@ -302,7 +303,7 @@ class Reconstruction(DenseRegression):
         return Style(alike=True, channels=self.outputs)
 
     def ask(self, source: Any) -> dict[str, Any]:
-        # Output and input have the same form.
+        # The output has the form of the input, or of its first channels.
         facts = Task.ask(self, source)
         return {**facts, 'target_normalisation': facts['normalisation'] and source.input_scale}
 
@@ -323,7 +324,8 @@ class Reconstruction(DenseRegression):
     def collect(self, output: Tensor, batch: Batch) -> None:
         super().collect(output, batch)
         if self._noisy:
-            given, target, known = single(batch['input']), self.target(batch), self.known(batch)
+            target, known = self.target(batch), self.known(batch)
+            given = single(batch['input'])[:, : target.shape[1]].contiguous()
             self.before.update(*((given, target) if known is None else (given[known], target[known])))
 
     def on_test_epoch_end(self) -> None:

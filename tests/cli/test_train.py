@@ -328,7 +328,7 @@ REFUSED = [
     (['--data.inputs', '/no/such/file.npy'], 'no file or folder is called'),
     (['--model.network.arguments.channel', '8'], 'belongs to another network'),
     (['--data.split.val', '0.3'], 'data.split is {'),
-    (['--data.normalise', 'false'], 'data.normalise is True in'),
+    (['--data.normalise', 'false'], "data.normalise is 'auto' in"),
     (['--data.classes', '[a,b]'], 'data.classes is None in'),
     (['--data.seed', '3'], 'data.seed is 0 in'),
     (['--seed_everything', '3'], 'seed_everything is 0 in'),
@@ -349,6 +349,17 @@ def test_a_refused_continue_leaves_the_run_as_it_was(finished, tmp_path, capsys,
     assert {path: path.read_bytes() for path in copy.rglob('*') if path.is_file()} == before
 
 
+def test_a_run_of_an_older_version_goes_on_with_what_its_network_was_trained_with(finished, tmp_path):
+    copy = tmp_path / 'copy'
+    shutil.copytree(finished, copy)
+    saved = yaml.safe_load((copy / 'config.yaml').read_text())
+    saved['data']['init_args']['normalise'] = True  # as its default was
+    (copy / 'config.yaml').write_text(yaml.safe_dump(saved))
+    before = torch.load(newest(copy)[0], weights_only=True)['hyper_parameters']['data']['normalisation']
+    assert main(['fit', '--continue', str(copy), '--data.normalise', 'auto', '--trainer.max_epochs', '3']) == 0
+    assert torch.load(newest(copy)[0], weights_only=True)['hyper_parameters']['data']['normalisation'] == before
+
+
 def test_what_is_configured_on_the_way_is_what_the_run_does(recipe, tmp_path):
     place = ['--trainer.default_root_dir', str(tmp_path)]
     words = ['--model.schedule', 'constant', '--trainer.max_epochs', '1']
@@ -366,7 +377,7 @@ def test_what_is_configured_on_the_way_is_what_the_run_does(recipe, tmp_path):
 @pytest.mark.parametrize('verb', ['validate', 'test', 'predict'])
 def test_what_the_checkpoint_says_of_the_data_is_not_said_otherwise(finished, capsys, verb):
     assert main([verb, '--config', str(finished), '--data.normalise', 'false']) == 2
-    assert 'data.normalise is True in' in capsys.readouterr().err
+    assert "data.normalise is 'auto' in" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from mdnc.cli.recipe import keep_plan
+from mdnc.modules._standardization import normalised_by
 from mdnc.planning import Budget, BudgetError, Fingerprint, Target, plan
 from mdnc.planning.planner import planned
 from mdnc.training import ArrayData, DataError
@@ -198,3 +199,22 @@ def test_a_network_of_ones_own_gets_patch_strides_and_widths(monkeypatch):
     assert made.words['model.network.arguments.patch'] == [150]
     assert made.words['model.network.arguments.strides'] == [[1], [1], [2], [2]]
     assert made.words['model.network.arguments.widths'] == [32, 64, 128, 256]
+
+
+@pytest.mark.parametrize(
+    ('decades', 'word', 'text'),
+    [
+        (3, 'sample', 'samples of channel 1 differ in amplitude by orders of magnitude'),
+        (1, 'set', 'samples varies by 0.'),
+    ],
+)
+def test_the_normalisation_follows_the_amplitudes_of_samples(decades, word, text):
+    x = np.random.default_rng(0).normal(size=(40, 2, 64)).astype('f4')
+    x[:, 1] *= np.logspace(-decades, decades, 40, dtype='f4')[:, None]
+    data = ArrayData(x, np.arange(40) % 2, split={'val': 0, 'test': 0})
+    made = plan(data, GIB, dry=True)
+    [choice] = [each for each in made.choices if each.word == 'data.normalise']
+    figure = np.log10(x.astype('f8').std(2)).std(0)[1]
+    assert (choice.value, text in choice.because, f'{figure:.2g}' in choice.because) == (word, True, True)
+    data.setup()
+    assert normalised_by(data.facts['normalisation']) == word, 'a run chooses the same'

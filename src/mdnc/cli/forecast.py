@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from mdnc import analysis
+from mdnc.analysis.memory import OPTIMIZERS
 from mdnc.analysis.table import bytes_text
 from mdnc.cli.networks import asked, refusals, value
 
 DESCRIPTION = 'Estimate what training a network needs, without computing or allocating anything.'
 AMOUNT = re.compile(r'((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[0-9]+)?) *([kmgtp]?)(i?)b?', re.IGNORECASE)
 MOST = 2**60  # bytes, an exbibyte
+OPTIMIZER_HELP = f'{", ".join(OPTIMIZERS)} (default: adamw)'
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +68,7 @@ def _add_options(parser: ArgumentParser) -> None:
     add('--input_size', type=value, metavar='VALUE', help="Size of the input, as in '[64,63]' or '[3,64,63]'")
     add('--batch_size', type=value, default=1, metavar='VALUE', help='Size of the batch (default: 1)')
     add('--dtype', metavar='WORD', help='Type of parameters and input, as in bfloat16 (default: float32)')
-    add('--optimizer', default='adamw', metavar='WORD', help='adamw, adam, sgd, momentum, rmsprop (default: adamw)')
+    add('--optimizer', default='adamw', metavar='WORD', help=OPTIMIZER_HELP)
     add(
         '--budget',
         metavar='BYTES',

@@ -10,7 +10,7 @@ import yaml
 
 from mdnc.analysis.table import bytes_text
 from mdnc.cli import UsageError
-from mdnc.cli.forecast import bytes_of
+from mdnc.cli.forecast import OPTIMIZER_HELP, bytes_of
 from mdnc.cli.networks import Parser, refusals
 from mdnc.cli.recipe import find_config
 from mdnc.planning import Budget, Plan, plan
@@ -117,7 +117,7 @@ def _parser() -> Parser:
         choices=PRECISIONS,
         help='numerical precision of training (default: bf16-mixed on cuda, else 32-true)',
     )
-    add('--optimizer', default='adamw', metavar='WORD', help='adamw, adam, sgd, momentum, rmsprop (default: adamw)')
+    add('--optimizer', default='adamw', metavar='WORD', help=OPTIMIZER_HELP)
     add('--task', metavar='CLASS', help='task, as model.class_path of a recipe (default: chosen by the targets)')
     add(
         '--network',

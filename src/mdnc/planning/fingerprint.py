@@ -73,6 +73,8 @@ class Fingerprint:
         borders: Share of each axis that is empty border, in the median sample.
         dtypes: Types of the stored values.
         values: Figures of each channel.
+        amplitudes: How far samples differ in amplitude, of each channel: the standard deviation, over samples, of log10
+            of their own standard deviation.
         foreground: The same where a class map is above 0.
         background: The same where it is 0.
         target: What the targets are.
@@ -109,6 +111,7 @@ class Fingerprint:
     bytes: int = 0
     read: int | None = None
     training: int | None = None
+    amplitudes: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         spatial_order('Fingerprint', self.order)

@@ -32,6 +32,7 @@ from mdnc.planning.design import Design, encoder_design, known_spacing, unet_des
 from mdnc.planning.fingerprint import Fingerprint
 from mdnc.planning.plans import Plan
 from mdnc.planning.resources import Job, TileLayout, prediction_need
+from mdnc.training.data.normalisation import widest
 from mdnc.training.data.reader import DataError
 from mdnc.training.tasks.network import build_network
 
@@ -481,9 +482,7 @@ class _Planner:
         if data.target.codes is not None:
             because = f'the targets hold {_some(data.target.codes)}, which stand for the classes 0, 1, …'
             self.pick('data.values', data.target.codes, because)
-        self.pick(
-            'data.normalise', True, 'channels differ in units: each to mean 0 and deviation 1 of the training part'
-        )
+        self._normalise()
         if any(fault['kind'] == 'not finite' for fault in data.faults):
             self.pick('data.nonfinite', 'skip', 'some samples hold NaN or Inf')
         word = goal.word or ('patch' if job.dense else 'crop')
@@ -507,6 +506,23 @@ class _Planner:
             bound += f'; {trial.batch} on each of {self.budget.devices} devices'
         self.pick('data.batch_size', batch, bound)
         self._augment(job)
+
+    def _normalise(self) -> None:
+        figures = self.data.amplitudes
+        channel = widest(figures)
+        if channel is None:
+            alike = f'; log10 of the amplitudes of samples varies by {max(figures):.2g}' if figures else ''
+            because = 'channels differ in units: each to mean 0 and deviation 1 of the training part' + alike
+            self.pick('data.normalise', 'set', because)
+            return
+        because = (
+            f'samples of channel {channel} differ in amplitude by orders of magnitude: log10 of their standard '
+            f'deviations varies by {figures[channel]:.2g}'
+        )
+        if self.choices.given('model.network.arguments.amplitude'):
+            self.pick('data.normalise', 'set', f'{because}, which the network reads (amplitude)')
+            return
+        self.pick('data.normalise', 'sample', because, 'set: small samples would be nearly 0 for the network')
 
     def _patches(self, trial: Trial, train: int) -> int:
         cover = self.data.values_a_sample / positions(trial.window)

@@ -13,7 +13,7 @@ from mdnc.planning.fingerprint import Fingerprint, Target
 from mdnc.planning.running_statistics import RunningStatistics, rounded
 from mdnc.planning.sample_features import Objects, Spectrum, empty_borders, find_groups
 from mdnc.training.data.grid import grid_of
-from mdnc.training.data.normalisation import windows
+from mdnc.training.data.normalisation import AmplitudeSpread, Moments, windows
 from mdnc.training.data.reader import Array, DataError, class_name
 from mdnc.training.data.sources import Pair
 
@@ -230,6 +230,7 @@ class _Scan:
         self._bytes = 0
         self._values: RunningStatistics | None = None
         self._inside: tuple[RunningStatistics, RunningStatistics] | None = None  # outside and inside of the foreground
+        self._amplitudes = AmplitudeSpread()
         self._spectrum: Spectrum | None = None
         self._seen = 0
         self.labels: dict[str, list[Any]] = {'train': [], 'val': [], 'test': []}
@@ -307,7 +308,7 @@ class _Scan:
         self.targets.settle(pair.inputs.name(number), kind, outputs)
 
     def _read(self, pair: Pair, number: int, shape: tuple[int, ...], closely: bool) -> int:
-        digest, finite, pieces = hashlib.blake2b(digest_size=8), True, []
+        digest, finite, pieces, moments = hashlib.blake2b(digest_size=8), True, [], []
         for window in windows(shape):
             piece = pair.inputs.read(number, window)
             if piece.dtype.kind not in 'biuf':
@@ -318,11 +319,13 @@ class _Scan:
             self._bytes += piece.nbytes
             finite = finite and (piece.dtype.kind != 'f' or bool(np.isfinite(piece).all()))
             self._count(piece)
+            moments.append(Moments.of(piece))
             self._map(pair, number, window, piece)
             if closely:
                 pieces.append(piece)
         if not finite:
             self.faults.add('not finite', f'{pair.inputs.name(number)} holds NaN or Inf')
+        self._amplitudes.add(sum(moments[1:], moments[0]).deviation)
         if closely:
             self._look(np.concatenate(pieces, 1), pair, number)
         return int.from_bytes(digest.digest(), 'big', signed=True)
@@ -400,6 +403,7 @@ class _Scan:
             borders=[rounded(each, 3) for each in np.median(self._borders, 0)] if self._borders else [],
             dtypes=sorted(self._dtypes),
             values=values,
+            amplitudes=[rounded(each, 3) for each in self._amplitudes.decades],
             foreground=inside.to_list() if inside else [],
             background=outside.to_list() if outside else [],
             target=self.targets.found(parts['train']),

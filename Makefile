@@ -4,8 +4,10 @@ VENV ?= .venv
 PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 WORKERS ?= 2
+TORCH ?= 2.8.0
+OTHER ?= .venv-torch-$(TORCH)
 
-.PHONY: demo test slow gpu check docs test-site docs-serve bench bench-full bench-peers clean
+.PHONY: demo test test-torch slow gpu check docs test-site docs-serve bench bench-full bench-peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mdnc fit --config recipes/digits.yaml
@@ -13,6 +15,11 @@ demo: $(VENV)/.demo
 # One thread a worker: threads of several workers on the same cores slow each other down.
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not slow and not gpu and not site"
+
+# What needs torch alone, on another version of it: of several GB, where pip's torch brings CUDA.
+test-torch: $(OTHER)/.dev
+	OMP_NUM_THREADS=1 $(OTHER)/bin/pytest -n $(WORKERS) -m "not slow and not gpu and not site" \
+		tests/modules tests/ops tests/contribs tests/analysis tests/checkpoints tests/test_private_names.py
 
 slow: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "slow and not gpu and not site"
@@ -47,7 +54,7 @@ bench-peers: $(PEERS)/.peers
 	$(PEERS)/bin/python -m benchmarks --parts peers
 
 clean:
-	rm -rf $(VENV) $(PEERS) build dist site
+	rm -rf $(VENV) $(PEERS) .venv-torch-* build dist site
 
 $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
@@ -69,6 +76,13 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.docs: $(VENV)/.torch pyproject.toml
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,docs]'
+	touch $@
+
+$(OTHER)/.dev: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(OTHER)
+	sed 's/^torch==.*/torch==$(TORCH)/' constraints.txt > $(OTHER)/constraints.txt
+	$(OTHER)/bin/python -m pip install --quiet -c $(OTHER)/constraints.txt torch
+	$(OTHER)/bin/python -m pip install --quiet -c $(OTHER)/constraints.txt -e '.[all,dev]'
 	touch $@
 
 # Of the peers' packages only those that leave torch alone may bring what they ask for.

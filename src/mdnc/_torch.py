@@ -1,8 +1,9 @@
 """Torch's private names, all of them: what each is for, and what happens where torch has it no longer.
 
-They are looked up once, here. Of those that the fused path needs each is also proved on a tiny case; where one is
-missing or gives something else, `why_not_fused` says which, and networks take the plain path. What has a substitute
-gets it; what has none raises, when it is used, an error that names it.
+They are looked up once, here. Of those that the fused path uses each is also proved on a tiny case; where one is
+missing or gives something else, `why_not_fused` says which, and networks take the plain path. What is missing and has
+a substitute gets it; what has none raises, when it is used, an error that names it, and so does what serves estimates
+and exports and is not what it was.
 """
 
 import importlib
@@ -38,42 +39,63 @@ def find(path: str) -> Any:
     return owner
 
 
-def _function(path: str, purpose: str) -> Any:
-    """The function of this name, or one that says, when it is called, that there is none."""
+def _does(right: Callable[[Any], Any], found: Any) -> bool:
+    """Whether what was found gives what it should."""
+    try:
+        return bool(right(found))
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+        return False
 
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise _absent(path, purpose)
 
-    return find(path) or refuse
-
-
-def needed(path: str, purpose: str) -> Any:
+def needed(path: str, purpose: str, right: Callable[[Any], Any] = callable) -> Any:
     """What has this name.
 
+    Args:
+        path: The name.
+        purpose: What it is for.
+        right: Whether what was found gives what it should.
+
     Raises:
-        RuntimeError: Torch has nothing of this name.
+        RuntimeError: Torch has nothing of this name, or something else.
     """
     found = find(path)
-    if found is None:
-        raise _absent(path, purpose)
+    if found is None or not _does(right, found):
+        raise misses(path, purpose, found)
     return found
 
 
-def _absent(path: str, purpose: str) -> RuntimeError:
-    return RuntimeError(f'torch {torch.__version__} has no {path}, which mdnc needs to {purpose}.')
+def spared(path: str, right: Callable[[Any], Any]) -> Any:
+    """What has this name and gives what it should, or None."""
+    found = find(path)
+    return found if found is not None and _does(right, found) else None
 
 
-def _placeholder(path: str, purpose: str) -> type:
-    """A class that raises as soon as it is used, but may be named and derived from."""
+def misses(path: str, purpose: str, found: Any) -> RuntimeError:
+    """The error about a name that torch has not, or that is not what it was."""
+    where = f'torch {torch.__version__}'
+    what = f'{where} has no {path}' if found is None else f'{path} of {where} does not do what it did'
+    return RuntimeError(f'{what}, which mdnc needs to {purpose}.')
 
-    def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
-        raise _absent(path, purpose)
 
-    return type(path.rpartition('.')[2], (Exception,), {'__init__': refuse, '__enter__': refuse})
+def _function(path: str, purpose: str, right: Callable[[Any], Any] = callable) -> Any:
+    """The function of this name, or one that says, when it is called, that there is none."""
+    found = find(path)
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise misses(path, purpose, found)
+
+    return found if found is not None and _does(right, found) else refuse
 
 
 def _class(path: str, purpose: str) -> Any:
-    return find(path) or _placeholder(path, purpose)
+    """The class of this name, or one that may be named and derived from, but raises as soon as it is used."""
+    found = find(path)
+
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
+        raise misses(path, purpose, found)
+
+    placeholder = type(path.rpartition('.')[2], (Exception,), {'__init__': refuse, '__enter__': refuse})
+    return found if isinstance(found, type) else placeholder
 
 
 # ---- Tensors without values, and what watches operators: summaries, forecasts, profiles of networks ----
@@ -92,12 +114,25 @@ else:
     DataDependentOutputException = _class('torch._subclasses.fake_tensor.DataDependentOutputException', _FAKE)
     DynamicOutputShapeException = _class('torch._subclasses.fake_tensor.DynamicOutputShapeException', _FAKE)
     TorchDispatchMode = _class('torch.utils._python_dispatch.TorchDispatchMode', _WATCH)
-    tree_leaves = _function('torch.utils._pytree.tree_leaves', _WATCH)
+    tree_leaves = _function(
+        'torch.utils._pytree.tree_leaves', _WATCH, lambda leaves: leaves([1, (2, {'a': 3})]) == [1, 2, 3]
+    )
 
 # Within it operators are called as if nobody watched; None where torch has none.
-no_dispatch_modes: Any = find('torch.utils._python_dispatch._disable_current_modes')
+no_dispatch_modes: Any = spared(
+    'torch.utils._python_dispatch._disable_current_modes', lambda found: hasattr(found(), '__enter__')
+)
+
+
+def _chosen(select: Any) -> Any:
+    x = torch.ones((1, 1, 2), device='cpu')
+    return select(x, x, None, (1,), (0,), (1,), False, (0,), 1).name
+
+
 # Which of torch's kernels computes a convolution.
-conv_backend: Any = _function('torch._C._select_conv_backend', 'forecast the memory of convolutions')
+conv_backend: Any = _function(
+    'torch._C._select_conv_backend', 'forecast the memory of convolutions', lambda op: isinstance(_chosen(op), str)
+)
 # Asks a tensor for its device.
 ask_device: Any = find('torch.ops.prim.device.default')
 
@@ -116,7 +151,9 @@ tracing_state: Callable[[], object] = find('torch._C._get_tracing_state') or (la
 # None outside of torch.func.
 interpreter: Callable[[], object] = find('torch._C._functorch.peek_interpreter_stack') or (lambda: None)
 # Whether torch's profiler is on; what it does not see by itself is named for it.
-profiling: Callable[[], bool] = find('torch._C._autograd._profiler_enabled') or (lambda: False)
+profiling: Callable[[], bool] = spared(
+    'torch._C._autograd._profiler_enabled', lambda found: isinstance(found(), bool)
+) or (lambda: False)
 
 
 def _transformed() -> bool:
@@ -181,16 +218,23 @@ NORMS: tuple[type[nn.Module], ...] = (
 def guard_scalar(value: Any) -> Any:
     """A number that a compiler may take for a symbol, as a constant of its graph."""
     # Looked up where one compiles, for it is slow to load.
-    return needed('torch.fx.experimental.symbolic_shapes.guard_scalar', 'trace blocks for torch.compile')(value)
+    path, purpose = 'torch.fx.experimental.symbolic_shapes.guard_scalar', 'trace blocks for torch.compile'
+    return needed(path, purpose)(value)
 
 
 # ---- Maximum norms of many tensors at once ----
 
 
+_many_norms: Any = spared(
+    'torch._foreach_norm', lambda op: op([torch.tensor((1.0, -3.0), device='cpu')], torch.inf)[0].item() == 3
+)
+
+
 def maximum_norms(tensors: list[Tensor]) -> Iterable[Tensor]:
     """The largest magnitude of each tensor; NaN and Inf pass through."""
-    many = find('torch._foreach_norm')
-    return many(tensors, torch.inf) if many else [torch.linalg.vector_norm(each, torch.inf) for each in tensors]
+    if _many_norms is not None:
+        return _many_norms(tensors, torch.inf)  # type: ignore[no-any-return]
+    return [torch.linalg.vector_norm(each, torch.inf) for each in tensors]
 
 
 # ---- Operators: derivatives and statistics that torch's functions keep to themselves ----
@@ -215,15 +259,17 @@ prelu_backward: Callable[..., tuple[Tensor, Tensor]] = _prelu_derivative or _pre
 
 
 class Name(NamedTuple):
-    """A private name that the fused path needs.
+    """A private name that the fused path uses.
 
     Args:
         path: The name.
         right: Whether what has the name gives what it should, on a tiny case.
+        needed: Whether there is no substitute for it.
     """
 
     path: str
     right: Callable[[Any], bool]
+    needed: bool = True
 
 
 def why_not_fused() -> str:
@@ -240,13 +286,16 @@ _warned: list[str] = []
 # engine of autograd is to be started by an import, for processes may be forked later.
 _CASE = (0, 0, 3), (1, 2, 5), (2, 7)
 _X, _G, _K = (torch.tensor(each, dtype=torch.float64, device='cpu').view(1, 1, -1) for each in _CASE)
+_S, _SLOPE = _X - 1, torch.tensor(0.3, dtype=torch.float64, device='cpu').view(1, 1, 1)
 _MASK = [True, True, True]
 
 
 def _close(got: Any, *want: Tensor) -> bool:
     got = got if isinstance(got, (tuple, list)) else (got,)
     pairs = zip(got, want, strict=False)
-    return len(got) >= len(want) and all(torch.allclose(mine.flatten(), right.flatten()) for mine, right in pairs)
+    return len(got) >= len(want) and all(
+        mine.numel() == right.numel() and torch.allclose(mine.flatten(), right.flatten()) for mine, right in pairs
+    )
 
 
 def _normed() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -294,22 +343,66 @@ def _activates_back(expected: Callable[[Tensor], Tensor], *more: Any) -> Callabl
     return lambda op: _close(op(_G.view(3), at, *more), _G.view(3) * expected(at))
 
 
-def _enlarges_back(axes: int, *more: Any) -> Callable[[Any], bool]:
-    # Of a constant gradient over twice the size each value gets two of it an axis, on the whole.
-    size, double = (1, 1, *(2 for _ in range(axes))), (1, 1, *(4 for _ in range(axes)))
-    g = torch.ones(double, dtype=torch.float64, device='cpu')
-    return lambda op: _close(op(g, double[2:], size, *more).sum(), g.sum())
+def _resizes_back(axes: int, g: tuple[int, ...], want: tuple[float, ...], *more: Any) -> Callable[[Any], bool]:
+    # Of one map from ``len(want)`` to ``len(g)`` values an axis, where the gradient is a product over the axes.
+    gradient, wanted = (_product(torch.tensor(each, dtype=torch.float64, device='cpu'), axes) for each in (g, want))
+    return lambda op: _close(op(gradient, gradient.shape[2:], wanted.shape, *more), wanted)
 
 
 def _averages_back(axes: int) -> Callable[[Any], bool]:
-    # Of windows of 2 over maps of 3, the last of which reaches beyond the end: all of the gradient comes back.
-    x, g = (torch.ones((1, 1, *(n for _ in range(axes))), dtype=torch.float64, device='cpu') for n in (3, 2))
+    # Of windows of 2 over maps of 3, the last of which reaches beyond the end and counts what is there.
+    g, want = (_product(torch.tensor(each, dtype=torch.float64, device='cpu'), axes) for each in ((2, 7), (1, 1, 7)))
     two, zero = [2] * axes, [0] * axes
-    return lambda op: _close(op(g, x, two, two, zero, True, False, None).sum(), g.sum())
+    return lambda op: _close(op(g, torch.ones_like(want), two, two, zero, True, False, None), want)
+
+
+def _product(values: Tensor, axes: int) -> Tensor:
+    # (1, 1, n, …), the product of the values at each of the axes' indices.
+    found = values
+    for _ in range(axes - 1):
+        found = found.unsqueeze(-1) * values
+    return found[None, None]
+
+
+# ---- What tells who traces or transforms: it says so while somebody does, and at no other time ----
+
+
+def _sees_traces(found: Any) -> bool:
+    seen: list[bool] = []
+
+    def look(x: Tensor) -> Tensor:
+        seen.append(found() is not None)
+        return x + 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # torch.jit will be gone one day, and says so
+        torch.jit.trace(look, (_X,), check_trace=False)  # type: ignore[no-untyped-call]
+    return found() is None and seen == [True]
+
+
+def _sees_transforms(found: Any) -> bool:
+    seen: list[bool] = []
+
+    def look(x: Tensor) -> Tensor:
+        seen.append(found() is not None)
+        return x
+
+    torch.func.functionalize(look)(_X)
+    return found() is None and seen == [True]
+
+
+def _sees_forward_mode(found: Any) -> bool:
+    with forward_ad.dual_level():
+        return isinstance(found, int) and found < 0 <= forward_ad._current_level
 
 
 def _has_registries(kind: Any) -> bool:
     return all(hasattr(kind(), name) for name in (*CONTENTS, *(f'_{each}_hooks' for each in KINDS_OF_HOOKS)))
+
+
+def _multiplies(op: Any) -> bool:
+    a, b = torch.tensor(((1.0, 2.0), (0.0, 3.0), (5.0, 4.0)), device='cpu'), torch.tensor(((2.0, 7.0),), device='cpu')
+    return _close(op(a, b, None, 'none', [], ''), torch.tensor((16.0, 21.0, 38.0), device='cpu'))
 
 
 def _gelu(h: Tensor) -> Tensor:
@@ -325,11 +418,11 @@ def _silu(h: Tensor) -> Tensor:
 _RESIZES = {'linear1d': 1, 'bilinear2d': 2, 'trilinear3d': 3}
 NAMES = (
     Name('torch.nn.Module', _has_registries),
-    Name('torch._C._get_tracing_state', lambda found: found() is None),
-    Name('torch._C._functorch.peek_interpreter_stack', callable),
-    Name('torch.autograd.forward_ad._current_level', lambda found: isinstance(found, int)),
+    Name('torch._C._get_tracing_state', _sees_traces),
+    Name('torch._C._functorch.peek_interpreter_stack', _sees_transforms),
+    Name('torch.autograd.forward_ad._current_level', _sees_forward_mode),
     *(
-        Name(f'torch.nn.modules.module._global_{kind}_hooks', lambda found: hasattr(found, 'values'))
+        Name(f'torch.nn.modules.module._global_{kind}_hooks', lambda found: isinstance(found, dict))
         for kind in KINDS_OF_HOOKS
     ),
     Name('torch.ops.aten.convolution', _convolves),
@@ -348,9 +441,23 @@ NAMES = (
     ),
     Name('torch.ops.aten.gelu_backward', _activates_back(_gelu)),
     Name('torch.ops.aten.silu_backward', _activates_back(_silu)),
-    *(Name(f'torch.ops.aten.upsample_{kind}_backward', _enlarges_back(axes, True)) for kind, axes in _RESIZES.items()),
+    # Corners meet corners: values of 2 are taken at 0, 1/3, 2/3 and 1. Nearest: each twice.
+    *(
+        Name(f'torch.ops.aten.upsample_{kind}_backward', _resizes_back(axes, (1, 3, 6, 2), (5, 7), True))
+        for kind, axes in _RESIZES.items()
+    ),
+    *(
+        Name(f'torch.ops.aten.upsample_nearest{axes}d_backward', _resizes_back(axes, (1, 3, 6, 2), (4, 8)))
+        for axes in (1, 2, 3)
+    ),
     *(Name(f'torch.ops.aten.avg_pool{axes}d_backward', _averages_back(axes)) for axes in (2, 3)),
-    *(Name(f'torch.ops.aten.upsample_nearest{axes}d_backward', _enlarges_back(axes)) for axes in (1, 2, 3)),
+    Name('torch.ops.aten._prelu_kernel', lambda op: _close(op(_S, _SLOPE), _prelu_by_parts(_S, _SLOPE)), needed=False),
+    Name(
+        'torch.ops.aten._prelu_kernel_backward',
+        lambda op: _close(op(_G, _S, _SLOPE), *_prelu_derivative_by_parts(_G, _S, _SLOPE)),
+        needed=False,
+    ),
+    *((Name('torch.ops.mkldnn._linear_pointwise', _multiplies, needed=False),) if linear else ()),
 )
 
 
@@ -361,23 +468,23 @@ def _operator(path: str) -> Any:
 _ATEN = 'torch.ops.aten.'
 # Those operators that the fused path calls, by the last part of their name.
 aten: Any = SimpleNamespace(
-    **{name.path.removeprefix(_ATEN): _operator(name.path) for name in NAMES if name.path.startswith(_ATEN)}
+    **{
+        name.path.removeprefix(_ATEN): _operator(name.path)
+        for name in NAMES
+        if name.needed and name.path.startswith(_ATEN)
+    }
 )
 
 
-def _wrong() -> str:
-    # The first name that is not what it was, and in which way.
+def first_wrong() -> str:
+    """The first name of the fused path that is not what it was, and in which way; or an empty string."""
     for name in NAMES:
         found = find(name.path)
-        if found is None:
+        if found is None and name.needed:
             return f'torch {torch.__version__} has no {name.path}'
-        try:
-            right = name.right(found)
-        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
-            right = False
-        if not right:
+        if found is not None and not _does(name.right, found):
             return f'{name.path} of torch {torch.__version__} does not do what it did'
     return ''
 
 
-WRONG = _wrong()
+WRONG = first_wrong()

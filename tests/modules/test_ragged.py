@@ -525,7 +525,7 @@ def test_refused_lengths(lengths: Any, error: type[Exception], text: str):
     assert text in str(caught.value)
 
 
-@pytest.mark.filterwarnings('ignore:.torch.jit.trace:DeprecationWarning')
+@pytest.mark.filterwarnings('ignore:.torch.jit.trace')
 def test_refusals_of_what_does_not_go_together():
     x = torch.randn(2, 2, 20, 20, dtype=torch.float64)
     with pytest.raises(ValueError, match='one int for each axis of each sample'):

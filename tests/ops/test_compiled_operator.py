@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -25,8 +26,11 @@ from mdnc.ops.definition import Block, Norm
 from mdnc.ops.units import Statistics
 from tests.ops.cases import CASES, Case, flat, laid_out
 
-# What torch's compiler itself warns of.
-pytestmark = pytest.mark.filterwarnings('ignore::DeprecationWarning')
+# What torch's compiler itself warns of; the second, from torch 2.15 on, it keeps from being shown.
+pytestmark = [
+    pytest.mark.filterwarnings('ignore::DeprecationWarning'),
+    pytest.mark.filterwarnings('ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning'),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +62,12 @@ class Graphs:
 
 def operators(graph: fx.GraphModule) -> int:
     return sum('mdnc' in str(node.target) for node in graph.graph.nodes)
+
+
+def agree(graphs: Graphs, counts: list[int]) -> bool:
+    """Whether the graphs since have so many operators, or none where torch is too old to trace them."""
+    found = graphs.operators()
+    return found == counts if path.COMPILES else not any(found)
 
 
 def grads(run: Callable[[Tensor], Tensor], net: nn.Module, x: Tensor) -> list[Tensor]:
@@ -169,10 +179,11 @@ def test_batch_norms_are_those_of_eager_torch(memory: str, order: str, change: s
         norms[1].eval()
     other, forward, backward = copy.deepcopy(net), Graphs(), Graphs()
     backend = aot_autograd(fw_compiler=forward.boxed, bw_compiler=backward.boxed)
-    got = trained(net, torch.compile(net, backend=backend, fullgraph=True))
+    whole = path.COMPILES or change != 'average over all batches'  # torch's own layer takes a number out of a tensor
+    got = trained(net, torch.compile(net, backend=backend, fullgraph=whole))
     blocks = len({each.unit.rpartition('.')[0] for each in net.paths()})
-    assert forward.operators() == [blocks + OUTER, blocks + OUTER]  # in training, and in eval
-    assert backward.operators() == [blocks + OUTER]
+    assert agree(forward, [blocks + OUTER, blocks + OUTER])  # in training, and in eval
+    assert agree(backward, [blocks + OUTER])
     with mdnc.ops.plain():
         wants = trained(other, other)
     torch.testing.assert_close(got, wants)
@@ -201,8 +212,9 @@ def test_one_node_a_block_forward_and_one_backward():
     compiled(torch.randn(2, 1, 20, 18)).sum().backward()
     blocks = len({each.unit.rpartition('.')[0] for each in net.paths()})
     inside = Counter(str(node.target) for each in (*forward.seen, *backward.seen) for node in each.graph.nodes)
-    assert not [name for name in inside if 'norm' in name or 'prelu' in name]
-    assert forward.operators() == backward.operators() == [blocks + OUTER]
+    assert any('norm' in name or 'prelu' in name for name in inside) != path.COMPILES
+    assert agree(forward, [blocks + OUTER])
+    assert agree(backward, [blocks + OUTER])
 
 
 @pytest.mark.parametrize('memory', path.MEMORY_LEVELS)
@@ -259,8 +271,11 @@ def test_keeps_what_the_level_says(norm: str):
         net.memory = level
         compiled = torch.compile(net, backend='aot_eager', fullgraph=True)
         kept = kept_bytes(compiled, net, x)
-        assert kept <= share * plainly, level
-        assert kept <= 1.05 * kept_bytes(net, net, x), level
+        if path.COMPILES:
+            assert kept <= share * plainly, level
+            assert kept <= 1.05 * kept_bytes(net, net, x), level
+        else:
+            assert kept <= plainly, level
 
 
 def test_nothing_is_kept_where_there_is_no_backward():
@@ -273,7 +288,7 @@ def test_nothing_is_kept_where_there_is_no_backward():
         nodes = graphs.seen[-1].graph.nodes
         outputs.append([len(node.meta['example_value']) for node in nodes if 'mdnc.block' in str(node.target)])
     # A block: the output, two inputs, and the moments of three units and a shortcut. Convolutions alone: the output.
-    assert outputs == [[1, 11, 11, 1], [1, 1, 1, 1]]
+    assert outputs == ([[1, 11, 11, 1], [1, 1, 1, 1]] if path.COMPILES else [[], []])
 
 
 @pytest.mark.parametrize('dynamic', [True, None])
@@ -330,29 +345,29 @@ def test_the_choice():
     compiled = torch.compile(net, backend=graphs, fullgraph=True)
     with mdnc.ops.plain():
         compiled(x)
-    assert graphs.operators() == [0]
+    assert agree(graphs, [0])
     compiled(x)  # what was compiled plainly is not taken for it
-    assert graphs.operators() == [4]  # two blocks and two convolutions
+    assert agree(graphs, [4])  # two blocks and two convolutions
     with mdnc.ops.plain():
         compiled(x)
-    assert graphs.operators() == []  # neither is that compiled anew
+    assert agree(graphs, [])  # neither is that compiled anew
     for level in path.MEMORY_LEVELS:
         net.memory = level
         compiled(x)
-        assert graphs.operators() == ([0] if level == 'plain' else [4] if level != 'lean' else [])
+        assert agree(graphs, [0] if level == 'plain' else [4] if level != 'lean' else [])
 
 
 def test_transforms_hooks_and_exports_see_the_layers():
     net, graphs, x = EncoderNet1d(4, [1, 1]), Graphs(), torch.randn(2, 1, 16)
     torch.compile(lambda x: torch.func.vjp(net, x)[0], backend=graphs, fullgraph=True)(x)
     torch.compile(lambda x: torch.func.vmap(lambda each: net(each))(x), backend=graphs, fullgraph=True)(x[None])
-    assert graphs.operators() == [0, 0]
+    assert agree(graphs, [0, 0])
     for strict in (False, True):
         assert not operators(torch.export.export(net, (x,), strict=strict).graph_module)
     block = BlockPlain1d(3, 3)
     block.conv2[1].register_forward_hook(lambda *args: None)
     torch.compile(block, backend=graphs, fullgraph=True)(torch.randn(2, 3, 8))
-    assert graphs.operators() == [1]
+    assert agree(graphs, [1])
 
 
 def test_symbolic_arguments_are_left_to_the_compiler():
@@ -365,14 +380,15 @@ def test_symbolic_arguments_are_left_to_the_compiler():
     for length in (8, 9):
         x = torch.randn(2, 3, length)
         torch.testing.assert_close(compiled(x), double(x))
-    assert graphs.operators() == [0]
+    assert agree(graphs, [0])
 
 
 def test_a_gradient_of_the_gradient_is_refused_by_torch():
     net = BlockPlain1d(3, 3)
     x = torch.randn(2, 3, 8, requires_grad=True)
     (gx,) = torch.autograd.grad(torch.compile(net, backend='eager')(x).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match=r'mdnc.block_backward.* no autograd formula'):
+    refused = pytest.raises(RuntimeError, match=r'mdnc.block_backward.* no autograd formula')
+    with refused if path.COMPILES else nullcontext():
         gx.sum().backward()
 
 

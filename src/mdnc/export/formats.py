@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from mdnc._extras import require
-from mdnc._torch import needed
+from mdnc._torch import misses, needed
 from mdnc.export.graph import quiet
 
 KEY = 'mdnc'  # under which a file's metadata holds the facts
@@ -118,7 +118,8 @@ class TorchExport:
         return Opened(module, _facts(extra[KEY], path))
 
 
-_COMPILE = 'compile networks ahead of time'
+_COMPILE, _OPEN = 'compile networks ahead of time', 'open what to_aotinductor wrote'
+_COMPILE_TO, _LOAD = 'torch._inductor.aoti_compile_and_package', 'torch._inductor.aoti_load_package'
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ class AotInductor:
     dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32, torch.float64)
 
     def prepare(self) -> None:
-        missing = needed('torch._inductor.exc.InvalidCxxCompiler', _COMPILE)
+        path = 'torch._inductor.exc.InvalidCxxCompiler'
+        missing = needed(path, _COMPILE, lambda found: issubclass(found, Exception))
         try:
             needed('torch._inductor.cpp_builder.get_cpp_compiler', _COMPILE)()
         except missing as error:
@@ -140,11 +142,16 @@ class AotInductor:
     def write(self, program: ExportedProgram, names: tuple[str, ...], facts: dict[str, Any], path: Path) -> None:
         configs = {'aot_inductor.metadata': {KEY: json.dumps(facts)}}
         with quiet():
-            compile_to = needed('torch._inductor.aoti_compile_and_package', _COMPILE)
+            compile_to = needed(_COMPILE_TO, _COMPILE)
             compile_to(program, package_path=str(path), inductor_configs=configs)
+        if not path.is_file():
+            raise misses(_COMPILE_TO, _COMPILE, compile_to)
 
     def open(self, path: Path) -> Opened:
-        module = needed('torch._inductor.aoti_load_package', 'open what to_aotinductor wrote')(str(path))
+        load = needed(_LOAD, _OPEN)
+        module = load(str(path))
+        if not hasattr(module, 'get_metadata'):
+            raise misses(_LOAD, _OPEN, load)
         said = module.get_metadata()
         return Opened(module, _facts(said.get(KEY), path), said['AOTI_DEVICE_KEY'])
 

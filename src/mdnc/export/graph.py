@@ -97,8 +97,9 @@ def captured(graph: Scaled, ports: Ports) -> ExportedProgram:
     sample = torch.zeros(ports.sample, dtype=like.dtype, device=like.device)
     free = {0 if name == 'batch' else int(name[1:]) + 1: Dim.DYNAMIC for name in ports.axes}
     # Else torch takes it that no map has a length of 1, and the graph refuses sizes that the network takes.
-    sizes = needed('torch.fx.experimental._config.patch', 'export sizes that are free')(backed_size_oblivious=True)
-    with quiet(), torch.no_grad(), sizes:
+    path, purpose = 'torch.fx.experimental._config.patch', 'export sizes that are free'
+    patch = needed(path, purpose, lambda found: hasattr(found(backed_size_oblivious=True), '__enter__'))
+    with quiet(), torch.no_grad(), patch(backed_size_oblivious=True):
         return torch.export.export(graph, (sample,), dynamic_shapes=(free,))
 
 

@@ -88,7 +88,7 @@ def norm_act_conv(
         _admit(x, weights, how)
     if torch.compiler.is_compiling() or why_not_now(memory) or why_not_with(x, block):
         # Contiguous, for torch's own layers are not right in every other layout on a CPU (see path.plainly).
-        return definition.unit(x.contiguous(), weights._replace(kernel=kernel.contiguous()), how)
+        return definition.unit(x.contiguous(), Weights(scale, shift, slope, kernel.contiguous(), bias), how)
     return block(x, memory)
 
 

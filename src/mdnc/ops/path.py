@@ -24,7 +24,7 @@ MEMORY_LEVELS = ('plain', 'fast', 'lean', 'leaner', 'least')
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # the first three are what autocast mixes
 
 # The version of torch whose compiler was seen to trace this rule; older ones get torch's own layers.
-_COMPILES = torch.__version__ >= '2.13'  # compared as versions are
+COMPILES = torch.__version__ >= '2.13'  # compared as versions are
 
 _plainly: ContextVar[bool] = ContextVar('plainly', default=False)
 # torch.compile reads no ContextVar, and guards on this: whether `plain` is open in any thread.
@@ -180,7 +180,7 @@ def taken(named: dict[str, nn.Module], memory: str, adds: str, shortcut: str, ba
 def why_not_now(memory: str) -> str:
     """Why no unit takes the fused path at this moment, or an empty string."""
     compiling = torch.compiler.is_compiling()
-    if compiling and not _COMPILES:  # first: an older compiler can trace none of the others
+    if compiling and not COMPILES:  # first: an older compiler can trace none of the others
         return 'torch.compile before torch 2.13 is tracing'
     if torch.compiler.is_exporting():
         return 'torch.export is tracing'

@@ -289,7 +289,7 @@ class Network(Featured):
         return given
 
     def _run_stage(self, part: Stage, x: Tensor | Ragged, given: dict[str, Any], stride: Size | None) -> None:
-        stage = self.get_submodule(part.name)
+        stage = self._module(part.name)
         inputs = (x, given[part.skip]) if part.skip else (x,)
         words: dict[str, Any] = {}
         if part.like:
@@ -303,10 +303,17 @@ class Network(Featured):
         given[f'{part.name}:whole'] = y
         given[part.name] = y if part.size is None else crop(y, part.size, self._plan.order)
 
+    def _module(self, name: str) -> Any:
+        # As get_submodule, which torch.export with strict=True can't trace in torch 2.8.
+        module: Any = self
+        for each in name.split('.'):
+            module = getattr(module, each)
+        return module
+
     def _run_single(self, part: Single, x: Any, source: Tensor | Ragged) -> Any:
-        layer, module = part.layers[0], self.get_submodule(part.name)
+        layer, module = part.layers[0], self._module(part.name)
         if isinstance(x, Ragged):
-            y = through(part.layers, [module] if len(part.layers) == 1 else module, x)  # type: ignore[arg-type]
+            y = through(part.layers, [module] if len(part.layers) == 1 else module, x)
             return y.cleaned() if isinstance(y, Ragged) else y
         if isinstance(layer, _plan.Linear):
             x = x.flatten(1)

@@ -771,9 +771,9 @@ def _let_go(parts: Sequence[Part], outputs: Sequence[str]) -> tuple[tuple[str, .
     # Index of the part after which a value is not needed any more, by name.
     ends, before = {'': 0}, ''
     for index, part in enumerate(parts):
-        joins = (part.skip, part.like) if isinstance(part, Stage) else ()
+        joins = [each for each in (part.skip, part.like) if each] if isinstance(part, Stage) else []
         given = (part.name, *(f'{part.name}:{beside}' for beside in ('held', 'in', 'whole')))
-        ends |= dict.fromkeys((part.takes or before, *filter(None, joins), *given), index)
+        ends |= dict.fromkeys((part.takes or before, *joins, *given), index)
         before = part.name
     ends |= dict.fromkeys(outputs, len(parts))
     return tuple(tuple(name for name, end in ends.items() if end == index) for index in range(len(parts)))

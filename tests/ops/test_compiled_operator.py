@@ -64,10 +64,10 @@ def operators(graph: fx.GraphModule) -> int:
     return sum('mdnc' in str(node.target) for node in graph.graph.nodes)
 
 
-def agree(graphs: Graphs, counts: list[int]) -> bool:
-    """Whether the graphs since have so many operators, or none where torch is too old to trace them."""
+def agree(graphs: Graphs, counts: list[int]) -> None:
+    """The graphs since have so many operators, or none where torch is too old to trace them."""
     found = graphs.operators()
-    return found == counts if path.COMPILES else not any(found)
+    assert found == counts if path.COMPILES else not any(found), found
 
 
 def grads(run: Callable[[Tensor], Tensor], net: nn.Module, x: Tensor) -> list[Tensor]:
@@ -182,8 +182,8 @@ def test_batch_norms_are_those_of_eager_torch(memory: str, order: str, change: s
     whole = path.COMPILES or change != 'average over all batches'  # torch's own layer takes a number out of a tensor
     got = trained(net, torch.compile(net, backend=backend, fullgraph=whole))
     blocks = len({each.unit.rpartition('.')[0] for each in net.paths()})
-    assert agree(forward, [blocks + OUTER, blocks + OUTER])  # in training, and in eval
-    assert agree(backward, [blocks + OUTER])
+    agree(forward, [blocks + OUTER, blocks + OUTER])  # in training, and in eval
+    agree(backward, [blocks + OUTER])
     with mdnc.ops.plain():
         wants = trained(other, other)
     torch.testing.assert_close(got, wants)
@@ -213,8 +213,8 @@ def test_one_node_a_block_forward_and_one_backward():
     blocks = len({each.unit.rpartition('.')[0] for each in net.paths()})
     inside = Counter(str(node.target) for each in (*forward.seen, *backward.seen) for node in each.graph.nodes)
     assert any('norm' in name or 'prelu' in name for name in inside) != path.COMPILES
-    assert agree(forward, [blocks + OUTER])
-    assert agree(backward, [blocks + OUTER])
+    agree(forward, [blocks + OUTER])
+    agree(backward, [blocks + OUTER])
 
 
 @pytest.mark.parametrize('memory', path.MEMORY_LEVELS)
@@ -345,29 +345,29 @@ def test_the_choice():
     compiled = torch.compile(net, backend=graphs, fullgraph=True)
     with mdnc.ops.plain():
         compiled(x)
-    assert agree(graphs, [0])
+    agree(graphs, [0])
     compiled(x)  # what was compiled plainly is not taken for it
-    assert agree(graphs, [4])  # two blocks and two convolutions
+    agree(graphs, [4])  # two blocks and two convolutions
     with mdnc.ops.plain():
         compiled(x)
-    assert agree(graphs, [])  # neither is that compiled anew
+    agree(graphs, [])  # neither is that compiled anew
     for level in path.MEMORY_LEVELS:
         net.memory = level
         compiled(x)
-        assert agree(graphs, [0] if level == 'plain' else [4] if level != 'lean' else [])
+        agree(graphs, [0] if level == 'plain' else [4] if level != 'lean' else [])
 
 
 def test_transforms_hooks_and_exports_see_the_layers():
     net, graphs, x = EncoderNet1d(4, [1, 1]), Graphs(), torch.randn(2, 1, 16)
     torch.compile(lambda x: torch.func.vjp(net, x)[0], backend=graphs, fullgraph=True)(x)
     torch.compile(lambda x: torch.func.vmap(lambda each: net(each))(x), backend=graphs, fullgraph=True)(x[None])
-    assert agree(graphs, [0, 0])
+    agree(graphs, [0, 0])
     for strict in (False, True):
         assert not operators(torch.export.export(net, (x,), strict=strict).graph_module)
     block = BlockPlain1d(3, 3)
     block.conv2[1].register_forward_hook(lambda *args: None)
     torch.compile(block, backend=graphs, fullgraph=True)(torch.randn(2, 3, 8))
-    assert agree(graphs, [1])
+    agree(graphs, [1])
 
 
 def test_symbolic_arguments_are_left_to_the_compiler():
@@ -380,7 +380,7 @@ def test_symbolic_arguments_are_left_to_the_compiler():
     for length in (8, 9):
         x = torch.randn(2, 3, length)
         torch.testing.assert_close(compiled(x), double(x))
-    assert agree(graphs, [0])
+    agree(graphs, [0])
 
 
 def test_a_gradient_of_the_gradient_is_refused_by_torch():

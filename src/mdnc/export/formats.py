@@ -83,7 +83,7 @@ class Onnx:
         shape = made.model.graph.inputs[0].shape
         assert shape is not None
         free = [length for length in shape if not isinstance(length, int)]
-        made.rename_axes(dict(zip(free, names, strict=True)))
+        _name_axes(made, dict(zip(free, names, strict=True)))
         made.model.metadata_props[KEY] = json.dumps(facts)
         made.save(path, external_data=False)
 
@@ -96,6 +96,14 @@ class Onnx:
             return given if len(given) > 1 else given[0]
 
         return Opened(run, _facts(session.get_modelmeta().custom_metadata_map.get(KEY), path))
+
+
+def _name_axes(made: Any, names: dict[Any, str]) -> None:
+    if hasattr(made, 'rename_axes'):  # from torch 2.9 or later on
+        made.rename_axes(names)
+        return
+    rename = needed('torch.onnx._internal.exporter._ir_passes.rename_axis', 'name the free axes of ONNX files')
+    rename(made.model, {axis.value: name for axis, name in names.items()})
 
 
 @dataclass(frozen=True)

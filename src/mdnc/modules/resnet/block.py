@@ -174,7 +174,7 @@ class Block(nn.Module):
         for name, unit in self._plan.named.items():
             y = through(unit.layers, getattr(self, name), y, stride)
         y = y if self.se is None else y.cleaned()
-        y = y._replace(values=self._gated(y.values, y.real))
+        y = Ragged(self._gated(y.values, y.real), y.real, y.clean)
         shortcut, plan = self.in_node, self._plan.shortcut
         return y.plus(x if shortcut is None or plan is None else through(plan.layers, shortcut, x, stride))
 

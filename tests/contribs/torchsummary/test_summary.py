@@ -316,7 +316,6 @@ def test_an_error_of_the_model_is_its_own(device, caplog):
     assert not caplog.records
 
 
-@pytest.mark.filterwarnings('ignore:.*torch.jit.script.*is deprecated')
 def test_script_modules_are_refused():
     with pytest.raises(ValueError, match='model holds a ScriptModule'):
         summary_string(nn.Sequential(torch.jit.script(nn.ReLU())), (3,))

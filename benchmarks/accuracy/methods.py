@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,14 @@ from mdnc.training import train
 Array = NDArray[Any]
 
 
-_BATCH = 16
-FORMS = {'quick': 1000, 'full': 5000}  # steps of the optimizer
+class Length(NamedTuple):
+    """The least that a network is trained: steps of the optimizer, and how often it sees each sample."""
+
+    steps: int
+    epochs: int
+
+
+FORMS = {'quick': Length(1000, 100), 'full': Length(5000, 500)}
 
 
 def figure(answers: Array, part: Part, quantity: bool) -> float:
@@ -102,6 +108,8 @@ class _Kernels:
 
 # ---- Networks ----
 
+_BATCH = 16
+
 
 @dataclass(frozen=True)
 class Network:
@@ -115,14 +123,14 @@ class Network:
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self, data: Data, quantity: bool, seed: int, steps: int) -> Array:
-        """Train for a number of steps, and answer the test part with what the last one left."""
+    def __call__(self, data: Data, quantity: bool, seed: int, length: Length) -> Array:
+        """Train for so long, and answer the test part with what the last step left."""
         batches = math.ceil(len(data.train.inputs) / _BATCH)
         predictor = train(
             {'name': self.name, 'arguments': self.arguments},
             {'train': (_given(data.train), data.train.targets)},
             task='regression' if quantity else 'classification',
-            epochs=max(1, round(steps / batches)),
+            epochs=max(length.epochs, round(length.steps / batches)),
             batch_size=_BATCH,
             device='cpu',
             seed=seed,
@@ -139,15 +147,15 @@ def _given(part: Part) -> Any:
     return np.stack(part.inputs) if equal else list(part.inputs)
 
 
-def documented(data: Data, quantity: bool, seed: int, steps: int) -> Array:
+def documented(data: Data, quantity: bool, seed: int, length: Length) -> Array:
     """A network of the documented arguments alone: four stages, or two where signals are too short for four."""
     stages = 4 if min(each.shape[1] for each in data.train.inputs + data.test.inputs) >= 40 else 2
     arguments = {'channel': 16, 'layers': [1] * stages, 'block': 'plain', 'kernel_size': 5}
-    return Network('EncoderNet1d', arguments)(data, quantity, seed, steps)
+    return Network('EncoderNet1d', arguments)(data, quantity, seed, length)
 
 
 BASELINES: dict[str, Callable[[Data, bool, int], Array]] = {'1-NN': nearest, 'ROCKET-like': rocket}
-NETWORKS: dict[str, Callable[[Data, bool, int, int], Array]] = {
+NETWORKS: dict[str, Callable[[Data, bool, int, Length], Array]] = {
     'documented': documented,
     'advised': Network('encnet_signals'),
 }

@@ -109,6 +109,27 @@ def _means(columns: dict[str, Values]) -> str:
     return f'| mean of {len(sets)} with published figures | ' + ' | '.join([*means, '']) + ' |'
 
 
+def again(rows: Iterable[Row]) -> str:
+    """Figures of the same networks with other seeds, as Markdown: a column for each group of seeds run together."""
+    kept = list(rows)
+    groups = list(dict.fromkeys(row.seed for row in kept if '-' in row.seed))
+    if len(groups) < 2:
+        return ''
+    columns = [(method, group) for method in NETWORKS for group in groups]
+    lines = ['| set | ' + ' | '.join(f'{method}, seeds {group}' for method, group in columns) + ' |']
+    lines += ['|' + ' --- |' * (len(columns) + 1)]
+    for each in SETS:
+        cells = [_cell(each, _of_group(kept, each, *column)) for column in columns]
+        lines += ['| ' + ' | '.join([each.name, *cells]) + ' |'] * all(cells)
+    return '\n'.join(lines)
+
+
+def _of_group(rows: Iterable[Row], each: Set, method: str, group: str) -> list[float]:
+    first, last = map(int, group.split('-'))
+    found = [row for row in rows if (row.set, row.method) == (each.name, method) and row.seed.isdigit()]
+    return [row.figure for row in found if first <= int(row.seed) <= last]
+
+
 def put(page: Path, rows: Iterable[Row]) -> None:
     """Put the tables, one a form, between the marks of the page."""
     kept = list(rows)
@@ -117,6 +138,7 @@ def put(page: Path, rows: Iterable[Row]) -> None:
         own = [row for row in kept if row.form == form]
         said = sorted({f'{row.cpu}, torch {row.torch}, mdnc {row.mdnc}' for row in own})
         parts += [f'`python -m benchmarks.accuracy --form {form}`, on {"; ".join(said)}:\n\n{table(own)}']
+        parts += [f'The same, once more with other seeds:\n\n{other}' for other in [again(own)] if other]
     before, _, rest = page.read_text(encoding='utf-8').partition(BEGIN)
     after = rest.partition(END)[2]
     page.write_text('\n\n'.join([before + BEGIN, *parts, END]) + after, encoding='utf-8')

@@ -79,6 +79,20 @@ def test_the_page_shows_means_and_their_spread(tmp_path, monkeypatch):
     assert f'| waves | {nearest:.1f} | 50.0 ± 50.0 | 50.0 | 95.0 | 90.0 | one of 1900 |' in text
     assert f'**{nearest:.1f}** | **50.0** | **50.0** | **95.0** | **90.0** |' in text
     assert text.startswith('# Accuracy') and text.endswith('More.\n') and 'old' not in text
+    assert 'once more' not in text
+
+
+def test_the_page_shows_what_other_seeds_give(tmp_path, monkeypatch):
+    sets = _sets(monkeypatch, lambda data, seed: np.eye(2)[data.test.targets ^ (seed == 1)])
+    rows = [row for job in accuracy.jobs(sets, 'quick', [0, 1], []) for row in accuracy.run(job)]
+    rows += [row for job in accuracy.jobs(sets, 'quick', [2, 3], rows) for row in accuracy.run(job)]
+    lines = results.again(rows).splitlines()
+    assert lines[0] == '| set | one, seeds 0-1 | one, seeds 2-3 |'
+    assert lines[2:] == ['| waves | 50.0 ± 50.0 | 100.0 ± 0.0 |']
+    page = tmp_path / 'accuracy.md'
+    page.write_text(f'{results.BEGIN}\n{results.END}\n')
+    results.put(page, rows)
+    assert results.again(rows) in page.read_text()
 
 
 def test_the_page_of_the_documentation_is_that_of_the_results():

@@ -93,8 +93,8 @@ GROWTH_CASES = {
 # Where shortcuts are enlarged by the most.
 ENLARGING = 'UNet3d(32, [2]*3) 2×1×40×40×40'
 
-TINY = 'EncoderNet1d(4, [2]*2) 2×1×16'  # for the tests
+TINY = 'EncoderNet1d(4, [2]*2) 2×1×16384'  # for the tests
 
 CASES = CPU_CASES | CUDA_CASES | NORM_CASES | SMALL_CASES | PEER_CASES | GROWTH_CASES
-CASES |= {TINY: _encoder(1, 4, 2, (2, 1, 16))}
+CASES |= {TINY: _encoder(1, 4, 2, (2, 1, 16384))}
 CASES |= {ENLARGING: Case('UNet3d', {'channel': 32, 'layers': [2] * 3}, (2, 1, 40, 40, 40))}

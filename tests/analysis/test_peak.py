@@ -136,7 +136,7 @@ def test_gradients_of_earlier_batches_and_buckets_of_other_processes_count():
 
 def test_samples_of_a_size_add_alike():
     net = UNet3d(8, [1, 1])
-    two, three, nine = (memory_forecast(net, 16, batch).peak for batch in (2, 3, 9))
+    two, three, nine = (memory_forecast(net, 48, batch).peak for batch in (2, 3, 9))
     assert nine == pytest.approx(two + 7 * (three - two), rel=0.005)
 
 

@@ -45,6 +45,12 @@ def test_up_to_the_limit_a_block_is_torchs_own_layers_and_beyond_it_is_fused(fus
     assert kept(block, beyond, 'lean') < 0.4 * kept(block, beyond, 'plain')
 
 
+def test_blocks_that_enlarge_maps_are_fused_at_any_size():
+    block, x = BlockPlain2d(16, 8, stride=2, scaler='up'), torch.randn(1, 16, 16, 16)
+    assert x.numel() < LIMITS.few_values
+    assert kept(block, x, 'lean') < 0.4 * kept(block, x, 'plain')
+
+
 @pytest.mark.parametrize('level', ['fast', 'leaner', 'least'])
 def test_levels_that_were_chosen_save_at_any_size(level: str):
     net, x = EncoderNet1d(4, [1, 1], 'plain'), torch.randn(2, 1, 32)

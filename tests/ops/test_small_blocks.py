@@ -1,6 +1,7 @@
 """Small blocks in one call: their values, which blocks take it, and what they leave alone."""
 
 import itertools
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -268,6 +269,7 @@ def test_code_that_computes_something_else_is_refused(monkeypatch: pytest.Monkey
     wrong, part = tmp_path / 'small_blocks.cpp', 'Vector level = at.rate'
     source = small_blocks.SOURCE.read_text()
     assert source.count(part) == 1
+    shutil.copy(small_blocks.SOURCE.parent / 'vectors.h', tmp_path)
     wrong.write_text(source.replace(part, f'{part} * 1.01f'))
     monkeypatch.setattr(small_blocks, 'SOURCE', wrong)
     monkeypatch.setattr(small_blocks, '_PLANS', {})

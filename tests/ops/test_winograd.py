@@ -1,5 +1,7 @@
 """Convolutions by minimal filtering: their values, which convolutions take them, and what they leave alone."""
 
+import shutil
+
 import pytest
 import torch
 from torch import Tensor
@@ -134,6 +136,7 @@ def test_networks_trained_with_it_agree_with_torch():
 
 def test_code_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path):
     wrong = tmp_path / 'winograd.cpp'
+    shutil.copy(winograd.SOURCE.parent / 'vectors.h', tmp_path)
     wrong.write_text(winograd.SOURCE.read_text().replace('to[step] = A * off_a', 'to[step] = B * off_a'))
     monkeypatch.setattr(winograd, 'SOURCE', wrong)
     monkeypatch.setattr(building, '_warned', [])

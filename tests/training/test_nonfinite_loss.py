@@ -39,7 +39,7 @@ def test_the_first_batch_is_described(tmp_path, capsys):
     assert 'network: Sequential, 81 parameters, 81 of them trainable' in out
     assert 'Total params: 81' in (tmp_path / 'network.txt').read_text()
     assert len(out.splitlines()) < 10
-    assert 'data: 49 training samples in 7 batches; input (8, 3) float32' in out
+    assert 'data: 49 training samples in 7 batches; input (7, 3) float32' in out
     assert 'memory: 0 MiB per process' in out
     assert 'every parameter gets a gradient' in out
     assert 'epoch 0  step 7' in out

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -190,6 +191,14 @@ class Block:
     units: tuple[Unit, ...]
     adds: str = 'nothing'
     shortcut: Shortcut | None = None
+
+    @cached_property
+    def enlarges(self) -> bool:
+        """Whether maps become larger within it."""
+        parts = self.units if self.shortcut is None else (*self.units, self.shortcut)
+        return any(
+            each.resize is not None or (each.geometry is not None and each.geometry.transposed) for each in parts
+        )
 
 
 def block(x: Tensor, weights: Sequence[Weights], how: Block, at: Sequence[Moments | None] = ()) -> Tensor:

@@ -11,8 +11,8 @@ class Limits(NamedTuple):
     """Up to, or from, which size something is done.
 
     Args:
-        few_values: Up to so many values of its input, at the level ``'lean'``, a block is torch's own layers: the fused
-            one is called for longer than it computes, and what it would save is some hundred kB.
+        few_values: Up to so many values of its input, at the level ``'lean'``, a block that does not enlarge maps is
+            torch's own layers: the fused one is called for longer than it computes, and would save some hundred kB.
         few_channels: And up to so many channels. With more the weights take most of the time, which im2col shortens.
         im2col_weights: From so many weights on (8 MB in float32) they do not stay in the caches while torch's
             convolution lays them anew.

@@ -17,6 +17,7 @@ from mdnc._torch import HOOKS_ON_ALL, FakeTensor, tracer
 from mdnc.ops import fused
 from mdnc.ops.backend import DEFAULT, TABLE
 from mdnc.ops.channels_last import is_channels_last, to_layout, to_layout_both_ways
+from mdnc.ops.limits import Limits
 from mdnc.ops.reading import CONVOLUTIONS, INSTANCE_NORMS, Fused, read
 
 MEMORY_LEVELS = ('plain', 'fast', 'lean', 'leaner', 'least')
@@ -101,9 +102,6 @@ def run(
         refused = isinstance(block, str) or why_not_with(x, block) or why_not_compiled(x, block, memory)
         return None if refused else block(x, memory, backend)  # type: ignore[operator]
     by = TABLE[backend, x.device.type]
-    limits = by.tools.limits
-    if memory == 'lean' and by.few and x.numel() <= limits.few_values and x.shape[1] <= limits.few_channels:
-        return None
     first: Any = units[0] if units else shortcut
     reading = _READINGS.get(first)
     if reading is None or not reading.holds(units, adds, shortcut):
@@ -112,9 +110,15 @@ def run(
     block = reading.block
     if isinstance(block, str) or why_not_with(x, block):
         return None
+    if memory == 'lean' and by.few and not block.how.enlarges and _is_small(x, by.tools.limits):
+        return None
     if adds != 'nothing' and units and not by.whole_blocks:
         return None
     return fused.block(x, block.weights, block.how, memory, backend, block.statistics)
+
+
+def _is_small(x: Tensor, limits: Limits) -> bool:
+    return x.numel() <= limits.few_values and x.shape[1] <= limits.few_channels
 
 
 def call_shortcut(module: nn.Module, x: Tensor, memory: str = 'lean', backend: str = DEFAULT) -> Tensor:
@@ -166,15 +170,18 @@ def taken(named: dict[str, nn.Module], memory: str, adds: str, shortcut: str, ba
     now = why_not_now(memory)
     units = [each for name, each in named.items() if name != shortcut]
     whole = read(units, adds, named.get(shortcut))
-    reasons = {}
+    reasons, enlarges = {}, {}
     for name, each in named.items():
         # What is not fused as a whole is fused one by one.
         parts = ([], 'shortcut', each) if name == shortcut else ([each],)
         alone = whole if isinstance(whole, Fused) else read(*parts)  # type: ignore[arg-type]
         reasons[name] = now or (alone if isinstance(alone, str) else why_not_parameters(alone))
+        enlarges[name] = isinstance(alone, Fused) and alone.how.enlarges
     device = next((each.device.type for unit in named.values() for each in unit.parameters()), 'cpu')
     least = _few_values(memory, backend, device)
-    return [Taken(name, not reason, reason, 0 if reason else least) for name, reason in reasons.items()]
+    return [
+        Taken(name, not reason, reason, 0 if reason or enlarges[name] else least) for name, reason in reasons.items()
+    ]
 
 
 def why_not_now(memory: str) -> str:

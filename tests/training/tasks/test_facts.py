@@ -35,7 +35,7 @@ def checkpoint(tmp_path_factory):
     """Three classes, well told apart."""
     folder = tmp_path_factory.mktemp('three')
     torch.manual_seed(0)
-    trainer = runner(folder, 10)
+    trainer = runner(folder, 15)
     trainer.fit(task := Classification(net(3), lr=0.01), ArrayData(X, Y, batch_size=20))
     assert trainer.test(task, ArrayData(X, Y), verbose=False)[0]['test/accuracy'] == 1
     trainer.save_checkpoint(folder / 'c.ckpt')

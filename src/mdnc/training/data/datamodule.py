@@ -153,8 +153,7 @@ class SampleData(L.LightningDataModule):
     """Base of all data modules; subclasses define their samples in `parts`.
 
     Args:
-        batch_size: Samples per step, over all processes together. In training, where they do not divide evenly, batches
-            are as even as possible: 50 samples in batches of 16 are 13, 13, 12 and 12.
+        batch_size: Samples per step, at most, of all processes together; in training as even as they divide.
         workers: Number of worker processes; 0: samples are read in the training process.
         seed: Seed of order, windows and augmentation.
         split: How samples are divided into parts.
@@ -162,16 +161,14 @@ class SampleData(L.LightningDataModule):
         normalise: Normalisation of each channel to mean 0 and standard deviation 1: ``'set'`` or true, over the
             training part; ``'sample'``, over each sample; ``'percentiles'``, over the training part, clipped to its
             0.5th and 99.5th percentile, and without the first class if targets are maps of classes (as nnU-Net for CT);
-            false: none. ``'auto'``: ``'sample'`` where samples differ in amplitude by orders of magnitude (in a
-            channel, the standard deviation over samples of log10 of their own ones is above 1.5), unless the network
-            has ``amplitude``; else ``'set'``; a trained network keeps what was chosen. Target quantities are normalised
-            over the training part, except with false.
+            false: none; ``'auto'``: ``'set'``, but ``'sample'`` where, in a channel, log10 of the samples' deviations
+            deviates by more than 1.5 and the network has no ``amplitude``. Target quantities: over the set, or not.
         crop: Spatial size of crops of all samples: random in training, central elsewhere.
         patch: Spatial size of random patches of images or volumes in training; elsewhere samples are whole, and a task
             runs the network on overlapping tiles of this size.
         patches: Number of patches drawn from each sample in an epoch.
         balance: Fraction, in [0, 1], of the patches of an epoch that contain a class other than the most frequent one;
-            or, if a sample has one class, of the samples of an epoch that are drawn equally from all classes.
+            or, if a sample has one class, of the samples that are drawn equally from all classes.
         spacing: Distance between neighbouring values along each spatial axis to which samples, and target maps, are
             resampled: in mm for volumes, in seconds for signals (1 / rate). None: no resampling.
         stored_spacing: The spacing in files that do not contain it.
@@ -180,8 +177,7 @@ class SampleData(L.LightningDataModule):
             window. None: recordings are not cut.
         hop: Distance between the starts of windows; None: ``window``, without overlap.
         horizon: Forecasting: number of values after a window that are its target, from the targets, which must be
-            series
-            as long as the inputs, or else from the inputs. They become a vector, channel by channel.
+            series as long as the inputs, or else from the inputs. They become a vector, channel by channel.
         overlap: Overlap of neighbouring tiles as a fraction of a tile, in [0, 1). None: a half with ``blend: gaussian``
             (nnU-Net), a quarter with a tent; without ``blend``, as the run was trained.
         blend: Weights of overlapping tiles: ``'tent'``, or ``'gaussian'`` as in nnU-Net. None: as in the training run,

@@ -19,7 +19,7 @@ STATED = {
     'gunpoint': ('test/accuracy', 0.99, 1),
     'mni152': ('test/dice', 0.8, 1),
 }
-EPOCHS = {'colours': 2, 'fat': 100, 'mni152': 4}
+EPOCHS = {'colours': 2, 'denoise': 5, 'fat': 100, 'mni152': 4}
 RECIPES = sorted(path.stem for path in (ROOT / 'recipes').glob('*.yaml'))
 # Packages that carry the data warn of their own dependencies while they are imported.
 pytestmark = pytest.mark.filterwarnings('ignore::DeprecationWarning', 'ignore::FutureWarning', 'ignore::UserWarning')

@@ -452,6 +452,7 @@ NEAR = [
     ('--model.lrr 3', "Option 'lrr' is not accepted. did you mean lr?"),
     ('--data.batchsize 3', 'did you mean batch_size?'),
     ('--data.split.vall 0.2', 'did you mean val?'),
+    ('--data.augmentation.nois 0.1', 'did you mean noise?'),
     ('--model.network.arguments.chanel 3', 'Did you mean channel'),
     (
         '--model Clasification',
@@ -464,6 +465,45 @@ NEAR = [
 def test_an_unknown_word_is_answered_with_the_near_one(recipe, capsys, words, text):
     assert main(['fit', '--config', str(recipe), *words.split()]) == 2
     assert text in capsys.readouterr().err
+
+
+WRONG = [
+    ('--data.balance 1.5', 'balance=1.5 must be in [0, 1].'),
+    ('--model.class_weights balance', "'balanced'. Given value: balance."),
+    ('--model.class_weights [1.0]', 'class_weights=[1.0] must be 2 numbers, one per class'),
+    ('--model.smoothing 1.2', 'smoothing must be in [0, 1), not 1.2.'),
+    ('--model.ema 1.5', 'ema must be in (0, 1), not 1.5.'),
+    ('--model.layer_decay 2', 'layer_decay must be in (0, 1], not 2.0.'),
+    ('--model.schedule platau', "Expected one of 'cosine', 'constant', 'plateau'. Got value: platau."),
+    ('--keeper.patience -1', 'patience=-1 must be a whole number of at least 1, or None.'),
+    ('--data.normalise sampl', "one of 'auto', 'set', 'sample', 'percentiles'. Given value: sampl."),
+    ('--data.tiles 0', 'tiles=0 must be an int of at least 1.'),
+    ('--data.blend gauss', "Expected one of 'tent', 'gaussian'. Given value: gauss."),
+    ('--data.mirror [3]', 'mirror=[3] must be a list of the spatial axes'),
+    ('--data.overlap 1.0', 'overlap=1.0 must be in [0, 1).'),
+    ('--data.augmentation sgnal', "sgnal is none of 'signal', 'image', 'volume'."),
+    ('--data.augmentation.preset imag', "Expected one of 'signal', 'image', 'volume'. Given value: imag."),
+    ('--data.augmentation.noise -1', 'noise=-1.0 must be a finite number of at least 0.'),
+    ('--data.augmentation.rotation x', 'option "rotation": Expected a float. Expected a list. Given value: x.'),
+]
+
+
+@pytest.mark.parametrize(('words', 'text'), WRONG)
+def test_a_wrong_value_is_refused_before_a_run_begins(recipe, tmp_path, monkeypatch, capsys, words, text):
+    monkeypatch.chdir(tmp_path)
+    assert main(['fit', '--config', str(recipe), *words.split()]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith('mdnc fit: error: ') and text in error
+    assert len(error.splitlines()) == 1 and 'typing.' not in error
+    assert not list(tmp_path.glob('runs/*'))
+
+
+@pytest.mark.parametrize('words', [['--data.augmentation', 'signal'], ['--data.augmentation.preset', 'signal']])
+def test_a_preset_of_augmentation_may_stand_alone(recipe, tmp_path, words):
+    place = ['--trainer.default_root_dir', str(tmp_path), *FEW]
+    assert main(['fit', '--config', str(recipe), *words, *place]) == 0
+    kept = yaml.safe_load((tmp_path / 'config.yaml').read_text())['data']['init_args']['augmentation']
+    assert kept == 'signal' or kept['preset'] == 'signal'
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,10 @@ _WORDS = {
     'Expected a dot import path string:': 'unknown class',
     'Expected a int': 'Expected an int',
     'Parser key ': 'option ',
+    # Where a word may stand for a group of options: neither a word nor the group, or something within the group.
+    r'unknown class (\w+)\. Expected a typing\.Literal\[(.*?)\]\. Given value: \w+\.': r'\1 is none of \2.',
+    r'(?<=\.) Expected a typing\.Literal\[[^]]*\]\.$': '',
+    r'a typing\.Literal\[([^]]*)\]': r'one of \1',
 }
 
 
@@ -150,7 +154,7 @@ def _reason(error: Exception) -> str:
     return text
 
 
-_CLASS = re.compile(r"class_path '([\w.]+)':.* (?:Option '|unrecognized arguments: --)([\w.]+)")
+_CLASS = re.compile(r".*class_path '([\w.]+)':.* (?:Option '|unrecognized arguments: --)([\w.]+)")
 _OPTION = re.compile(
     r"unrecognized arguments: (?:--)?([\w.]+)|(?:()|Group '(\w+)' does not accept o|O)ption '([\w.]+)'"
 )

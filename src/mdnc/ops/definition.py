@@ -195,7 +195,7 @@ class Block:
     @cached_property
     def enlarges(self) -> bool:
         """Whether maps become larger within it."""
-        parts = self.units if self.shortcut is None else (*self.units, self.shortcut)
+        parts: list[Unit | Shortcut] = [*self.units] if self.shortcut is None else [*self.units, self.shortcut]
         return any(
             each.resize is not None or (each.geometry is not None and each.geometry.transposed) for each in parts
         )

@@ -96,6 +96,8 @@ _CHECKS: dict[str, Any] = {
 class Augmentation:
     """What is done at random to training samples, anew in each epoch, on the device that trains.
 
+    A preset alone may be given by its name, ``augmentation: signal``.
+
     A word that is not given is as the preset says, or not done; 0 or ``[]`` turns one of a preset's off. Flip,
     rotation, scaling, shift, elastic and time warp move maps among the targets with their input (class numbers by the
     nearest value, quantities linearly); beyond its ends a sample is mirrored. All others change inputs only. Each

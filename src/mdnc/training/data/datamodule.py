@@ -215,7 +215,7 @@ class SampleData(L.LightningDataModule):
         workers: int = 0,
         seed: int = 0,
         split: Split = Split(),  # noqa: B008 frozen
-        augmentation: Augmentation = Augmentation(),  # noqa: B008 frozen
+        augmentation: Augmentation | PresetName = Augmentation(),  # noqa: B008 frozen
         normalise: bool | Literal['auto', 'set', 'sample', 'percentiles'] = 'auto',
         crop: list[int] | None = None,
         patch: list[int] | None = None,

@@ -133,7 +133,7 @@ def test_the_page_says_what_was_trained_and_found(tested):
         'regression': ['Predicted and true spread', 'Agreement on level', 'limits of agreement: upper'],
         'segmentation': ['Dice score of each case', 'Dice without background', 'Dice, mean of cases'],
         'dense': ['R²'],
-        'denoising': ['RMSE of the noisy input'],
+        'denoising': ['RMSE of the input'],
     }[kind]
     for head in [*heads, 'Worst samples', 'Course of the training', 'network.txt']:
         assert head in words, head

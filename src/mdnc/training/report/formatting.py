@@ -23,7 +23,7 @@ LABELS = {
     'bias': 'bias',
     'agreement_low': 'limits of agreement: lower',
     'agreement_high': 'limits of agreement: upper',
-    'rmse_of_input': 'RMSE of the noisy input',
+    'rmse_of_input': 'RMSE of the input',
 }
 _SHARES = ('precision', 'recall', 'specificity', 'balanced_accuracy', 'calibration_error')
 

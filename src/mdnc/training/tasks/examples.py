@@ -30,7 +30,7 @@ def keep_examples(kept: list[Example], batch: Batch, target: Tensor, output: Ten
     for number in range(min(room, len(output))):
         for channel in range(channels):
             given = batch['input'][number]
-            alike = style.alike and len(given) == output.shape[1]
+            alike = style.alike and len(given) >= output.shape[1]  # a residual is added to the first channels
             maps = (given[channel : channel + 1] if alike else given, target[number, channel], output[number, channel])
             place: Any = ... if real is None else (..., *map(slice, real[number]))
             arrays = [part[place].cpu().numpy() for part in maps]

@@ -262,7 +262,7 @@ class DenseRegression(QuantityTask):
 class Reconstruction(DenseRegression):
     """Reconstruction of the input by an auto-encoder, or denoising (data with ``corruption``).
 
-    The metric ``rmse_of_input`` is the error of the noisy input itself: that of a denoiser must be
+    The metric ``rmse_of_input`` is the error of the input itself: that of a denoiser must be
     smaller.
 
     Args:
@@ -336,4 +336,4 @@ class Reconstruction(DenseRegression):
 
     def title(self) -> str:
         before = self.trainer.callback_metrics.get('test/rmse_of_input')
-        return super().title() + (f' (of the noisy input {float(before):.4g})' if before is not None else '')
+        return super().title() + (f' (of the input {float(before):.4g})' if before is not None else '')

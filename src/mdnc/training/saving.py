@@ -19,11 +19,12 @@ from mdnc.training.plateau import refuse_unseen
 from mdnc.training.process_group import end_group_at_exit
 from mdnc.training.process_signals import WATCHDOG, SignalAction, SignalHandler
 from mdnc.training.run_lock import claim, release
-from mdnc.training.seed import metric_sums, take_up_metrics
+from mdnc.training.seed import metric_parts, metric_sums, take_up_metrics
 from mdnc.training.trainer_options import is_count
 
 _LOST = re.compile('peer|gloo|NCCL', re.IGNORECASE)
 _METRICS = 'mdnc_train_metrics'
+_METRIC_PARTS = 'mdnc_train_metrics_of_processes'
 
 
 class Keeper(Checkpoint):
@@ -219,7 +220,7 @@ class Keeper(Checkpoint):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         # At the end of an epoch its metrics have been reported, but not yet reset.
         unfinished = {} if self._epoch_over else getattr(pl_module, 'train_metrics', {})
-        checkpoint[_METRICS] = metric_sums(unfinished)
+        checkpoint[_METRICS], checkpoint[_METRIC_PARTS] = metric_sums(unfinished), metric_parts(unfinished)
         if self._validating:
             # Tell Lightning that this validation has not begun, so that all of it runs when the run is continued.
             progress = checkpoint['loops']['fit_loop']['epoch_loop.val_loop.batch_progress']
@@ -227,7 +228,9 @@ class Keeper(Checkpoint):
             progress['current'] = dict.fromkeys(progress['current'], 0)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        take_up_metrics(getattr(pl_module, 'train_metrics', {}), checkpoint.get(_METRICS, {}), trainer.global_rank)
+        sums, parts = checkpoint.get(_METRICS, {}), checkpoint.get(_METRIC_PARTS, [])
+        metrics = getattr(pl_module, 'train_metrics', {})
+        take_up_metrics(metrics, sums, parts, trainer.global_rank, trainer.world_size)
 
     def _figures(self, trainer: L.Trainer) -> dict[str, float]:
         # An epoch without validation would show the metrics of an older one.

@@ -13,6 +13,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
+from torch import distributed
 
 from mdnc.training.trainer_options import is_count
 
@@ -83,11 +84,34 @@ def metric_sums(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return sums
 
 
-def take_up_metrics(metrics: Mapping[str, Any], sums: dict[str, dict[str, Any]], rank: int) -> None:
-    """Restore saved sums into metrics; one process takes them all, so that they count once."""
-    for name, values in sums.items():
+def metric_parts(metrics: Mapping[str, Any]) -> list[dict[str, dict[str, Any]]]:
+    """Collect the same as each process has it, in the order of ranks; nothing where there is one process."""
+    if not (metrics and distributed.is_available() and distributed.is_initialized()):
+        return []
+    own = {
+        name: apply_to_collection(dict(metric.metric_state), torch.Tensor, _on_cpu) for name, metric in metrics.items()
+    }
+    parts: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(parts, own)
+    return parts
+
+
+def _on_cpu(value: torch.Tensor) -> torch.Tensor:
+    return value.detach().cpu()
+
+
+def take_up_metrics(
+    metrics: Mapping[str, Any],
+    sums: dict[str, dict[str, Any]],
+    parts: list[dict[str, dict[str, Any]]],
+    rank: int,
+    world: int,
+) -> None:
+    """Restore what was saved of metrics: each process its own part, to the bit, or the first one the sums of others."""
+    kept = parts[rank] if len(parts) == world else sums if rank == 0 else {}
+    for name in sums:
         if name in metrics:
             metric = metrics[name]
             metric._update_count = 1  # else `compute` would warn if the epoch has no batch left
-            for key, value in values.items() if rank == 0 else ():
+            for key, value in kept.get(name, {}).items():
                 setattr(metric, key, apply_to_collection(value, torch.Tensor, torch.Tensor.to, metric.device))

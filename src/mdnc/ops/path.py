@@ -170,18 +170,16 @@ def taken(named: dict[str, nn.Module], memory: str, adds: str, shortcut: str, ba
     now = why_not_now(memory)
     units = [each for name, each in named.items() if name != shortcut]
     whole = read(units, adds, named.get(shortcut))
-    reasons, enlarges = {}, {}
+    device = next((each.device.type for unit in named.values() for each in unit.parameters()), 'cpu')
+    few, found = _few_values(memory, backend, device), []
     for name, each in named.items():
         # What is not fused as a whole is fused one by one.
         parts = ([], 'shortcut', each) if name == shortcut else ([each],)
         alone = whole if isinstance(whole, Fused) else read(*parts)  # type: ignore[arg-type]
-        reasons[name] = now or (alone if isinstance(alone, str) else why_not_parameters(alone))
-        enlarges[name] = isinstance(alone, Fused) and alone.how.enlarges
-    device = next((each.device.type for unit in named.values() for each in unit.parameters()), 'cpu')
-    least = _few_values(memory, backend, device)
-    return [
-        Taken(name, not reason, reason, 0 if reason or enlarges[name] else least) for name, reason in reasons.items()
-    ]
+        reason = now or (alone if isinstance(alone, str) else why_not_parameters(alone))
+        plain_up_to = 0 if reason or alone.how.enlarges else few  # type: ignore[union-attr]
+        found.append(Taken(name, not reason, reason, plain_up_to))
+    return found
 
 
 def why_not_now(memory: str) -> str:

@@ -11,7 +11,7 @@ from mdnc.modules.resnet import EncoderNet1d
 from mdnc.training import ArrayData, Augmentation, Classification, Reconstruction, Segmentation, make_trainer
 from mdnc.training.augmentation.mixing import cut_mixed, mixed_up
 from mdnc.training.checkpoint import newest
-from mdnc.training.data.normalisation import input_statistics
+from mdnc.training.data.normalisation import input_statistics, read_pieces
 
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(12, 2, 20, 16)) * RNG.uniform(1, 9, (12, 2, 1, 1)) + 100).astype('f4')
@@ -209,7 +209,7 @@ def _opened(x, **options):
 
 def test_the_spread_of_amplitudes_is_that_of_numpy():
     data = _opened(x := _signals(LOUD))
-    _, spread = input_statistics(data._parts['train'][0].inputs, range(24), lambda number: False)
+    _, spread = input_statistics(read_pieces(data._parts['train'][0].inputs, range(24), lambda number: False))
     np.testing.assert_allclose(spread.decades, np.log10(x.astype('f8').std(2)).std(0), rtol=1e-6)
     assert spread.widest == 1
 

@@ -546,10 +546,13 @@ class SampleData(L.LightningDataModule):
             if self.nonfinite == 'skip':  # samples that are skipped in training are not counted
                 numbers = self._whole(pair, numbers)
             if name == 'input':
-                self._statistics[name], self._spread = input_statistics(pair.inputs, numbers, self._lone_input)
+                self._statistics[name], self._spread = input_statistics(
+                    read_pieces(pair.inputs, numbers, self._lone_input)
+                )
                 self._warn_of_small_samples()
             elif pair.targets is not None:
-                self._statistics[name] = channel_statistics(read_pieces(pair.targets, numbers, self._lone_target))
+                pieces = read_pieces(pair.targets, numbers, self._lone_target)
+                self._statistics[name] = channel_statistics(piece for _, piece in pieces)
         return self._statistics[name]
 
     def _warn_of_small_samples(self) -> None:

@@ -122,23 +122,16 @@ def widest(decades: Sequence[float] | Array) -> int | None:
     return channel if len(decades) and decades[channel] > _MOST_SPREAD else None
 
 
-def input_statistics(
-    reader: Reader, numbers: Iterable[int], lone: Callable[[int], bool]
-) -> tuple[dict[str, list[float]], AmplitudeSpread]:
-    """Mean and standard deviation of each channel, and how far samples differ in amplitude; they are read once.
+def input_statistics(pieces: Iterable[tuple[int, Array]]) -> tuple[dict[str, list[float]], AmplitudeSpread]:
+    """Mean and standard deviation of each channel, and how far samples differ in amplitude.
 
     Args:
-        reader: The samples.
-        numbers: Which of them.
-        lone: Whether a sample has no channel axis.
-
-    Raises:
-        DataError: A sample cannot be read, or has another number of channels than the first.
+        pieces: Those of each sample one after the other, as `read_pieces` gives them.
     """
     whole, spread = _NOTHING, AmplitudeSpread()
-    for _, pieces in groupby(_numbered_pieces(reader, numbers, lone), key=lambda found: found[0]):
+    for _, sample in groupby(pieces, key=lambda found: found[0]):
         own = _NOTHING
-        for _, piece in pieces:
+        for _, piece in sample:
             new = Moments.of(piece)
             whole, own = whole + new, own + new
         spread.add(own.deviation)
@@ -192,8 +185,8 @@ def drawn_values(
     return np.concatenate(found, 1)
 
 
-def read_pieces(reader: Reader, numbers: Iterable[int], lone: Callable[[int], bool]) -> Iterator[Array]:
-    """Samples of a reader as pieces ``(C, ...)`` for `channel_statistics`.
+def read_pieces(reader: Reader, numbers: Iterable[int], lone: Callable[[int], bool]) -> Iterator[tuple[int, Array]]:
+    """Samples of a reader as pieces ``(C, ...)``, each with the number of its sample.
 
     Args:
         reader: The samples.
@@ -203,12 +196,6 @@ def read_pieces(reader: Reader, numbers: Iterable[int], lone: Callable[[int], bo
     Raises:
         DataError: A sample cannot be read, or has another number of channels than the first.
     """
-    return (piece for _, piece in _numbered_pieces(reader, numbers, lone))
-
-
-def _numbered_pieces(
-    reader: Reader, numbers: Iterable[int], lone: Callable[[int], bool]
-) -> Iterator[tuple[int, Array]]:
     channels = None
     for number in map(int, numbers):
         for piece in _read_sample(reader, number, lone):

@@ -218,7 +218,7 @@ class Samples:
         # A prediction sees the whole sample that a window is drawn from, with the noise of it.
         if number not in self._figures:
             pieces = read_pieces(self._pair.inputs, [number], self._lone)
-            found = _columns(channel_statistics(pieces))
+            found = _columns(channel_statistics(piece for _, piece in pieces))
             found[:, 1] = np.hypot(found[:, 1], self._view.corruption)
             self._figures[number] = found
         return self._figures[number]

@@ -4,60 +4,98 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.accuracy.methods import BASELINES, FORMS, NETWORKS, averaged, figure
-from benchmarks.accuracy.results import Row, add, read
+from benchmarks.accuracy.results import Row, add, average_of, read
 from benchmarks.accuracy.sets import SETS, Set
 
-Job = tuple[str, str, str, Sequence[int]]  # set, form, method, seeds
+
+@dataclass(frozen=True)
+class Job:
+    """A method to be run once on a set.
+
+    Args:
+        set: Name of the set.
+        form: Key of `FORMS`.
+        method: Key of `BASELINES` or `NETWORKS`.
+        seed: Of the run.
+    """
+
+    set: str
+    form: str
+    method: str
+    seed: int
+
+    def answers(self, results: Path) -> Path:
+        """Where the answers to the test part are kept, for averages over seeds: in a folder beside the results."""
+        return results.with_suffix('') / f'{self.form} {self.set} {self.method} {self.seed}.npy'
 
 
-def jobs(sets: Sequence[Set], form: str, seeds: Sequence[int], known: Sequence[Row]) -> Iterator[Job]:
-    """What is not known. All seeds of a network are one job, since an average needs the answers of all."""
-    keys = {row.key for row in known}
+def jobs(sets: Sequence[Set], form: str, seeds: Sequence[int], results: Path) -> Iterator[Job]:
+    """What is not known: runs without a row, and runs without answers where their average is missing."""
+    keys = {row.key for row in read(results)}
     for each in sets:
-        for method in [*BASELINES, *NETWORKS]:
-            wanted = ['0'] if method in BASELINES else [*map(str, seeds), average_of(seeds)]
-            if any((form, each.name, method, seed) not in keys for seed in wanted):
-                yield each.name, form, method, seeds
+        for method in BASELINES:
+            if (form, each.name, method, '0') not in keys:
+                yield Job(each.name, form, method, 0)
+        for method in NETWORKS:
+            average = (form, each.name, method, average_of(seeds)) in keys
+            for job in (Job(each.name, form, method, seed) for seed in seeds):
+                known = (form, each.name, method, str(job.seed)) in keys
+                if not known or not (average or job.answers(results).is_file()):
+                    yield job
 
 
-def average_of(seeds: Sequence[int]) -> str:
-    """How an average over these seeds is called."""
-    return f'{seeds[0]}-{seeds[-1]}'
-
-
-def run(job: Job) -> list[Row]:
-    """The rows of a job."""
-    name, form, method, seeds = job
-    each = next(each for each in SETS if each.name == name)
-    data = each.load()
-
-    def row(seed: str, answers: Any, start: float) -> Row:
-        found = round(figure(answers, data.test, each.quantity), 4)
-        return Row(form, each.name, method, seed, found, round(time.process_time() - start, 1))
-
+def run(job: Job, results: Path) -> Row:
+    """Run a job: its row; answers of networks are kept."""
     start = time.process_time()
-    if method in BASELINES:
-        return [row('0', BASELINES[method](data, each.quantity, 0), start)]
-    rows, answers = [], []
-    for seed in seeds:
-        start = time.process_time()
-        answers.append(NETWORKS[method](data, each.quantity, seed, FORMS[form]))
-        rows.append(row(str(seed), answers[-1], start))
-    return [*rows, row(average_of(seeds), averaged(answers), time.process_time())]
+    each = _set(job.set)
+    data = each.load()
+    if job.method in BASELINES:
+        answers = BASELINES[job.method](data, each.quantity, job.seed)
+    else:
+        answers = NETWORKS[job.method](data, each.quantity, job.seed, FORMS[job.form])
+        _keep(job.answers(results), answers)
+    found = round(figure(answers, data.test, each.quantity), 4)
+    return Row(job.form, each.name, job.method, str(job.seed), found, round(time.process_time() - start, 1))
 
 
-def run_all(todo: Sequence[Job], workers: int, path: Path) -> None:
+def run_all(todo: Sequence[Job], workers: int, results: Path) -> None:
     """Run jobs side by side, each with one thread, and keep what each gives as soon as it is done."""
     context = multiprocessing.get_context('spawn')
-    keys = {row.key for row in read(path)}
+    keys = {row.key for row in read(results)}
     with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
-        for done in as_completed([pool.submit(run, job) for job in todo]):
-            for row in done.result():
-                if row.key not in keys:
-                    add(path, row)
+        for done in as_completed([pool.submit(run, job, results) for job in todo]):
+            if done.result().key not in keys:
+                add(results, done.result())
+
+
+def average_all(sets: Sequence[Set], form: str, seeds: Sequence[int], results: Path) -> None:
+    """The rows of averages over the seeds, of what was run with all of them."""
+    keys = {row.key for row in read(results)}
+    for each in sets:
+        for method in NETWORKS:
+            files = [Job(each.name, form, method, seed).answers(results) for seed in seeds]
+            key = (form, each.name, method, average_of(seeds))
+            if key not in keys and all(file.is_file() for file in files):
+                answers = averaged([np.load(file) for file in files])
+                found = round(figure(answers, each.load().test, each.quantity), 4)
+                add(results, Row(*key, found, 0.0))
+
+
+def _set(name: str) -> Set:
+    return next(each for each in SETS if each.name == name)
+
+
+def _keep(path: Path, answers: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix('.part')
+    with part.open('wb') as file:
+        np.save(file, answers)
+    part.replace(path)

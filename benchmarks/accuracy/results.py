@@ -1,7 +1,7 @@
 """The rows that were run, and the table of them."""
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def table(rows: Iterable[Row]) -> str:
     for each in SETS:
         cells = [_cell(each, values(each)) for values in columns.values()]
         lines += ['| ' + ' | '.join([each.name, *cells, each.best]) + ' |']
-    return '\n'.join([*lines, _means(columns)])
+    return '\n'.join([*lines, f'{_means(columns)}  |'])
 
 
 def _figures(rows: Iterable[Row], each: Set, method: str, single: bool) -> list[float]:
@@ -106,28 +106,42 @@ def _means(columns: dict[str, Values]) -> str:
     for values in columns.values():
         found = [values(each) for each in sets]
         means += [f'**{np.mean([np.mean(own) for own in found]):.1f}**' if all(found) else '']
-    return f'| mean of {len(sets)} with published figures | ' + ' | '.join([*means, '']) + ' |'
+    return f'| mean of {len(sets)} with published figures | ' + ' | '.join(means) + ' |'
+
+
+def average_of(seeds: Sequence[int]) -> str:
+    """How an average over these seeds is called."""
+    return f'{seeds[0]}-{seeds[-1]}'
 
 
 def again(rows: Iterable[Row]) -> str:
-    """Figures of the same networks with other seeds, as Markdown: a column for each group of seeds run together."""
+    """Figures of the same networks with other seeds, as Markdown: a column for each group of seeds."""
     kept = list(rows)
-    groups = list(dict.fromkeys(row.seed for row in kept if '-' in row.seed))
+    groups = _groups(kept)
     if len(groups) < 2:
         return ''
-    columns = [(method, group) for method in NETWORKS for group in groups]
-    lines = ['| set | ' + ' | '.join(f'{method}, seeds {group}' for method, group in columns) + ' |']
-    lines += ['|' + ' --- |' * (len(columns) + 1)]
+    columns: dict[str, Values] = {
+        f'{method}, seeds {average_of(group)}': lambda each, method=method, group=group: [
+            row.figure for row in kept if (row.set, row.method) == (each.name, method) and row.seed in map(str, group)
+        ]
+        for method in NETWORKS
+        for group in groups
+    }
+    lines = ['| set | ' + ' | '.join(columns) + ' |', '|' + ' --- |' * (len(columns) + 1)]
     for each in SETS:
-        cells = [_cell(each, _of_group(kept, each, *column)) for column in columns]
+        cells = [_cell(each, values(each)) for values in columns.values()]
         lines += ['| ' + ' | '.join([each.name, *cells]) + ' |'] * all(cells)
-    return '\n'.join(lines)
+    return '\n'.join([*lines, _means(columns)])
 
 
-def _of_group(rows: Iterable[Row], each: Set, method: str, group: str) -> list[float]:
-    first, last = map(int, group.split('-'))
-    found = [row for row in rows if (row.set, row.method) == (each.name, method) and row.seed.isdigit()]
-    return [row.figure for row in found if first <= int(row.seed) <= last]
+def _groups(rows: Iterable[Row]) -> list[range]:
+    """The seeds of averages, as far as none is in an earlier group."""
+    groups: list[range] = []
+    for name in dict.fromkeys(row.seed for row in rows if '-' in row.seed):
+        first, last = map(int, name.split('-'))
+        group = range(first, last + 1)
+        groups += [group] * all(group.stop <= own.start or own.stop <= group.start for own in groups)
+    return groups
 
 
 def put(page: Path, rows: Iterable[Row]) -> None:

@@ -70,8 +70,10 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,recipes]'
 	touch $@
 
+# What batchgeneratorsv2 asks for, only its own benchmarks use.
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps batchgeneratorsv2
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.torch pyproject.toml

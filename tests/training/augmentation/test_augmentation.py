@@ -154,7 +154,7 @@ def test_numbers_drawn_are_even_and_normal():
 def test_a_word_beside_a_preset_outweighs_it():
     augment = Augmentation(preset='volume', rotation=0.0, gamma=[], noise=2.0, chance={'blur': 1.0})
     assert not augment.strength('rotation') and not augment.strength('gamma')
-    assert augment.strength('noise') == 2.0 and augment.strength('scaling') == [0.7, 1.4]
+    assert augment.strength('noise') == 2.0 and augment.strength('scaling') == [1 / 1.4, 1 / 0.7]
     assert augment.probability('blur') == 1.0 and augment.probability('scaling') == 0.2
     assert augment.probability('flip') == 0.5 and augment.channel_probability('low_resolution') == 0.5
 

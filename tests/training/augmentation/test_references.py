@@ -1,11 +1,11 @@
-"""What augmentation does, beside what scipy gives for the same."""
+"""What augmentation does, beside what scipy and batchgeneratorsv2 (of nnU-Net) give for the same."""
 
 import numpy as np
 import pytest
 import torch
 from scipy import interpolate, ndimage
 
-from mdnc.training.augmentation import intensity, spatial
+from mdnc.training.augmentation import Augmentation, intensity, spatial
 
 SIZES = [(40,), (24, 19), (12, 10, 9)]
 RNG = np.random.default_rng(0)
@@ -78,6 +78,15 @@ def test_blur_is_a_gaussian_filter(size):
         np.testing.assert_allclose(found[row, channel], due, atol=1e-5)
 
 
+def test_a_blur_may_differ_along_the_axes():
+    x, deviation = _values((24, 19)), torch.tensor([[[0.5, 1.0], [1.5, 0.7]], [[0.6, 0.6], [0.9, 2.0]]])
+    found = intensity.blurred(x, deviation)
+    for row, channel in np.ndindex(2, 2):
+        sigma = deviation[row, channel].double().tolist()
+        due = ndimage.gaussian_filter(x[row, channel].double().numpy(), sigma, mode='mirror', truncate=4.0)
+        np.testing.assert_allclose(found[row, channel], due, atol=1e-5)
+
+
 @pytest.mark.parametrize('size', SIZES, ids=['1d', '2d', '3d'])
 def test_low_resolution_is_nearest_down_and_linear_up(size):
     x, share = _values(size), torch.tensor([[0.5, 1.0], [0.61, 0.8]])
@@ -112,3 +121,81 @@ def test_a_box_has_its_share_and_takes_the_mean():
     found = intensity.masked(x, inside)
     assert torch.equal(found[1], x[1])
     torch.testing.assert_close(found[0, :, :5, 6:], x[0].mean((1, 2))[:, None, None].expand(2, 5, 2))
+
+
+# ---- batchgeneratorsv2, installed without what it requires for its own comparisons ----
+
+TWO = torch.tensor([0, 1])  # channels
+FACTORS = torch.tensor([0.8, 1.3])
+
+
+def _of_nnunet(module, name, x, parameters, *arguments):
+    """One of its transforms on a sample, with parameters given by hand."""
+    transforms = pytest.importorskip(f'batchgeneratorsv2.transforms.{module}')
+    return getattr(transforms, name)(*arguments)._apply_to_image(x.clone(), **parameters)
+
+
+@pytest.mark.parametrize('size', SIZES, ids=['1d', '2d', '3d'])
+@pytest.mark.parametrize('inverted', [False, True])
+def test_gamma_is_that_of_nnunet(size, inverted):
+    x = _values(size)
+    parameters = {'gamma': FACTORS, 'retain_stats': [True, True], 'invert_image': [inverted, inverted]}
+    due = _of_nnunet(
+        'intensity.gamma', 'GammaTransform', x[0], {'apply_to_channel': TWO, **parameters}, 1, 0, False, 1, 1
+    )
+    torch.testing.assert_close(intensity.curved(x[:1], FACTORS[None], inverted)[0], due, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('size', SIZES, ids=['1d', '2d', '3d'])
+def test_contrast_brightness_and_low_resolution_are_those_of_nnunet(size):
+    x, few = _values(size), {'apply_to_channel': TWO}
+    stretched = {**few, 'multipliers': FACTORS}
+    due = _of_nnunet('intensity.contrast', 'ContrastTransform', x[0], stretched, 1, True, False)
+    torch.testing.assert_close(intensity.contrasted(x[:1], FACTORS[None])[0], due, atol=1e-6, rtol=1e-5)
+    due = _of_nnunet('intensity.brightness', 'MultiplicativeBrightnessTransform', x[0], stretched, 1, False)
+    torch.testing.assert_close(intensity.brightened(x[:1], FACTORS[None])[0], due)
+    share = torch.tensor([0.5, 0.83])
+    coarse = {**few, 'scales': share[:, None].expand(-1, len(size))}
+    due = _of_nnunet('spatial.low_resolution', 'SimulateLowResolutionTransform', x[0], coarse, 1, False, True, None)
+    torch.testing.assert_close(intensity.coarsened(x[:1], share[None])[0], due, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('size', SIZES, ids=['1d', '2d', '3d'])
+def test_blur_is_that_of_nnunet(size):
+    x = _values(size)
+    sigma = torch.tensor([[0.5, 0.9, 0.7], [1.0, 0.6, 0.8]])[:, : len(size)]
+    parameters = {'apply_to_channel': [True, True], 'sigmas': sigma.tolist()}
+    due = _of_nnunet('noise.gaussian_blur', 'GaussianBlurTransform', x[0], parameters)
+    found = intensity.blurred(x[:1], sigma[None])[0]
+    # It cuts at about 3 standard deviations, where the Gaussian is a hundredth of its top.
+    torch.testing.assert_close(found, due, atol=0.01 * float(x.abs().max()), rtol=0)
+    assert (found - x[0]).abs().max() > 10 * (found - due).abs().max()
+
+
+@pytest.mark.parametrize('size', SIZES[1:], ids=['2d', '3d'])
+def test_flips_and_affine_maps_are_those_of_nnunet(size):
+    x, order = _values(size), len(size)
+    due = _of_nnunet('spatial.mirroring', 'MirrorTransform', x[0], {'axes': [0, order - 1]}, (0, 1))
+    axes = torch.tensor([[True, *[False] * (order - 2), True]])
+    assert torch.equal(spatial.flipped(x[:1], axes)[0], due)
+    transforms = pytest.importorskip('batchgeneratorsv2.transforms.spatial.spatial')
+    words = {'p_rotation': 1, 'rotation': 0.3, 'p_scaling': 1, 'scaling': 1.25, 'p_synchronize_scaling_across_axes': 1}
+    transform = transforms.SpatialTransform(size, 0, False, **words)
+    parameters = transform.get_parameters(image=x[0])
+    linear = torch.from_numpy(parameters['affine']).float()[None]
+    places = spatial.positions(size, linear, torch.zeros(1, order))
+    # Beyond the ends ours are mirrored, and its are 0.
+    inside = torch.stack([(places[0, axis] >= 0) & (places[0, axis] <= size[axis] - 1) for axis in range(order)]).all(0)
+    assert 0.3 < inside.double().mean() < 1
+    found = spatial.resampled(x[:1], places)[0]
+    due = transform._apply_to_image(x[0].clone(), **parameters)
+    torch.testing.assert_close(found[:, inside], due[:, inside], atol=1e-5, rtol=1e-4)
+
+
+def test_what_nnunet_calls_the_variance_of_noise_is_its_standard_deviation():
+    parameters = {'num_apply': 1, 'apply_idx': torch.tensor([0]), 'sigmas': 0.1}
+    module, name = 'intensity.gaussian_noise', 'GaussianNoiseTransform'
+    torch.manual_seed(0)
+    noise = _of_nnunet(module, name, torch.zeros(1, 100_000), parameters, (0, 0.1), 1, True)
+    assert float(noise.std()) == pytest.approx(0.1, rel=0.02)
+    assert Augmentation(preset='volume').strength('noise') == [0.0, 0.1]

@@ -204,8 +204,9 @@ def _strengths(name: str, words: 'Augmentation', chance: RandomNumbers, values: 
         return chance.even(1, low=1 - strength, high=1 + strength).expand(-1, channels)
     if name in ('noise', 'blur'):
         low, high = strength if isinstance(strength, list) else (strength, strength)
-        drawn = chance.even(1 if name == 'noise' else channels, low=low, high=high)
-        return drawn.expand(-1, channels)
+        if name == 'blur':  # each axis by itself
+            return chance.even(channels, order, low=low, high=high)
+        return chance.even(1, low=low, high=high).expand(-1, channels)
     low, high = strength
     if name == 'low_resolution':
         return chance.even(channels, low=low, high=high)

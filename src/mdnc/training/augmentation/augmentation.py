@@ -114,7 +114,7 @@ class Augmentation:
         shift: Largest way along each axis, as a share of its length, in [0, 1).
         elastic: Standard deviation of the knots of a smooth deformation, as a share of each axis.
         time_warp: Standard deviation of the logarithm of a speed at which each axis is run through, its ends held.
-        blur: Standard deviation, in positions, of a Gaussian; ``[low, high]`` draws it from this range.
+        blur: Standard deviation, in positions, of a Gaussian; ``[low, high]`` draws it from this range for each axis.
         brightness: Range ``[low, high]`` of a factor on each channel.
         contrast: Range of a factor by which each channel is stretched about its mean, within its range.
         gamma: Range of a power that each channel, scaled to [0, 1], is raised to, mean and deviation kept.

@@ -31,19 +31,29 @@ def deviations(values: Tensor) -> Tensor:
 
 
 def blurred(values: Tensor, deviation: Tensor) -> Tensor:
-    """Blur by a Gaussian of standard deviations in positions, cut at 4 of them, ends mirrored."""
+    """Blur by a Gaussian, cut at 4 standard deviations, ends mirrored.
+
+    Args:
+        values: ``(B, C, L1, ...)``.
+        deviation: Standard deviations in positions, ``(B, C)``, or ``(B, C, order)``, one along each axis.
+    """
+    along = deviation if deviation.ndim > 2 else deviation[..., None].expand(-1, -1, values.ndim - 2)
+    for axis, sigma in zip(_axes(values), along.unbind(2), strict=True):
+        values = _blurred_along(values, sigma, axis)
+    return values
+
+
+def _blurred_along(values: Tensor, deviation: Tensor, axis: int) -> Tensor:
     reach = max(1, math.ceil(4 * float(deviation.max())))
     offsets = torch.arange(-reach, reach + 1)
     sigma = deviation.clamp(min=1e-3)[..., None]
     weights = torch.exp(-0.5 * (offsets / sigma) ** 2) * (offsets.abs() <= (4 * sigma + 0.5).floor())
     weights = weights / weights.sum(-1, keepdim=True)
-    for axis in _axes(values):
-        length, found = values.shape[axis], torch.zeros_like(values)
-        for number, offset in enumerate(offsets.tolist()):
-            shifted = values.index_select(axis, _mirrored(length, offset).to(values.device))
-            found += _wide(weights[..., number], values) * shifted
-        values = found
-    return values
+    length, found = values.shape[axis], torch.zeros_like(values)
+    for number, offset in enumerate(offsets.tolist()):
+        shifted = values.index_select(axis, _mirrored(length, offset).to(values.device))
+        found += _wide(weights[..., number], values) * shifted
+    return found
 
 
 def _mirrored(length: int, offset: int) -> Tensor:

@@ -40,14 +40,15 @@ _IMAGE = Preset(
     {'rotation': 0.5, 'scaling': 0.5, 'shift': 0.5, 'noise': 0.1, 'blur': 0.1, 'brightness': 0.3, 'contrast': 0.3}
     | {'mask': 0.3},
 )
-# nnU-Net's list and chances (Isensee et al., 2021; nnUNetTrainer.get_training_transforms). It draws the variance of
-# the noise from [0, 0.1].
+# nnU-Net's list and chances (Isensee et al., 2021; nnUNetTrainer.get_training_transforms of nnunetv2 2.8.1). What it
+# calls the variance of the noise is the standard deviation in batchgeneratorsv2 0.3.6, and its scaling, from 0.7 to
+# 1.4, multiplies distances: objects become smaller by it.
 _VOLUME = Preset(
     {
         'flip': [0, 1, 2],
         'rotation': 30.0,
-        'scaling': [0.7, 1.4],
-        'noise': [0.0, 0.1**0.5],
+        'scaling': [1 / 1.4, 1 / 0.7],
+        'noise': [0.0, 0.1],
         'blur': [0.5, 1.0],
         'brightness': [0.75, 1.25],
         'contrast': [0.75, 1.25],

@@ -218,3 +218,13 @@ def test_the_normalisation_follows_the_amplitudes_of_samples(decades, word, text
     assert (choice.value, text in choice.because, f'{figure:.2g}' in choice.because) == (word, True, True)
     data.setup()
     assert normalised_by(data.facts['normalisation']) == word, 'a run chooses the same'
+
+
+def test_where_quantities_may_depend_on_amplitudes_a_run_decides():
+    x = (
+        np.random.default_rng(0).normal(size=(40, 1, 64)).astype('f4')
+        * np.logspace(-3, 3, 40, dtype='f4')[:, None, None]
+    )
+    made = plan(ArrayData(x, x.std(axis=2), split={'val': 0, 'test': 0}), GIB, dry=True)
+    [choice] = [each for each in made.choices if each.word == 'data.normalise']
+    assert choice.value == 'auto' and 'whether the targets depend on that, a run sees' in choice.because

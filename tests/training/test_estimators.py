@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 import mdnc.training
+from mdnc.modules._standardization import normalised_by
 from mdnc.training import NetClassifier, NetRegressor
 
 RNG = np.random.default_rng(0)
@@ -134,3 +135,33 @@ def test_what_lacks_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, 'sklearn', None)
     with pytest.raises(ImportError, match=r"sklearn.* is not installed.*pip install 'mdnc\[sklearn\]'"):
         mdnc.training.NetClassifier  # noqa: B018
+
+
+LOUD = X * np.random.default_rng(1).permutation(np.logspace(-3, 3, 48))[:, None]
+
+
+@pytest.mark.parametrize('by', [True, 'set'])
+def test_one_scale_for_samples_of_all_amplitudes_is_warned_of(by):
+    for kind, y in ((NetClassifier, NAMES), (NetRegressor, X[:, 0])):
+        text = f'^{kind.__name__}: normalise=true, but samples of channel 0 differ in amplitude by orders of magnitude'
+        with pytest.warns(UserWarning, match=text):
+            kind(SMALL, epochs=1, normalise=by, random_state=0).fit(LOUD, y)
+        kind(SMALL, epochs=1, normalise=by).fit(X, y)
+        kind(epochs=1, normalise=by).fit(LOUD, y)  # the network of None reads the amplitude
+
+
+def test_a_regression_keeps_the_amplitude_that_its_target_depends_on():
+    logs = np.log10(LOUD.std(1))
+    even = np.arange(48) % 2 == 0
+    model = NetRegressor(epochs=20, random_state=0).fit(LOUD[even], logs[even])
+    assert model.score(LOUD[~even], logs[~even]) > 0.7
+    assert normalised_by(model.predictor_.facts['normalisation']) == 'set'
+    lost = NetRegressor(epochs=20, normalise='sample', random_state=0).fit(LOUD[even], logs[even])
+    assert lost.score(LOUD[~even], logs[~even]) < 0.3
+    with pytest.warns(
+        UserWarning, match=r'^NetRegressor: normalise=auto: .*, but the targets depend on it .*amplitude=True'
+    ):
+        NetRegressor(SMALL, epochs=1).fit(LOUD, logs)
+    for other in (np.random.default_rng(0).normal(size=48), X[:, 0]):
+        model = NetRegressor(SMALL, epochs=1).fit(LOUD, other)
+        assert model.predictor_.facts['normalisation'] == {'by': 'sample'}

@@ -482,7 +482,7 @@ class _Planner:
         if data.target.codes is not None:
             because = f'the targets hold {_some(data.target.codes)}, which stand for the classes 0, 1, …'
             self.pick('data.values', data.target.codes, because)
-        self._normalise()
+        self._normalise(job)
         if any(fault['kind'] == 'not finite' for fault in data.faults):
             self.pick('data.nonfinite', 'skip', 'some samples hold NaN or Inf')
         word = goal.word or ('patch' if job.dense else 'crop')
@@ -507,7 +507,7 @@ class _Planner:
         self.pick('data.batch_size', batch, bound)
         self._augment(job)
 
-    def _normalise(self) -> None:
+    def _normalise(self, job: Job) -> None:
         figures = self.data.amplitudes
         channel = widest(figures)
         if channel is None:
@@ -521,6 +521,10 @@ class _Planner:
         )
         if self.choices.given('model.network.arguments.amplitude'):
             self.pick('data.normalise', 'set', f'{because}, which the network reads (amplitude)')
+            return
+        if job.answer == 'values':
+            because += '; whether the targets depend on that, a run sees, and says'
+            self.pick('data.normalise', 'auto', because)
             return
         self.pick('data.normalise', 'sample', because, 'set: small samples would be nearly 0 for the network')
 

@@ -29,7 +29,13 @@ from mdnc.modules._inference import Answer
 from mdnc.modules._standardization import reads_amplitude
 from mdnc.modules.ragged import pad_batch
 from mdnc.training.data.datamodule import normalisation
-from mdnc.training.data.normalisation import AmplitudeSpread, Moments, clipped_statistics
+from mdnc.training.data.normalisation import (
+    AmplitudeSpread,
+    Moments,
+    clipped_statistics,
+    small_samples,
+    target_sizes,
+)
 from mdnc.training.fitting import named_network, trainer_devices
 from mdnc.training.nonfinite_loss import Guard
 from mdnc.training.predictor import Predictor
@@ -91,7 +97,8 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         normalise: Whether each channel is normalised to mean 0 and standard deviation 1 over the training samples;
             in regression also the targets. ``'sample'``: of each sample itself; ``'percentiles'``: of the training
             samples, clipped to their 0.5th and 99.5th percentile; ``'auto'``: ``'sample'`` where samples differ in
-            amplitude by orders of magnitude, unless the network has ``amplitude``; else true.
+            amplitude by orders of magnitude, unless the network has ``amplitude``, or quantities depend on the
+            amplitude; else true. The small network of None has ``amplitude`` unless it is ``'sample'``.
         device: ``'cpu'``, ``'cuda'``, ``'auto'``, ….
         progress: Whether to show a progress bar.
         random_state: Seed of weights and order: an int, a ``RandomState``, or None for a random one.
@@ -175,8 +182,7 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         owner = type(self).__name__
         seed = int(check_random_state(self.random_state).randint(_MOST_SEED))
         size, epochs = integer(owner, 'batch_size', self.batch_size), integer(owner, 'epochs', self.epochs)
-        by = normalisation(owner, self.normalise)
-        by = _usual(samples, self.network) if by == 'auto' else by
+        by = self._normalised_by(samples, targets if kind is Regression else None)
         known = {'input': list(samples[0].shape), 'normalisation': _statistics(samples, by)}
         with _in_silence(not self.progress), random_state_kept():
             torch.manual_seed(seed)
@@ -194,6 +200,25 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             trainer.fit(task, _Epochs(samples, targets, size, seed))
         self.predictor_ = Predictor(task.network.eval(), task.facts)
         self._n_features_out = self._features(samples[:1]).shape[1]
+
+    def _normalised_by(self, samples: Tensor | list[Tensor], quantities: Tensor | None) -> bool | str:
+        """How samples are normalised, with a warning where one scale suits them badly."""
+        owner = type(self).__name__
+        by, spread = normalisation(owner, self.normalise), AmplitudeSpread()
+        if by not in (True, 'auto'):
+            return by
+        for sample in samples:
+            spread.add(Moments.of(sample.numpy()).deviation)
+        differing, explains = spread.differing(), None
+        if differing is None or _reads_amplitude(self.network):
+            return True
+        if by == 'auto' and quantities is not None:
+            explains = spread.explains(target_sizes((number, row.numpy()) for number, row in enumerate(quantities)))
+        if by == 'auto' and explains is None:
+            return 'sample'
+        if self.network is not None:  # else the network is one that reads the amplitude
+            warnings.warn(small_samples(owner, differing, explains), stacklevel=3)
+        return True
 
     def _network(self, samples: Tensor | list[Tensor], outputs: int, by: bool | str) -> Any:
         if isinstance(self.network, nn.Module):
@@ -390,14 +415,9 @@ def _spread(deviations: np.ndarray) -> list[float]:
     return found
 
 
-def _usual(samples: Tensor | list[Tensor], network: Any) -> bool | str:
-    """How samples are normalised, if nothing is said."""
-    spread = AmplitudeSpread()
-    for sample in samples:
-        spread.add(Moments.of(sample.numpy()).deviation)
+def _reads_amplitude(network: Any) -> bool:
     words = network.get('arguments') or {} if isinstance(network, Mapping) else {}
-    amplitude = reads_amplitude(network) or bool(words.get('amplitude'))
-    return True if spread.widest is None or amplitude else 'sample'
+    return reads_amplitude(network) or bool(words.get('amplitude'))
 
 
 def _statistics(samples: Tensor | list[Tensor], by: bool | str) -> dict[str, Any] | None:

@@ -4,14 +4,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from mdnc.modules._inference import Steps
 from mdnc.modules._standardization import Scale, normalised_by
 from mdnc.modules.resnet import EncoderNet1d
-from mdnc.training import ArrayData, Augmentation, Classification, Reconstruction, Segmentation, make_trainer
+from mdnc.training import (
+    ArrayData,
+    Augmentation,
+    Classification,
+    Reconstruction,
+    Regression,
+    Segmentation,
+    make_trainer,
+)
 from mdnc.training.augmentation.mixing import cut_mixed, mixed_up
 from mdnc.training.checkpoint import newest
-from mdnc.training.data.normalisation import input_statistics, read_pieces
+from mdnc.training.data.normalisation import AmplitudeSpread, input_statistics, read_pieces
 
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(12, 2, 20, 16)) * RNG.uniform(1, 9, (12, 2, 1, 1)) + 100).astype('f4')
@@ -290,3 +299,72 @@ def test_auto_trains_as_the_word_it_chose_and_the_network_keeps_it(tmp_path):
     assert 'figures' in data.train.item(0, np.random.default_rng(0))
     assert trainer.test(task, _opened(even, split={'val': 0, 'test': 0.5}), verbose=False)
     assert task.facts['normalisation'] == {'by': 'sample'}
+
+
+# ---- Answers that need the amplitude ----
+
+
+def _targets(kind):
+    rng, logs = np.random.default_rng(5), np.log10(LOUD)
+    return {
+        'its logarithm': logs + rng.normal(0, 1, 24),
+        'it': LOUD,
+        'either sign': LOUD * np.where(np.arange(24) % 2, 1, -1),
+        'the second of two': np.stack([rng.normal(size=24), -logs], 1),
+        'with gaps': np.where(np.arange(24) % 4, logs, np.nan),
+        'chance': rng.normal(size=24),
+        'maps': _signals(LOUD, 1) + 1,
+        'maps of one amplitude': _signals(np.ones(24, 'f4'), 1),
+    }[kind].astype('f4')
+
+
+@pytest.mark.parametrize(
+    ('kind', 'by'),
+    [
+        ('its logarithm', 'set'),
+        ('it', 'set'),
+        ('either sign', 'set'),
+        ('the second of two', 'set'),
+        ('with gaps', 'set'),
+        ('chance', 'sample'),
+        ('maps', 'set'),
+        ('maps of one amplitude', 'sample'),
+    ],
+)
+def test_auto_keeps_the_amplitude_where_quantities_depend_on_it(capsys, kind, by):
+    data = ArrayData(_signals(LOUD), _targets(kind), missing=kind == 'with gaps', **NO_SPLIT)
+    data.setup()
+    assert normalised_by(data.facts['normalisation']) == by
+    said = capsys.readouterr().out
+    assert ('but the targets depend on it (their ranks correlate by ' in said) == (by == 'set')
+    assert f'(normalise={by})' in said
+    assert ('a network with amplitude=True reads it' in said) == (by == 'set' and kind != 'maps')
+
+
+def test_auto_looks_at_the_training_part_only():
+    targets = np.where(np.arange(24) < 12, np.log10(LOUD), np.random.default_rng(0).normal(size=24)).astype('f4')
+    x = _signals(np.tile(LOUD[::2], 2))
+    data = ArrayData({'train': x[12:], 'test': x[:12]}, {'train': targets[12:], 'test': targets[:12]})
+    assert normalised_by(data.facts['normalisation']) == 'sample'
+
+
+@pytest.mark.parametrize(('task', 'by'), [(Reconstruction, 'set'), (Regression, 'set'), (Classification, 'sample')])
+def test_auto_asks_the_task_what_numbers_are(tmp_path, task, by):
+    counts = np.repeat([0, 1], 12) if task is not Regression else np.arange(24) // 4  # whole numbers, rising with it
+    dense, outputs = task is Reconstruction, 2 - (task is Regression)
+    own = EncoderNet1d(**{**ENCODER, 'out_length': outputs}, in_planes=2)
+    data = ArrayData(_signals(LOUD), None if dense else counts, batch_size=12, **NO_SPLIT)
+    trained = task(torch.nn.Conv1d(2, 2, 1) if dense else own)
+    _runner(tmp_path).fit(trained, data)
+    assert normalised_by(trained.facts['normalisation']) == by
+
+
+def test_ranks_correlate_as_scipy_says():
+    spread, rng = AmplitudeSpread(), np.random.default_rng(0)
+    deviations, target = 10 ** rng.normal(0, 2, (50, 1)), rng.integers(0, 6, 50).astype(float)
+    for row in deviations:
+        spread.add(row)
+    target += 2 * np.round(np.log10(deviations[:, 0]))
+    due = stats.spearmanr(deviations[:, 0], target).statistic
+    assert spread.explains(target[:, None]) == f'the targets depend on it (their ranks correlate by {due:.2f})'
+    assert spread.explains(rng.normal(size=(50, 8))) is None

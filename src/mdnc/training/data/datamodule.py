@@ -27,6 +27,8 @@ from mdnc.training.data.normalisation import (
     drawn_values,
     input_statistics,
     read_pieces,
+    small_samples,
+    target_sizes,
     whole_samples,
 )
 from mdnc.training.data.path_parts import is_path_part
@@ -162,7 +164,8 @@ class SampleData(L.LightningDataModule):
             training part; ``'sample'``, over each sample; ``'percentiles'``, over the training part, clipped to its
             0.5th and 99.5th percentile, and without the first class if targets are maps of classes (as nnU-Net for CT);
             false: none; ``'auto'``: ``'set'``, but ``'sample'`` where, in a channel, log10 of the samples' deviations
-            deviates by more than 1.5 and the network has no ``amplitude``. Target quantities: over the set, or not.
+            deviates by more than 1.5, the network has no ``amplitude``, and target quantities are not seen to depend on
+            it. Target quantities: over the set, or not.
         crop: Spatial size of crops of all samples: random in training, central elsewhere.
         patch: Spatial size of random patches of images or volumes in training; elsewhere samples are whole, and a task
             runs the network on overlapping tiles of this size.
@@ -451,20 +454,32 @@ class SampleData(L.LightningDataModule):
         differing = self._differing()
         if differing is None or reads_amplitude(self._network):
             return 'set'
-        print(f'normalise=auto: {differing}: each is normalised by itself (normalise=sample)', flush=True)
-        return 'sample'
+        wanted = self._wanted()
+        if wanted is None:
+            print(f'normalise=auto: {differing}: each is normalised by itself (normalise=sample)', flush=True)
+            return 'sample'
+        print(f'normalise=auto: {differing}, but {wanted}: all have one scale (normalise=set)', flush=True)
+        return 'set'
 
     def _differing(self) -> str | None:
         """In words, which channel's samples differ in amplitude by orders of magnitude; None: those of none do."""
         self._scale('input')
-        channel = self._spread.widest
-        if channel is None:
+        return self._spread.differing(self.channels)
+
+    def _wanted(self) -> str | None:
+        """In words, why the answer needs the amplitude of its sample; None: no reason is seen."""
+        pair, task = self._parts['train'][0], None if self.trainer is None else self.trainer.lightning_module
+        output = getattr(task, 'answer', {}).get('output')
+        if pair.targets is None:
+            return 'the answer is in the units of the sample' if output == 'values' else None
+        number = self._parts['train'][1][0]
+        quantities = output == 'values' if output else pair.targets.read(int(number)).dtype.kind == 'f'
+        if self._named or self.classes or not quantities:
             return None
-        name = repr(self.channels[channel]) if self.channels else channel
-        return (
-            f'samples of channel {name} differ in amplitude by orders of magnitude (log10 of their standard deviations '
-            f'varies by {self._spread.decades[channel]:.2f})'
-        )
+        sizes = target_sizes(read_pieces(pair.targets, self._counted(), self._lone_target))
+        found = self._spread.explains(sizes)
+        hint = '' if self.maps else '; a network with amplitude=True reads it'
+        return found and found + hint
 
     @property
     def _network(self) -> Any:
@@ -488,9 +503,7 @@ class SampleData(L.LightningDataModule):
     def _clipped(self) -> dict[str, list[float]]:
         SampleData.setup(self)
         if 'clipped' not in self._statistics:
-            pair, numbers = self._parts['train']
-            if self.nonfinite == 'skip':
-                numbers = self._whole(pair, numbers)
+            pair, numbers = self._parts['train'][0], self._counted()
             kept = drawn_values(pair.inputs, numbers.tolist(), self._lone_input, self._foreground(pair))
             if not kept.shape[1]:
                 kept = drawn_values(pair.inputs, numbers.tolist(), self._lone_input, None)
@@ -539,12 +552,11 @@ class SampleData(L.LightningDataModule):
 
     def _scale(self, name: str) -> dict[str, list[float]] | None:
         SampleData.setup(self)
-        pair, numbers = self._parts['train']
+        pair = self._parts['train'][0]
         if name == 'target' and pair.targets is None:
             return None
         if name not in self._statistics:
-            if self.nonfinite == 'skip':  # samples that are skipped in training are not counted
-                numbers = self._whole(pair, numbers)
+            numbers = self._counted()
             if name == 'input':
                 self._statistics[name], self._spread = input_statistics(
                     read_pieces(pair.inputs, numbers, self._lone_input)
@@ -557,11 +569,12 @@ class SampleData(L.LightningDataModule):
 
     def _warn_of_small_samples(self) -> None:
         if self.normalise is True and (differing := self._differing()) and not reads_amplitude(self._network):
-            warnings.warn(
-                f'{type(self).__name__}: normalise=true, but {differing}, so that small ones are nearly 0 for the '
-                'network; normalise=sample brings each to mean 0 and deviation 1',
-                stacklevel=2,
-            )
+            warnings.warn(small_samples(type(self).__name__, differing), stacklevel=2)
+
+    def _counted(self) -> np.ndarray:
+        """Numbers of the training samples that statistics are of: those that training skips are left out."""
+        pair, numbers = self._parts['train']
+        return self._whole(pair, numbers) if self.nonfinite == 'skip' else numbers
 
     def _whole(self, pair: Pair, numbers: np.ndarray) -> np.ndarray:
         numbers = whole_samples(pair.inputs, numbers)

@@ -1,8 +1,10 @@
 """Mean, standard deviation and percentiles of each channel, over more samples than memory holds."""
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import NormalDist
 
 import numpy as np
 
@@ -80,6 +82,17 @@ _MOST_SPREAD = 1.5  # decades: typical samples differ 30-fold
 _FEWEST = 8  # samples that tell it
 
 
+def widest(decades: Sequence[float] | Array) -> int | None:
+    """The channel whose samples differ most in amplitude, if by orders of magnitude, so that each is normalised by
+    itself; else None.
+
+    Args:
+        decades: The figure of each channel, as `AmplitudeSpread.decades`.
+    """
+    channel = int(np.argmax(decades)) if len(decades) else 0
+    return channel if len(decades) and decades[channel] > _MOST_SPREAD else None
+
+
 class AmplitudeSpread:
     """How far samples differ in amplitude: the standard deviation, over samples, of log10 of their own ones.
 
@@ -92,34 +105,115 @@ class AmplitudeSpread:
     """
 
     def __init__(self) -> None:
-        self._logs = _NOTHING
+        self._values, self._channels = array('d'), 1
 
     def add(self, deviations: Array) -> None:
         """Count a sample by the standard deviation of each channel ``(C,)``; 0, of a constant one, is left out."""
         logs = np.log10(deviations, out=np.full(len(deviations), np.nan), where=deviations > 0)
-        self._logs = self._logs + Moments.of(logs[:, None])
+        self._channels = len(logs)
+        self._values.extend(logs.tolist())
+
+    @property
+    def logs(self) -> Array:
+        """The logarithms ``(samples, C)``; NaN of a channel that is constant."""
+        found: Array = np.array(self._values).reshape(-1, self._channels)
+        return found
 
     @property
     def decades(self) -> Array:
         """The figure of each channel ``(C,)``; 0 where fewer than 8 samples vary."""
-        figure = np.sqrt(self._logs.scatter / np.maximum(self._logs.count, 1))
-        return np.where(self._logs.count >= _FEWEST, figure, 0.0)
+        logs = Moments.of(self.logs.T)
+        figure = np.sqrt(logs.scatter / np.maximum(logs.count, 1))
+        return np.where(logs.count >= _FEWEST, figure, 0.0)
 
     @property
     def widest(self) -> int | None:
         """The channel that differs most, if it does so by orders of magnitude: above 1.5; else None."""
         return widest(self.decades)
 
+    def differing(self, names: Sequence[str] | None = None) -> str | None:
+        """In words, which channel's samples differ in amplitude by orders of magnitude; None: those of none do.
 
-def widest(decades: Sequence[float] | Array) -> int | None:
-    """The channel whose samples differ most in amplitude, if by orders of magnitude, so that each is normalised by
-    itself; else None.
+        Args:
+            names: Names of the channels.
+        """
+        channel = self.widest
+        if channel is None:
+            return None
+        return (
+            f'samples of channel {repr(names[channel]) if names else channel} differ in amplitude by orders of '
+            f'magnitude (log10 of their standard deviations varies by {self.decades[channel]:.2f})'
+        )
+
+    def explains(self, targets: Array) -> str | None:
+        """In words, that quantities depend on the amplitude of the samples; None: they are not seen to.
+
+        They do where, of a channel and a quantity, the ranks correlate by more than 0.3 and more than chance gives in
+        one of a hundred such tables.
+
+        Args:
+            targets: ``(samples, K)``; NaN is not known.
+        """
+        logs = self.logs
+        found = [_rank_correlation(one, other) for one in logs.T for other in targets.T]
+        chance = NormalDist().inv_cdf(1 - 0.005 / max(1, len(found)))
+        strong = [figure for figure, count in found if abs(figure) > max(0.3, chance / np.sqrt(max(1, count - 1)))]
+        if not strong:
+            return None
+        return f'the targets depend on it (their ranks correlate by {max(strong, key=abs):.2f})'
+
+
+def _rank_correlation(one: Array, other: Array) -> tuple[float, int]:
+    """Spearman's correlation, and of how many samples it is; 0 of fewer than 8, and where nothing varies."""
+    known = np.isfinite(one) & np.isfinite(other)
+    count = int(known.sum())
+    ranks = [_ranks(values[known]) for values in (one, other)]
+    product = count and float(np.prod([each.std() for each in ranks]))
+    if count < _FEWEST or not product:
+        return 0.0, count
+    return float(np.mean((ranks[0] - ranks[0].mean()) * (ranks[1] - ranks[1].mean()))) / product, count
+
+
+def _ranks(values: Array) -> Array:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    middle: Array = np.cumsum(counts) - (counts - 1) / 2
+    return middle[place]
+
+
+def small_samples(owner: str, differing: str, explains: str | None = None) -> str:
+    """The warning that one scale suits samples of very different amplitudes badly.
 
     Args:
-        decades: The figure of each channel, as `AmplitudeSpread.decades`.
+        owner: Who warns.
+        differing: See `AmplitudeSpread.differing`.
+        explains: Why ``normalise=auto`` keeps one scale; None: ``normalise=true`` was given.
     """
-    channel = int(np.argmax(decades)) if len(decades) else 0
-    return channel if len(decades) and decades[channel] > _MOST_SPREAD else None
+    nearly = 'small ones are nearly 0 for the network'
+    if explains is not None:
+        return f'{owner}: normalise=auto: {differing}, but {explains}: all have one scale, so that {nearly}; {_READ}'
+    way_out = f'normalise=sample brings each to mean 0 and deviation 1, and {_READ}'
+    return f'{owner}: normalise=true, but {differing}, so that {nearly}; {way_out}'
+
+
+_READ = 'a network with amplitude=True reads how large they are'
+_FEW = 16  # quantities that are looked at one by one
+
+
+def target_sizes(pieces: Iterable[tuple[int, Array]]) -> Array:
+    """What of each target may depend on amplitudes, ``(samples, K)``: its root mean square, and few quantities one by
+    one with their absolute values.
+
+    Args:
+        pieces: Those of each target one after the other, as `read_pieces` gives them.
+    """
+    rows = []
+    for _, target in groupby(pieces, key=lambda found: found[0]):
+        values = [np.asarray(piece, np.float64).reshape(-1) for _, piece in target]
+        square = sum(float(np.nansum(each**2)) for each in values)
+        count = sum(int(np.isfinite(each).sum()) for each in values)
+        few = values[0] if len(values) == 1 and len(values[0]) <= _FEW else np.zeros(0)
+        rows.append(np.concatenate([[np.sqrt(square / count) if count else np.nan], few, np.abs(few)]))
+    return np.stack(rows)
 
 
 def input_statistics(pieces: Iterable[tuple[int, Array]]) -> tuple[dict[str, list[float]], AmplitudeSpread]:

@@ -215,11 +215,25 @@ NORMS: tuple[type[nn.Module], ...] = (
 # ---- Numbers in graphs ----
 
 
+_guard: Any = None
+
+
+def _look_up() -> None:
+    # Where one compiles, for it is slow to load.
+    global _guard
+    path, purpose = 'torch.fx.experimental.symbolic_shapes.guard_scalar', 'trace blocks for torch.compile'
+    _guard = needed(path, purpose)
+
+
+# It runs while torch.compile traces, and is not traced: a graph would depend on `LOOKED_UP`, to which it adds, and be
+# compiled once more at the second call.
+_look_up._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def guard_scalar(value: Any) -> Any:
     """A number that a compiler may take for a symbol, as a constant of its graph."""
-    # Looked up where one compiles, for it is slow to load.
-    path, purpose = 'torch.fx.experimental.symbolic_shapes.guard_scalar', 'trace blocks for torch.compile'
-    return needed(path, purpose)(value)
+    _look_up()
+    return _guard(value)
 
 
 # ---- Maximum norms of many tensors at once ----

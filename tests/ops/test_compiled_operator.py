@@ -414,6 +414,27 @@ def test_inductor_and_optimized_networks(memory: str):
         assert (got - want).norm() <= 1e-9 * want.norm() + 1e-9
 
 
+FIRST_OF_A_PROCESS = """
+    import torch, mdnc
+    net = mdnc.optimize(mdnc.modules.resnet.UNet1d(4, [1, 1], normalizer='batch', activator='leaky_relu'))
+    kernel = torch.randn(4, 1, 3)
+    layer = lambda x: mdnc.ops.norm_act_conv(x, kernel, activator='relu')
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for run in (net, layer):
+            compiled = torch.compile(run, backend='eager')
+            for _ in range(2):
+                x = torch.randn(2, 1, 16, requires_grad=True)
+                compiled(x).square().mean().backward()
+            torch.compiler.reset()
+"""
+
+
+def test_nothing_is_compiled_twice_in_a_new_process():
+    command = [sys.executable, '-c', textwrap.dedent(FIRST_OF_A_PROCESS)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 ANOTHER_PROCESS = """
     import torch, mdnc
     from torch._dynamo.utils import counters

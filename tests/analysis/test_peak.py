@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import mdnc
-from mdnc.analysis import memory_forecast
+from mdnc.analysis import memory_forecast, workspaces
 from mdnc.analysis.allocated import allocated
 from mdnc.modules.resnet import AE1d, DecoderNet2d, EncoderNet1d, EncoderNet2d, EncoderNet3d, UNet1d, UNet2d, UNet3d
 from tests.kernels import MEASURED, OVER, UNDER
@@ -80,6 +80,7 @@ def test_the_peak_is_that_of_a_real_step(case, way):
         forecast = memory_forecast(net, x.shape[1:], len(x))
     real = step_peak(net, x, torch.optim.AdamW(net.parameters()), autocast)
     assert UNDER * real <= forecast.peak <= OVER * real
+    assert forecast.unmeasured == ()
 
 
 @pytest.mark.parametrize('optimized', [False, True])
@@ -106,6 +107,72 @@ def test_a_loss_with_targets_counts():
     forecast = memory_forecast(net, 40, 2, optimizer=None, loss=loss)
     real = step_peak(net, x, loss=loss)
     assert UNDER * real <= forecast.peak <= OVER * real
+
+
+# Operators of losses, activations and products, whose outputs are all that they allocate.
+X, G, MAPS = torch.randn(300, 400), torch.randn(300, 400), torch.randn(2, 8, 20, 24, 24)
+IMAGES = torch.randn(2, 8, 24, 24)
+CLASSES = torch.zeros(300, dtype=torch.long)
+ALONE = {
+    'addmm': (X[0, :300], X, G.t()),
+    'mm': (X, G.t()),
+    'mean': (X,),
+    'sum': (X,),
+    'cat': ([X, G],),
+    'repeat': (X, (2, 3)),
+    'constant_pad_nd': (X, (1, 2)),
+    'elu_backward': (G, 1, 1, 1, False, X),
+    'leaky_relu_backward': (G, X, 0.1, False),
+    '_prelu_kernel': (X, X[:1]),
+    '_prelu_kernel_backward': (G, X, X[:1]),
+    '_softmax': (X, 1, False),
+    '_softmax_backward_data': (G, X, 1, torch.float32),
+    '_log_softmax': (X, 1, False),
+    '_log_softmax_backward_data': (G, X, 1, torch.float32),
+    'nll_loss_forward': (X, CLASSES, None, 1, -100),
+    'nll_loss_backward': (torch.ones(()), X, CLASSES, None, 1, -100, torch.tensor(300.0)),
+    'nll_loss2d_forward': (IMAGES, torch.zeros(2, 24, 24, dtype=torch.long), None, 1, -100),
+    'native_batch_norm': (MAPS, None, None, None, None, True, 0.1, 1e-5),
+    'native_group_norm': (MAPS, None, None, 2, 8, 11520, 2, 1e-5),
+    'upsample_trilinear3d_backward': (MAPS, [20, 24, 24], [2, 8, 10, 12, 12], True),
+    'upsample_bilinear2d_backward': (IMAGES, [24, 24], [2, 8, 12, 12], True),
+    'upsample_nearest2d_backward': (IMAGES, [24, 24], [2, 8, 12, 12]),
+}
+
+
+@pytest.mark.parametrize('name', ALONE)
+def test_operators_that_are_said_to_need_no_workspace_need_none(name):
+    operator, kept = getattr(torch.ops.aten, name), []
+    assert f'aten.{name}' in workspaces.NOTHING
+    needed = allocated(lambda: kept.append(operator(*ALONE[name])))
+    outputs = kept[-1] if isinstance(kept[-1], (tuple, list)) else kept[-1:]
+    assert needed <= sum(each.nbytes for each in outputs) + 4096
+
+
+class Attending(nn.Module):
+    """Layers that no network of mdnc has."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv1d(1, 8, 3), nn.MaxPool1d(2), nn.LayerNorm(7))
+
+    def forward(self, x):
+        y = self.inner(x)
+        return F.scaled_dot_product_attention(y, y, y)
+
+
+def test_operators_that_were_not_measured_are_named():
+    net = Attending()
+    forecast = memory_forecast(net, (1, 16), 2)
+    assert {'aten.max_pool2d_with_indices', 'aten.native_layer_norm'} <= set(forecast.unmeasured)
+    assert not {'aten.convolution', 'aten.relu', 'aten.view'} & set(forecast.unmeasured)
+    assert str(forecast).endswith(f'workspaces that were not measured: {", ".join(forecast.unmeasured)}.')
+    assert forecast.to_dict()['unmeasured'] == list(forecast.unmeasured)
+    assert forecast.stages[0].unmeasured == ()
+    with pytest.warns(UserWarning, match=r'max_batch: The peak leaves out .*aten.native_layer_norm'):
+        mdnc.analysis.max_batch(net, (1, 16), 2**20)
+    elsewhere = memory_forecast(net, (1, 16), 2, training=False)
+    assert 'aten.native_layer_norm' in elsewhere.unmeasured
 
 
 @pytest.mark.parametrize('word', ['sgd', 'momentum', 'adam', 'adamw', 'rmsprop'])

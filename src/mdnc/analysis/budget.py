@@ -1,7 +1,8 @@
 """What fits into a number of bytes: the largest batch, the largest size, the memory level."""
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from mdnc.analysis.fake_run import undisturbed
-from mdnc.analysis.memory import Optimizer, memory_forecast
+from mdnc.analysis.memory import Optimizer, left_out, memory_forecast
 from mdnc.analysis.table import bytes_text
 from mdnc.modules import Network, _checks
 from mdnc.modules._sizes import Size
@@ -21,15 +22,21 @@ LEVELS = tuple(level for level in MEMORY_LEVELS if level != 'plain')
 
 @dataclass(frozen=True)
 class Setting:
-    """Fixed arguments of `memory_forecast` during a search."""
+    """Fixed arguments of `memory_forecast` during a search, for the function ``owner``."""
 
+    owner: str
     net: nn.Module
     dtype: torch.dtype | None
     optimizer: str | Optimizer | None
+    _said: set[str] = field(default_factory=set)
 
     def needs(self, input_size: Any, batch_size: int) -> int:
-        """Bytes at the peak."""
-        return memory_forecast(self.net, input_size, batch_size, self.dtype, self.optimizer).peak
+        """Bytes at the peak; warns of operators whose workspaces it leaves out."""
+        found = memory_forecast(self.net, input_size, batch_size, self.dtype, self.optimizer)
+        if not self._said.issuperset(found.unmeasured):
+            self._said.update(found.unmeasured)
+            warnings.warn(f'{self.owner}: {left_out(found.unmeasured)}', stacklevel=4)
+        return found.peak
 
 
 def largest(fits: Callable[[int], bool], guess: int, least: int = 1) -> int:
@@ -76,7 +83,7 @@ def max_batch(
         True
     """
     budget = _checks.integer('max_batch', 'budget', budget)
-    setting = Setting(net, dtype, optimizer)
+    setting = Setting('max_batch', net, dtype, optimizer)
     needs = cache(lambda batch: setting.needs(size, batch))
     # For a single sample torch computes convolutions in another way, which may need more than two samples.
     least = next((batch for batch in (1, 2) if needs(batch) <= budget), None)
@@ -122,7 +129,7 @@ def max_size(
     if not isinstance(net, Network) or net.plan.in_size is not None:
         raise TypeError(f'max_size: net must be a network of mdnc that takes any size, not {type(net).__name__}.')
     batch, budget = _checks.integer('max_size', 'batch', batch), _checks.integer('max_size', 'budget', budget)
-    setting, least = Setting(net, dtype, optimizer), net.plan.min_side
+    setting, least = Setting('max_size', net, dtype, optimizer), net.plan.min_side
     needs = cache(lambda side: setting.needs(side, batch))
     smallest = needs(least)
     if smallest > budget:
@@ -167,7 +174,7 @@ def fitting_level(
     if not isinstance(net, Network):
         raise TypeError(f'fitting_level: net must be one of the networks of mdnc, not {type(net).__name__}.')
     batch, budget = _checks.integer('fitting_level', 'batch', batch), _checks.integer('fitting_level', 'budget', budget)
-    setting = Setting(net, dtype, optimizer)
+    setting = Setting('fitting_level', net, dtype, optimizer)
     with undisturbed(net):
         for level in LEVELS:
             net.memory = level

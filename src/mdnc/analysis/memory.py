@@ -1,7 +1,7 @@
 """Memory of a training step, kept and at its peak, in bytes, estimated without running it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,6 +44,7 @@ class MemoryForecast:
         peak: The largest number of bytes allocated at a time (for a part, while it runs, forward or backward) by the
             whole network: buffers, input, maps and their gradients, and workspaces of operators.
         stages: The same for each part, in the order of the network; empty for a part.
+        unmeasured: Operators that ran whose workspaces are not known, and not in ``peak``; empty for a part.
 
     Example:
         >>> import mdnc
@@ -60,6 +61,7 @@ class MemoryForecast:
     saved: int
     peak: int
     stages: tuple['MemoryForecast', ...] = ()
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -69,18 +71,25 @@ class MemoryForecast:
     def __str__(self) -> str:
         """The estimate as a table with a row for each part."""
         rows = [(row.name, *map(bytes_text, row._figures())) for row in (*self.stages, self)]
-        return table(('part', *_FIGURES), rows, foot=1)
+        return f'{table(("part", *_FIGURES), rows, foot=1)}\n{left_out(self.unmeasured)}'.rstrip()
 
     def to_dict(self) -> dict[str, Any]:
         """The estimate as plain data for JSON."""
         own = {'name': self.name} | dict(zip(_FIGURES, self._figures(), strict=True))
-        return own | ({'stages': [stage.to_dict() for stage in self.stages]} if self.stages else {})
+        if not self.stages:
+            return own
+        return own | {'unmeasured': list(self.unmeasured), 'stages': [stage.to_dict() for stage in self.stages]}
 
     def _figures(self) -> tuple[int, ...]:
         return tuple(getattr(self, name) for name in _FIGURES)
 
 
 _FIGURES = ('parameters', 'gradients', 'optimizer', 'saved', 'total', 'peak')
+
+
+def left_out(unmeasured: Sequence[str]) -> str:
+    """A sentence that names the operators whose workspaces a peak leaves out; empty if there are none."""
+    return f'The peak leaves out workspaces that were not measured: {", ".join(unmeasured)}.' if unmeasured else ''
 
 
 def saved_by_part(watch: PartWatch, run: Callable[[], object], own: Iterable[Tensor]) -> dict[str, int]:
@@ -199,7 +208,7 @@ def memory_forecast(
     with stand_in(run) as stand:
         trained = [each for each in stand.parameters.values() if each.requires_grad]
         gradients = sum(map(_bytes, trained))
-        states, moment = _optimizer_states(stand, make)
+        states, moment, unmeasured = _optimizer_states(stand, make)
         there = sum(states.values()) + (gradients if copies else 0)
         ledger = AllocationTracker(watch, (*stand.parameters.values(), *stand.buffers.values(), stand.x), there)
         if earlier:
@@ -209,7 +218,7 @@ def memory_forecast(
         saved = _step(stand, ledger, watch, _mean_of_squares if loss is None else loss)
         stages = _stages(watch, stand.parameters, saved, states, ledger.most)
         peak = max(ledger.peak, ledger.held + moment)
-    return _whole(net, stages, peak)
+    return _whole(net, stages, peak, ledger.unmeasured | unmeasured)
 
 
 def _step(stand: StandIn, ledger: AllocationTracker, watch: BothWaysWatch, loss: Loss) -> dict[str, int]:
@@ -242,10 +251,10 @@ def _of_prediction(run: Trial) -> MemoryForecast:
         with torch.no_grad(), watch.watching(), ledger:
             stand.run()
         stages = _stages(watch, stand.parameters, {}, {}, ledger.most, training=False)
-    return _whole(run.net, stages, ledger.peak)
+    return _whole(run.net, stages, ledger.peak, ledger.unmeasured)
 
 
-def _whole(net: nn.Module, stages: tuple[MemoryForecast, ...], peak: int) -> MemoryForecast:
+def _whole(net: nn.Module, stages: tuple[MemoryForecast, ...], peak: int, unmeasured: Iterable[str]) -> MemoryForecast:
     return MemoryForecast(
         name=type(net).__name__,
         parameters=sum(stage.parameters for stage in stages),
@@ -254,6 +263,7 @@ def _whole(net: nn.Module, stages: tuple[MemoryForecast, ...], peak: int) -> Mem
         saved=sum(stage.saved for stage in stages),
         peak=peak,
         stages=stages,
+        unmeasured=tuple(sorted(unmeasured)),
     )
 
 
@@ -270,11 +280,11 @@ def _optimizer(optimizer: object) -> Optimizer | None:
     )
 
 
-def _optimizer_states(stand: StandIn, make: Optimizer | None) -> tuple[dict[str, int], int]:
-    """Bytes of the optimizer's state for each trainable parameter, and of its temporary memory in a step."""
+def _optimizer_states(stand: StandIn, make: Optimizer | None) -> tuple[dict[str, int], int, set[str]]:
+    """Bytes of the optimizer's state by parameter, of its temporary memory in a step, and operators not measured."""
     trained = {name: parameter for name, parameter in stand.parameters.items() if parameter.requires_grad}
     if make is None or not trained:
-        return {}, 0
+        return {}, 0, set()
     # One for each shape, and on the CPU: states have the same size for others and elsewhere.
     kinds = {
         (parameter.shape, parameter.dtype): torch.empty_like(parameter, device='cpu', requires_grad=True)
@@ -310,7 +320,7 @@ def _optimizer_states(stand: StandIn, make: Optimizer | None) -> tuple[dict[str,
     # On a CPU parameters are updated one by one; elsewhere all at once, with a temporary copy.
     moment = ledger.peak - held
     together = moment and next(iter(trained.values())).device.type != 'cpu'
-    return states, sum(map(_bytes, trained.values())) if together else moment
+    return states, sum(map(_bytes, trained.values())) if together else moment, ledger.unmeasured
 
 
 def _tensors(state: dict[str, Any]) -> list[Tensor]:

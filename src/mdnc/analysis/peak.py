@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mdnc._torch import TorchDispatchMode, ask_device
 from mdnc.analysis.parts import PartWatch
-from mdnc.analysis.workspaces import moment
+from mdnc.analysis.workspaces import moment, unmeasured
 
 
 class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -25,6 +25,7 @@ class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.held = beside
         self.most: dict[str, int] = defaultdict(int)  # by the part that ran
+        self.unmeasured: set[str] = set()  # operators whose temporary memory is not known
         self._watch = watch
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
         for tensor in there:
@@ -43,6 +44,8 @@ class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(output, Tensor):
                 self._enter(output)
         self.note(moment(func, args, outputs))
+        if name := unmeasured(func, args):
+            self.unmeasured.add(name)
         return outputs
 
     def note(self, more: int) -> None:

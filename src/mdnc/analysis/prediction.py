@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mdnc.analysis.fake_run import StandIn, Trial, stand_in, trial
+from mdnc.analysis.memory import left_out
 from mdnc.analysis.parts import PartWatch
 from mdnc.analysis.peak import AllocationTracker
 from mdnc.analysis.table import bytes_text, table
@@ -35,6 +36,7 @@ class PredictionForecast:
         sample: Bytes of the input.
         network: Peak of a run of the network in addition to these.
         answer: Bytes of the prediction that are returned at once: all, or the largest slab.
+        unmeasured: Operators that ran whose workspaces are not known, and not in ``network`` and ``device``.
 
     Example:
         >>> import mdnc
@@ -50,14 +52,16 @@ class PredictionForecast:
     sample: int
     network: int
     answer: int
+    unmeasured: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """The estimate as a table with a row for each value."""
         figures = self.to_dict()
         rows = [(name, bytes_text(figures[name])) for name in (*_CONTENT, *RESULTS)]
-        return table(('prediction', 'bytes'), rows, foot=len(RESULTS))
+        shown = table(('prediction', 'bytes'), rows, foot=len(RESULTS))
+        return f'{shown}\n{left_out(self.unmeasured)}'.rstrip()
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, Any]:
         """The estimate as plain data for JSON."""
         return asdict(self)
 
@@ -161,6 +165,7 @@ def _forecast(run: Trial, shape: tuple[int, ...], steps: Steps, result: str) -> 
         sample=sample,
         network=max(more for more, _ in network.known.values()),
         answer=answer,
+        unmeasured=tuple(sorted(ledger.unmeasured)),
     )
 
 

@@ -1,5 +1,6 @@
 """Temporary memory of torch's operators on a CPU, in addition to inputs and outputs, in bytes, from measurements."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,24 @@ def moment(func: Any, args: Any, outputs: Any) -> int:
     """Largest number of bytes of an operator beyond those that remain when it ends."""
     rule = RULES.get(func)
     return 0 if rule is None or args[0].fake_device.type != 'cpu' else max(0, rule(args, outputs))
+
+
+def unmeasured(func: Any, args: Any) -> str:
+    """The operator, or the device that it computes on, if its temporary memory is not known; else an empty string."""
+    if _allocates_nothing(func):
+        return ''
+    device = next((each.fake_device.type for each in args if hasattr(each, 'fake_device')), 'cpu')
+    if device != 'cpu':
+        return f'all operators on {device}'
+    name = str(func.overloadpacket)
+    return '' if func in RULES or name in NOTHING else name
+
+
+@functools.cache
+def _allocates_nothing(func: Any) -> bool:
+    # It goes value by value, or what it returns is an argument, or a part of one.
+    views = all(each.alias_info is not None for each in func._schema.returns)
+    return views or torch.Tag.pointwise in func.tags or func.namespace == 'profiler'
 
 
 def _blocked(channels: int, block: int = BLOCK) -> int:
@@ -250,4 +269,20 @@ RULES: dict[Any, Rule] = {
     getattr(found, 'default', found): rule
     for name, rule in _RULES.items()
     if (found := find(f'torch.ops.{name}')) is not None
+}
+
+# Operators that were seen to allocate nothing beside their outputs, in the steps that tests/analysis/test_peak.py
+# measures.
+NOTHING = {
+    f'aten.{name}'
+    for name in (
+        *('arange', 'cat', 'constant_pad_nd', 'empty', 'empty_like', 'new_empty', 'new_zeros', 'ones_like', 'repeat'),
+        *('scalar_tensor', 'slice_backward', 'zeros', 'zeros_like', '_local_scalar_dense', '_to_copy', '_unsafe_view'),
+        *('addmm', 'mm', 'mean', 'sum', 'native_batch_norm', 'native_group_norm'),
+        *('_prelu_kernel', '_prelu_kernel_backward', 'elu_backward', 'leaky_relu_backward'),
+        *('_softmax', '_softmax_backward_data', '_log_softmax', '_log_softmax_backward_data'),
+        *(f'nll_loss{kind}_{way}' for kind in ('', '2d') for way in ('forward', 'backward')),
+        *(f'upsample_{kind}_backward' for kind in ('linear1d', 'bilinear2d', 'trilinear3d')),
+        *(f'upsample_nearest{axes}d_backward' for axes in (1, 2)),
+    )
 }

@@ -110,6 +110,7 @@ def elements_per_mac(subject: Subject) -> float:
 
 STEP, INFERENCE, KEPT, PEAK, FIRST = 'training step', 'inference', 'kept for backward', 'peak of a step', 'first step'
 RESIDENT, MACS, ELEMENTS_PER_MAC = 'resident', 'multiply-adds', 'elements per multiply-add'
+PROCESSOR = 'processor time of a step'  # of all threads together
 TIMED = (STEP, INFERENCE)
 COUNTED = (RESIDENT, KEPT, PEAK)  # in this order: a profiler needs memory of its own
 MEASURES = {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks import measures
 from benchmarks.contenders import WAYS
+from benchmarks.limits import AVX2_ALONE, FACTORS
 from benchmarks.peers import PEERS
 from benchmarks.results import RESULTS, Row, read
 
@@ -91,6 +92,8 @@ def tables(rows: Sequence[Row]) -> str:
         blocks += [_start(rows)]
     elif part in ('kernels', 'floor'):
         blocks += [_listed(rows)]
+    elif part == 'limits':
+        blocks += [_limits(rows)]
     elif part == 'growth':
         blocks += [_growth(rows, title, measure, cell) for title, measure, cell in (TIME[0], TIME[2], MEMORY[0])]
     else:
@@ -147,6 +150,21 @@ def _start(rows: Sequence[Row]) -> str:
 def _listed(rows: Sequence[Row]) -> str:
     lines = [[f'`{row.case}`', row.contender, row.measure, milliseconds(row), speed(row)] for row in rows]
     return _table(['', '', '', 'ms', 'speed'], lines)
+
+
+def _limits(rows: Sequence[Row]) -> str:
+    """Processor time relative to that with the limits as they are, by network and limit."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        contender, _, change = row.contender.partition(', ')
+        if change:
+            limit, word = change.split()
+            narrow = AVX2_ALONE if row.case.endswith(AVX2_ALONE) else ''
+            line = found.setdefault((row.case.removesuffix(AVX2_ALONE), f'{contender}: {limit}'), {})
+            line[f'{word}{narrow}'] = share(row)
+    head = [f'{word}{narrow}' for narrow in ('', AVX2_ALONE) for word in FACTORS]
+    lines = [[f'`{case}`', name, *(own.get(each, '') for each in head)] for (case, name), own in found.items()]
+    return _table(['processor time of a step, relative', '', *head], lines)
 
 
 def ordered(rows: Iterable[Row]) -> list[str]:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from tempfile import TemporaryDirectory
@@ -41,7 +41,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.floor import floor_seconds
 from benchmarks.kernels import KERNEL_CASES, kernel_jobs
-from benchmarks.limits import KINDS, avx2_alone, taken
+from benchmarks.limits import AVX2_ALONE, KINDS, avx2_alone, taken
 from benchmarks.peaks import MEASURED, peak_bytes
 from benchmarks.peers import PEERS
 from benchmarks.results import Row, Setting, rows
@@ -291,14 +291,19 @@ def floor(setting: Setting, quick: bool) -> Iterator[Row]:
 
 def limits(setting: Setting, quick: bool) -> Iterator[Row]:
     """Steps with each limit of shapes halved and doubled, where that changes anything; again with AVX2 alone."""
-    for case in () if setting.device == 'cuda' else (CPU_CASES | SMALL_CASES):
-        for words, machine in (('', nullcontext({})), (', AVX2 alone', avx2_alone())):
-            say(f'{case}{words}')
-            with machine as environment:
+    with avx2_alone() as narrow:
+        for case in () if setting.device == 'cuda' else (CPU_CASES | SMALL_CASES):
+            for words, environment in (('', {}), (AVX2_ALONE, narrow)):
+                say(f'{case}{words}')
                 values = taken(case, setting.threads, 3 if quick else 11, environment)
-            for name in KINDS:
-                own = {way: seconds for way, seconds in values.items() if way.startswith(name)}
-                yield from rows(setting, f'{case}{words}', measures.STEP, own, [name])
+                yield from limit_rows(setting, f'{case}{words}', values)
+
+
+def limit_rows(setting: Setting, case: str, values: Mapping[str, list[float]]) -> Iterator[Row]:
+    """Rows of those steps, relative to the same contender with the limits as they are."""
+    for name in KINDS:
+        own = {way: seconds for way, seconds in values.items() if way.startswith(name)}
+        yield from rows(setting, case, measures.PROCESSOR, own, [name])
 
 
 def peak(setting: Setting, quick: bool) -> Iterator[Row]:

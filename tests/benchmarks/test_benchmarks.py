@@ -1,23 +1,26 @@
 """The benchmark runs, compares like with like, and its figures are those of the page. No time is judged."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
 import mdnc
-from benchmarks import chart, floor, kernels, measures, page
+from benchmarks import chart, floor, kernels, limits, measures, page
 from benchmarks.cases import CASES, PEER_CASES, TINY
 from benchmarks.contenders import BFLOAT16, PLAIN, SAVINGS, WAYS, channels_last, fits
-from benchmarks.parts import Race, check_alike, in_turns
+from benchmarks.parts import Race, check_alike, in_turns, limit_rows
 from benchmarks.peers import PLAIN_BLOCKS
 from benchmarks.results import Setting, read, rows, spread, write
 from benchmarks.worker import Failed, Job, Worker
 from mdnc.modules.resnet import EncoderNet1d
-from mdnc.ops.backend import TABLE, Backend
+from mdnc.ops.backend import DEFAULT, TABLE, Backend
 from mdnc.ops.convolution import ROUTES
+from mdnc.ops.limits import LIMITS
 
-SETTING = Setting('networks')
+SETTING, LIMIT_SETTING = Setting('networks'), Setting('limits')
 
 
 @pytest.fixture(scope='module')
@@ -176,6 +179,35 @@ def test_kernels_are_timed_for_every_contender_and_listed():
     assert all(seconds > 0 for (seconds,) in taken.values())
     text = page.tables(rows(Setting('kernels'), case, 'backward', taken, ['torch']))
     assert f'| `{case}` | optimized | backward |' in text
+
+
+def test_limits_are_halved_and_doubled_where_that_changes_a_step(monkeypatch):
+    for key in list(TABLE):
+        monkeypatch.setitem(TABLE, key, TABLE[key])
+    monkeypatch.setattr(limits, 'STEPS_SECONDS', 0.0)
+    monkeypatch.setattr(limits, 'KINDS', {'lean (default)': (DEFAULT, ('few_values', 'im2col_weights'))})
+    found = limits.step_seconds(TINY, threads=1, rounds=2)
+    assert {'lean (default)', 'lean (default), few_values doubled'} <= found.keys()
+    assert 'lean (default), im2col_weights halved' not in found  # a network with so few weights does not meet it
+    assert {len(values) for values in found.values()} == {2}
+    assert {TABLE[key].tools.limits for key in TABLE} == {LIMITS}
+    narrow = {way: seconds for way, seconds in found.items() if not way.endswith('halved')}
+    made = [*limit_rows(LIMIT_SETTING, TINY, found), *limit_rows(LIMIT_SETTING, f'{TINY}{limits.AVX2_ALONE}', narrow)]
+    assert {row.baseline for row in made} == {'lean (default)'}
+    (line,) = [line for line in page.tables(made).splitlines() if 'few_values' in line]
+    cells = [cell.strip() for cell in line.split('|')[3:-1]]
+    assert [bool(cell) for cell in cells] == ['lean (default), few_values halved' in found, True, False, True]
+
+
+def test_a_process_with_avx2_alone_compiles_and_computes_so():
+    script = 'import torch; print(torch.backends.cpu.get_cpu_capability())'
+    with limits.avx2_alone() as narrow:
+        words = [narrow['CXX'], '-march=native', '-dM', '-E', '-x', 'c++', os.devnull]
+        macros = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        ran = subprocess.run([sys.executable, '-c', script], env=os.environ | narrow, capture_output=True, text=True)
+    assert '__AVX2__' in macros
+    assert '__AVX512F__' not in macros
+    assert ran.stdout.strip() == 'AVX2'
 
 
 def test_floor_counts_the_arithmetic_of_a_step():

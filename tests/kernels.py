@@ -5,11 +5,7 @@ kernels (``ONEDNN_MAX_CPU_ISA=AVX2`` does so anywhere), and tiles of matrices (A
 of the tests, whose maps are small beside workspaces, are off by up to a fifth.
 """
 
-from pathlib import Path
+from mdnc.ops import processor
 
-import torch
-
-_CPU = Path('/proc/cpuinfo')
-_TILES = _CPU.is_file() and 'amx_tile' in _CPU.read_text()
-MEASURED = torch.backends.cpu.get_cpu_capability() == 'AVX512' and not _TILES
+MEASURED = processor.onednn_has('avx512f') and not processor.onednn_has('amx_bf16')
 UNDER, OVER = (0.98, 1.05) if MEASURED else (0.75, 1.25)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 import mdnc
 from mdnc.modules.resnet import EncoderNet2d
-from mdnc.ops import building, convolution, winograd
+from mdnc.ops import convolution, processor, winograd
 from mdnc.ops.backend import TABLE
 from mdnc.ops.convolution import TORCH, Geometry
 from mdnc.ops.limits import LIMITS
@@ -19,7 +19,7 @@ DEEP = TORCH._replace(limits=LIMITS._replace(im2col_weights=0))
 
 @pytest.fixture(params=[True, False], ids=['with instructions', 'without'])
 def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    monkeypatch.setattr(building, 'has', lambda *flags: request.param)
+    monkeypatch.setattr(processor, 'multiplies', lambda dtype: request.param)
     return request.param
 
 
@@ -58,7 +58,7 @@ def test_minimal_filtering_serves_maps_that_are_computed_in_float32(monkeypatch:
     run = winograd._convolved
     monkeypatch.setattr(winograd, '_convolved', lambda *given: calls.append(1) or run(*given))
     for has in (True, False):
-        monkeypatch.setattr(building, 'has', lambda *flags, has=has: has)
+        monkeypatch.setattr(processor, 'multiplies', lambda dtype, has=has: has)
         winograd.forward(z, kernel, None, STILL)
     assert calls == [1]
 
@@ -87,14 +87,3 @@ def test_a_network_under_autocast_is_right_either_way(optimized: bool, instructi
     scale = max(each.norm() for each in want)
     for mine, theirs in zip(got, want, strict=True):
         assert (mine - theirs).norm() < 0.1 * theirs.norm() + 1e-2 * scale
-
-
-def test_instructions_are_those_of_the_processor(monkeypatch: pytest.MonkeyPatch):
-    building.has.cache_clear()
-    monkeypatch.setattr(building, '_machine', lambda: 'flags : avx2 avx512_bf16')
-    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'AVX512')
-    assert building.has('amx_bf16', 'avx512_bf16') and not building.has('avx512_fp16')
-    building.has.cache_clear()
-    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'AVX2')
-    assert not building.has('avx512_bf16')
-    building.has.cache_clear()

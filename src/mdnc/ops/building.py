@@ -1,10 +1,8 @@
 """C++ of this package, built at first use for the machine that runs it, and kept on disk."""
 
 import ctypes
-import functools
 import hashlib
 import os
-import platform
 import shutil
 import stat
 import subprocess
@@ -19,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mdnc._files import whole_file
-from mdnc.ops import fake_tensors
+from mdnc.ops import fake_tensors, processor
 
 CACHE_VARIABLE = 'MDNC_CACHE_DIR'
 SECONDS_TO_BUILD = 120
@@ -72,7 +70,8 @@ def library(source: Path, options: Sequence[str] = ()) -> Path:
     """
     command = [_compiler(), *_FLAGS, str(source)]
     texts = [each.read_text() for each in (source, *sorted(source.parent.glob('*.h')))]  # headers of all sources
-    made_for = (*texts, *command, *options, _machine())
+    # A folder may be shared by machines, and code made for one processor stops the process on another.
+    made_for = (*texts, *command, *options, processor.flags())
     name = f'{source.stem}-{_digest(chr(10).join(made_for).encode())}'
     folder = _cache()
     kept = next((each for each in sorted(folder.glob(f'{name}-*.so')) if _whole(each)), None)
@@ -126,29 +125,6 @@ def _compiler() -> str:
     if compiler is None:
         raise FileNotFoundError('no C++ compiler: set CXX, or install g++ or clang++')
     return compiler
-
-
-@functools.cache
-def lanes() -> int:
-    """Values in float32 of this processor's vectors, as far as the system tells, else 4; before anything is built."""
-    flags = _machine().split()
-    return 16 if 'avx512f' in flags else 8 if 'avx' in flags else 4
-
-
-@functools.cache
-def has(*flags: str) -> bool:
-    """Whether this processor has one of these sets of instructions, as far as the system tells; none beyond AVX2 where
-    torch was told to do without (``ATEN_CPU_CAPABILITY``)."""
-    return torch.backends.cpu.get_cpu_capability() != 'AVX2' and not {*flags}.isdisjoint(_machine().split())
-
-
-def _machine() -> str:
-    # A folder may be shared by machines, and code made for one processor stops the process on another.
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return platform.processor() + platform.machine()
-    return next((line for line in lines if line.startswith(('flags', 'Features'))), platform.machine())
 
 
 def _cache() -> Path:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mdnc._torch import aten
-from mdnc.ops import building
+from mdnc.ops import processor
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.limits import LIMITS, Limits
 from mdnc.ops.matmul import matmul, suits
@@ -169,19 +169,12 @@ def is_slow(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> bool
     On a CPU that is so of all where the processor has no instructions for the type, and of many weights over few
     positions of images and volumes, which would be copied into the type and laid anew at each call.
     """
-    if z.device.type != 'cpu' or kernel.dtype != torch.float32 or z.dtype not in _INSTRUCTIONS:
+    if z.device.type != 'cpu' or kernel.dtype != torch.float32 or z.dtype not in processor.HALF_TYPES:
         return False
-    if not building.has(*_INSTRUCTIONS[z.dtype]):
+    if not processor.multiplies(z.dtype):
         return True
     special = geometry.groups > 1 or geometry.transposed or kernel[0, 0].numel() == 1 or z.dim() < 4
     return not special and 'im2col' in tools.routes and _is_deep(z, kernel, geometry, tools)
-
-
-# As Linux names them, of x86 and of ARM.
-_INSTRUCTIONS = {
-    torch.bfloat16: ('avx512_bf16', 'amx_bf16', 'bf16'),
-    torch.float16: ('avx512_fp16', 'amx_fp16', 'asimdhp'),
-}
 
 
 # What was found for the shapes of before, for the questions below take as long as a small convolution.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mdnc.ops import building, fake_tensors
+from mdnc.ops import building, fake_tensors, processor
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.convolution import Geometry
 from mdnc.ops.definition import Block, Norm, Shortcut, Unit, Weights
@@ -178,7 +178,7 @@ def _planned(x: Tensor, weights: Sequence[Weights], how: Block, threads: int, li
         return None
     units = _units(x, weights, how)
     products = sum(len(x) * math.prod(each.out_size) * each.o * each.c * math.prod(each.width) for each in units)
-    library = None if products > limits.small_products or units[0].c % building.lanes() else built()
+    library = None if products > limits.small_products or units[0].c % processor.lanes() else built()
     if library is None or any(
         each.c % library.small_blocks_lanes() or each.o % library.small_blocks_lanes() for each in units
     ):

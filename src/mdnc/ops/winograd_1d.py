@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdnc.ops import building, convolution, fake_tensors
+from mdnc.ops import building, convolution, fake_tensors, processor
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.convolution import TORCH, Geometry, Tools
 from mdnc.ops.limits import LIMITS, Limits
@@ -42,7 +42,7 @@ def suits(z: Tensor, kernel: Tensor, geometry: Geometry, limits: Limits = LIMITS
         return False
     tiles = len(z) * -(-_shorter(z, geometry) // _OUT)
     pays = tiles >= limits.signal_tiles or kernel.numel() <= limits.signal_weights
-    if not tiles or not pays or kernel.shape[0] % building.lanes():
+    if not tiles or not pays or kernel.shape[0] % processor.lanes():
         return False
     library = built()
     return library is not None and not any(channels % library.winograd_1d_lanes() for channels in kernel.shape[:2])

@@ -6,7 +6,6 @@ from mdnc.ops.backend import DEFAULT, TABLE
 
 
 @pytest.fixture(autouse=True)
-def fused_at_any_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default backend fuses small blocks too, but in tests marked ``as_it_is``."""
-    if 'as_it_is' not in request.keywords:
-        monkeypatch.setitem(TABLE, (DEFAULT, 'cpu'), TABLE[DEFAULT, 'cpu']._replace(few=False))
+def fused_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default backend fuses small blocks too."""
+    monkeypatch.setitem(TABLE, (DEFAULT, 'cpu'), TABLE[DEFAULT, 'cpu']._replace(few=False))

@@ -9,6 +9,9 @@ from torch.nn import functional as F
 
 import mdnc
 from mdnc.ops import norm_act_conv
+from mdnc.ops.backend import TABLE
+from mdnc.ops.convolution import Geometry
+from mdnc.ops.definition import Norm, Resize, Unit, Weights, unit
 
 C, OUT = 3, 4
 
@@ -114,3 +117,26 @@ def test_one_sample_with_its_channels_last(memory):
         inputs = x.clone().requires_grad_(), kernel.clone().requires_grad_()
         want = torch.autograd.grad(F.conv2d(F.relu(F.instance_norm(inputs[0])), inputs[1]), inputs, g.contiguous())
         torch.testing.assert_close(torch.autograd.grad(y, (given, own), g), want)
+
+
+@pytest.mark.parametrize(
+    ('length', 'channels', 'options', 'fused'),
+    [
+        (8, C, {}, False),
+        (9, C, {}, True),
+        (8, C, {'memory': 'fast'}, True),
+        (8, C, {'size': 16}, True),
+        (4, 5, {}, True),
+    ],
+)
+def test_few_values_are_computed_by_torchs_layers(length, channels, options, fused, monkeypatch):
+    by = TABLE['torch', 'cpu']
+    limits = by.tools.limits._replace(few_values=2 * 8 * C, few_channels=4)
+    monkeypatch.setitem(TABLE, ('torch', 'cpu'), by._replace(few=True, tools=by.tools._replace(limits=limits)))
+    x, kernel = torch.randn(2, channels, length), torch.randn(OUT, channels, 1, requires_grad=True)
+    y = norm_act_conv(x, kernel, activator='relu', **options)
+    assert ('Fused' in type(y.grad_fn).__name__) == fused
+    weights = Weights(None, None, None, kernel, None)
+    resize = Resize((options['size'],)) if 'size' in options else None
+    how = Unit(Geometry((1,), (0,)), Norm('instance', 1e-5), 'relu', resize=resize)
+    torch.testing.assert_close(y, unit(x, weights, how))

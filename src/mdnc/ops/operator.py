@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from mdnc.ops import definition
+from mdnc.ops.backend import DEFAULT, TABLE
 from mdnc.ops.convolution import Geometry
 from mdnc.ops.definition import Block, Norm, Resize, Unit, Weights
-from mdnc.ops.path import DTYPES, MEMORY_LEVELS, why_not_now, why_not_with
-from mdnc.ops.reading import fuse
+from mdnc.ops.path import DTYPES, MEMORY_LEVELS, is_small, why_not_now, why_not_with
+from mdnc.ops.reading import Fused, fuse
 
 ACTIVATORS = ('prelu', 'relu', 'null')
 
@@ -37,7 +38,8 @@ def norm_act_conv(
 
     ``y = conv(resize(act(γ·(x − μ)/√(σ² + ε) + β)))`` with the mean μ and the variance σ² of each plane.
     ``mdnc.ops.definition.unit`` says the same in plain torch, and is what runs where the fused path can't: under
-    tracers, transforms of ``torch.func``, on other devices than CPU and CUDA.
+    tracers, transforms of ``torch.func``, on other devices than CPU and CUDA; and, at ``'lean'``, of so few values on a
+    CPU that it is quicker (``mdnc.ops.limits``).
 
     Args:
         x: Input.
@@ -86,10 +88,15 @@ def norm_act_conv(
     # While compiling, any of the numbers may be symbolic, which checks and the node of a graph have no words for.
     if not torch.compiler.is_compiling():
         _admit(x, weights, how)
-    if torch.compiler.is_compiling() or why_not_now(memory) or why_not_with(x, block):
+    if torch.compiler.is_compiling() or why_not_now(memory) or why_not_with(x, block) or _is_small(x, block, memory):
         # Contiguous, for torch's own layers are not right in every other layout on a CPU (see path.plainly).
         return definition.unit(x.contiguous(), Weights(scale, shift, slope, kernel.contiguous(), bias), how)
     return block(x, memory)
+
+
+def _is_small(x: Tensor, block: Fused, memory: str) -> bool:
+    by = TABLE[DEFAULT, x.device.type]
+    return by.few and is_small(x, block, memory, by.tools.limits)
 
 
 def _refuse(name: str, value: object, legal: bool, wanted: str, error: type[Exception] = ValueError) -> None:

@@ -110,15 +110,17 @@ def run(
     block = reading.block
     if isinstance(block, str) or why_not_with(x, block):
         return None
-    if memory == 'lean' and by.few and not block.how.enlarges and _is_small(x, by.tools.limits):
+    if by.few and is_small(x, block, memory, by.tools.limits):
         return None
     if adds != 'nothing' and units and not by.whole_blocks:
         return None
     return fused.block(x, block.weights, block.how, memory, backend, block.statistics)
 
 
-def _is_small(x: Tensor, limits: Limits) -> bool:
-    return x.numel() <= limits.few_values and x.shape[1] <= limits.few_channels
+def is_small(x: Tensor, block: Fused, memory: str, limits: Limits) -> bool:
+    """Whether torch's own layers are the quicker ones for so few values, see ``Limits.few_values``."""
+    few = x.numel() <= limits.few_values and x.shape[1] <= limits.few_channels
+    return few and memory == 'lean' and not block.how.enlarges
 
 
 def call_shortcut(module: nn.Module, x: Tensor, memory: str = 'lean', backend: str = DEFAULT) -> Tensor:

@@ -299,3 +299,22 @@ def test_a_block_has_as_many_parameters_as_that_of_nnu_net():
     )
     wanted = (32 * 64 * 27 + 64 + 128) + (64 * 64 * 27 + 64 + 128) + (32 * 64 + 128)
     assert sum(each.numel() for each in block.parameters()) == wanted
+
+
+@pytest.mark.parametrize('optimized', [False, True])
+@pytest.mark.parametrize('memory', ['plain', 'lean', 'least'])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_pooled_shortcuts_of_volumes_in_half_types(dtype, memory, optimized):
+    torch.manual_seed(0)
+    net = resnet.EncoderNet3d(4, [1, 1], 'plain', shortcut='pool', out_length=2, memory=memory)
+    net = mdnc.optimize(net) if optimized else net
+    x = torch.randn(2, 1, 9, 8, 7)
+    true = net(x)
+    with torch.autocast('cpu', dtype):
+        found = net(x)
+    found.float().sum().backward()
+    assert torch.allclose(found.float(), true, atol=0.05)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters() if parameter.grad is not None)
+    half = net.to(dtype)(x.to(dtype))
+    half.float().sum().backward()
+    assert torch.allclose(half.float(), true, atol=0.05)

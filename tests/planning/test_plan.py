@@ -4,15 +4,17 @@ import functools
 import json
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from sklearn.datasets import load_wine
 
 from mdnc.cli.recipe import keep_plan
 from mdnc.modules._standardization import normalised_by
-from mdnc.planning import Budget, BudgetError, Fingerprint, Target, plan
+from mdnc.planning import Budget, BudgetError, Fingerprint, Target, plan, read_fingerprint
 from mdnc.planning.planner import planned
 from mdnc.training import ArrayData, DataError
 from mdnc.training.tasks.network import build_network
@@ -228,3 +230,12 @@ def test_where_quantities_may_depend_on_amplitudes_a_run_decides():
     made = plan(ArrayData(x, x.std(axis=2), split={'val': 0, 'test': 0}), GIB, dry=True)
     [choice] = [each for each in made.choices if each.word == 'data.normalise']
     assert choice.value == 'auto' and 'whether the targets depend on that, a run sees' in choice.because
+
+
+def test_rows_of_a_table_are_pointed_out_and_get_no_noise():
+    wine = load_wine()
+    data = read_fingerprint(ArrayData(wine.data[:, None], wine.target).pairs())
+    made, other = (plan(each, GIB) for each in (data, replace(data, faults=[])))
+    assert [note for note in made.notes if 'half of the positions of channel 0' in note]
+    words = [{choice.word for choice in each.choices} for each in (made, other)]
+    assert words[1] - words[0] == {'data.augmentation.noise'} and 'noise' not in str(made.recipe)

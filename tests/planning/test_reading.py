@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdnc.planning import Fingerprint, read_fingerprint
+from mdnc.planning import Fingerprint, plan, read_fingerprint
 from mdnc.planning.running_statistics import Reservoir, RunningStatistics
 from mdnc.planning.sample_features import Objects, Spectrum, empty_borders, find_groups
 from mdnc.training import ArrayData, DataError
@@ -63,6 +63,8 @@ def test_signals_with_classes_are_known_with_their_period():
         (np.array(['cat', 'dog'] * 10), 'names', 2),
         (np.arange(20) % 2, 'classes', 2),
         (np.arange(20) * 37, 'numbers', 1),
+        (np.arange(20) % 2 * 2 - 1, 'classes', 2),
+        (np.arange(20) % 3 - 1, 'numbers', 1),
         (RNG.normal(size=20), 'numbers', 1),
         (RNG.normal(size=(20, 4)), 'numbers', 4),
         (RNG.integers(0, 3, (20, 12, 10)), 'class map', 3),
@@ -108,6 +110,28 @@ def test_nan_and_constant_channels_are_faults():
     signals[1, 0, 3], signals[:, 1] = np.nan, 7
     kinds = {fault['kind'] for fault in _read(signals, np.arange(5) % 2).faults}
     assert kinds == {'not finite', 'constant channel'}
+
+
+@pytest.mark.parametrize(
+    ('targets', 'kind', 'faults'),
+    [
+        (np.where(RNG.random((6, 8, 9)) < 0.1, np.nan, RNG.normal(size=(6, 8, 9))), 'map', {'unknown targets'}),
+        (
+            np.where(RNG.random((6, 8, 9)) < 0.1, np.nan, RNG.integers(0, 3, (6, 8, 9))),
+            'class map',
+            {'unknown targets'},
+        ),
+        (np.where(RNG.random((6, 8, 9)) < 0.1, np.inf, RNG.normal(size=(6, 8, 9))), 'map', {'not finite'}),
+        (np.array([0.5, np.nan, 1.5, 2, 3, 4]), 'numbers', {'unknown targets'}),
+    ],
+)
+def test_targets_that_are_not_known_are_faults(targets, kind, faults):
+    found = _read(RNG.normal(size=(6, 1, 8, 9)).astype(np.float32), targets)
+    assert found.target.kind == kind
+    assert {fault['kind'] for fault in found.faults} == faults
+    words = plan(found, 2**28).words
+    assert words.get('data.missing', False) == (faults == {'unknown targets'})
+    assert words.get('data.nonfinite') == ('skip' if faults == {'not finite'} else None)
 
 
 def test_nothing_that_can_be_read_and_targets_of_mixed_kinds_are_refused(tmp_path):

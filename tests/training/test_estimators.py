@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.datasets import load_wine
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -165,3 +166,12 @@ def test_a_regression_keeps_the_amplitude_that_its_target_depends_on():
     for other in (np.random.default_rng(0).normal(size=48), X[:, 0]):
         model = NetRegressor(SMALL, epochs=1).fit(LOUD, other)
         assert model.predictor_.facts['normalisation'] == {'by': 'sample'}
+
+
+def test_columns_of_a_table_are_warned_of():
+    wine = load_wine()
+    some = slice(None, None, 6)
+    model = NetClassifier(epochs=1, random_state=0)
+    with pytest.warns(UserWarning, match='NetClassifier: half of the positions of channel 0 .* StandardScaler'):
+        model.fit(wine.data[some], wine.target[some])
+    make_pipeline(StandardScaler(), model).fit(wine.data[some], wine.target[some])  # warnings are errors here

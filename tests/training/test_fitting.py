@@ -4,6 +4,7 @@ import random
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -71,6 +72,56 @@ def test_many_whole_numbers_are_no_classes_unless_said():
     with pytest.raises(ValueError, match=r"up to 5900: say .* task='classification' or task='regression'"):
         learn((X, np.arange(60) * 100))
     assert learn((X, np.arange(60) * 100), task='regression')(X[:2]).shape == (2, 1)
+
+
+MASKS = (MAPS[:, 0] > 0).astype(np.int64)
+
+
+@pytest.mark.parametrize(
+    ('data', 'text'),
+    [
+        ((X, np.zeros(60, int)), 'hold one class only, 0: there must be at least two'),
+        ((X, np.repeat('calm', 60)), "hold one class only, 'calm'"),
+        ((MAPS, MASKS * 0), 'hold one class only, 0'),
+        ((X, np.arange(60) % 2 * 2 - 1), r'the targets hold -1, 1: values=[-1, 1] says which numbers stand for'),
+        ((MAPS, MASKS * 255), r'the targets hold 0, 255: values=[0, 255] says which numbers'),
+        ((MAPS, MASKS - 1), r'the targets hold -1, 0: values=[-1, 0]'),
+        ((X, np.arange(60)), '60 different whole numbers up to 59: say whether they are classes or quantities'),
+        ((MAPS, MASKS[:, :8]), 'a target has the shape (8, 16) beside an input (2, 16, 16): maps of classes have one'),
+        ((MAPS, np.stack([MASKS, 1 - MASKS], 1)), 'of the shape (16, 16) (of one-hot maps their argmax)'),
+    ],
+)
+def test_targets_of_no_certain_classes_are_refused(data, text):
+    with pytest.raises(ValueError) as raised:
+        learn(data, 'EncoderNet' if data[0] is X else 'UNet')
+    assert str(raised.value).startswith('train: ') and text in str(raised.value)
+
+
+def test_numbers_are_classes_where_that_is_said():
+    found = learn((X, np.arange(60) % 2 * 2 - 1), values=[-1, 1])
+    assert found.classes == ['-1', '1']
+    found = learn((MAPS, MASKS * 255), 'UNet', values=[0, 255])
+    assert found.probabilities(MAPS[:2]).shape == (2, 2, 16, 16)
+    found = learn((MAPS, np.where(MAPS[:, 1] > 1, -1, MASKS)), 'UNet', ignore=-1)
+    assert found.probabilities(MAPS[:2]).shape == (2, 2, 16, 16)
+    assert learn((X, np.zeros(60, int)), out_length=2).probabilities(X[:2]).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    'targets', [NAMES[:, None], np.arange(60)[:, None] % 2, pd.DataFrame({'k': np.arange(60) % 2})]
+)
+def test_a_column_of_classes_is_as_good_as_a_row(targets):
+    assert learn((X, targets)).probabilities(X[:3]).shape == (3, 2)
+
+
+def test_a_class_that_only_the_test_part_has_is_named():
+    other = np.where(NAMES == 'wild', 'odd', NAMES)
+    with pytest.warns(UserWarning, match='samples of test are of classes that no training sample has, .*: odd;'):
+        found = learn({'train': (X, NAMES), 'test': (X, other)})
+    assert found.classes == ['calm', 'odd', 'wild']
+    numbers = np.arange(60) % 2
+    with pytest.warns(UserWarning, match='samples of val are of classes that no training sample has, .*: 2;'):
+        learn({'train': (X, numbers), 'val': (X, 2 * numbers)})
 
 
 @pytest.mark.parametrize(
@@ -207,6 +258,29 @@ def test_a_predictor_refuses_what_it_cannot_answer():
         learn((X, X.std((1, 2)))).labels(X)
     with pytest.raises(ValueError, match='nothing is known'):
         Predictor(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(('network', 'targets'), [('UNet', MASKS), ('UNet', MAPS[:, 1]), ('EncoderNet', NAMES[::5])])
+@pytest.mark.parametrize('value', [np.nan, -np.inf, 1e300])
+def test_a_sample_without_an_answer_is_named(network, targets, value):
+    found = learn((MAPS, targets), network, batch_size=4)
+    broken = MAPS.astype(np.float64)
+    broken[9, 1, 3, 4] = value
+    ways = (found, mdnc.checkpoints.Answer(found.network, found.facts).predict)
+    for samples in (broken, torch.from_numpy(broken), list(broken)):
+        for way in ways:
+            with pytest.raises(ValueError, match='sample 9 of the input contains NaN or Inf'):
+                way(samples)
+    assert np.isfinite(np.asarray(found.predict(np.delete(broken, 9, 0)))).all()
+
+
+@pytest.mark.parametrize(
+    ('samples', 'text'),
+    [(None, 'not None'), (3, 'not 3'), (X.astype(str), 'an array of numbers'), (X + 1j, 'complex64, not real numbers')],
+)
+def test_what_is_no_sample_is_refused(samples, text):
+    with pytest.raises(TypeError, match=text):
+        learn()(samples)
 
 
 def test_what_lacks_is_named(monkeypatch):

@@ -26,4 +26,3 @@ DIMS = {
 
 # With a stride that depends on the input, instead of that of the layer.
 CONVOLVE: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-AVERAGE: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}

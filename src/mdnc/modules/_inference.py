@@ -6,7 +6,7 @@ networks and exported files all use these steps.
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from typing import Any
@@ -285,13 +285,37 @@ class Answer(nn.Module):
             predicts at each position, a list of these, each of the size of its sample.
 
         Raises:
-            ValueError: The samples have another number of channels than in training, or the network refuses them.
+            ValueError: The samples have another number of channels than in training, one contains NaN or Inf, or the
+                network refuses them.
+            TypeError: They are complex.
         """
         if isinstance(x, list | tuple):
-            return self._predict_each([torch.as_tensor(each) for each in x], isinstance(x[0] if x else 0, Tensor))
+            samples = [torch.as_tensor(each) for each in x]
+            self.refuse_broken(samples)
+            return self._predict_each(samples, isinstance(x[0] if x else 0, Tensor))
         given = torch.as_tensor(x)
+        self.refuse_broken(given)
         y = self.predict_padded(given)
         return y if isinstance(x, Tensor) else y.numpy()
+
+    def refuse_broken(self, samples: Tensor | Sequence[Tensor]) -> None:
+        """Refuse samples for which there is no answer: a network turns NaN into some class without a word.
+
+        Raises:
+            ValueError: One contains NaN or Inf; a value beyond the network's precision counts as Inf.
+            TypeError: They are complex.
+        """
+        weight = next(self.network.parameters(), None)
+        double = weight is not None and weight.dtype == torch.float64
+        most = torch.finfo(torch.float64 if double else torch.float32).max
+        if isinstance(samples, Tensor) and _legal(samples, most):
+            return
+        for number, sample in enumerate(samples):
+            if not _legal(sample, most):
+                raise ValueError(
+                    f'sample {number} of the input contains NaN or Inf, or a value beyond {most:.2g}, so that there is '
+                    'no answer to it'
+                )
 
     def predict_padded(self, x: Tensor, lengths: Any = None) -> Tensor:
         """The same for a batch that was padded to one size; results within the padding have no meaning."""
@@ -328,6 +352,16 @@ class Answer(nn.Module):
             return y if tensors else y.numpy()
         rows = _cropped(y, lengths)
         return rows if tensors else [row.numpy() for row in rows]
+
+
+def _legal(x: Tensor, most: float) -> bool:
+    """Whether all values are finite; of NaN and Inf the extremes are NaN and Inf too, and take no memory."""
+    if x.is_complex():
+        raise TypeError(f'the input is of type {str(x.dtype).removeprefix("torch.")}, not real numbers')
+    if not x.is_floating_point() or not x.numel():
+        return True
+    low, high = (float(each) for each in torch.aminmax(x.detach()))
+    return -most <= low and high <= most
 
 
 @contextmanager

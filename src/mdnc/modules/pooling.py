@@ -3,15 +3,13 @@
 The latter also take the valid region of a padded batch, whose maps are zero elsewhere, and pool only this.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
 from mdnc.modules import _checks
-from mdnc.modules._dims import AVERAGE
 from mdnc.modules._sizes import Size
 from mdnc.modules._valid_region import ValidRegion
+from mdnc.ops.definition import AVERAGE
 
 
 class AveragePool(nn.Module):
@@ -35,7 +33,7 @@ class AveragePool(nn.Module):
         stride = window = stride or self.stride
         if not _checks.traced(x):
             window = tuple(min(step, length) for step, length in zip(stride, x.shape[2:], strict=True))
-        return cast(Tensor, AVERAGE[len(stride)](x, window, stride, ceil_mode=True, count_include_pad=False))
+        return AVERAGE[len(stride)](x, window, stride, ceil_mode=True, count_include_pad=False)
 
     def extra_repr(self) -> str:
         """Its argument."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,17 @@ from mdnc.ops.norm_act import Moments
 
 INTERPOLATION = {1: 'linear', 2: 'bilinear', 3: 'trilinear'}
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def _average_volumes(x: Tensor, *arguments: Any, **options: Any) -> Tensor:
+    """torch's pool, which on a CPU does not know half types in three axes."""
+    if x.device.type == 'cpu' and x.dtype in (torch.bfloat16, torch.float16):
+        return F.avg_pool3d(x.float(), *arguments, **options).to(x.dtype)
+    return F.avg_pool3d(x, *arguments, **options)
+
+
+AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: _average_volumes}
 
 
 @dataclass(frozen=True)
@@ -161,7 +170,7 @@ _ACTIVATE: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 def averaged(x: Tensor, stride: tuple[int, ...]) -> Tensor:
     """Averages over windows of the stride; those that reach beyond the end count what is there."""
-    return _AVERAGE[len(stride)](x, windows(x, stride), stride, ceil_mode=True, count_include_pad=False)
+    return AVERAGE[len(stride)](x, windows(x, stride), stride, ceil_mode=True, count_include_pad=False)
 
 
 def windows(x: Tensor, stride: tuple[int, ...]) -> list[int]:

@@ -267,6 +267,8 @@ def _average_backward(g: Tensor, x: Tensor, stride: tuple[int, ...]) -> Tensor:
         return _average_backward(g.unsqueeze(2), x.unsqueeze(2), (1, *stride)).squeeze(2)
     derive = aten.avg_pool2d_backward if x.dim() == 4 else aten.avg_pool3d_backward
     zero = [0] * len(stride)
+    if x.dim() == 5 and x.device.type == 'cpu' and x.dtype in (torch.bfloat16, torch.float16):
+        return derive(g.float(), x.float(), window, stride, zero, True, False, None).to(x.dtype)  # type: ignore[no-any-return]
     return derive(g, x, window, stride, zero, True, False, None)  # type: ignore[no-any-return]
 
 

@@ -10,6 +10,12 @@ from mdnc.modules._checks import integer, integers, spatial_order, word
 KINDS = ('none', 'names', 'classes', 'numbers', 'class map', 'map')
 
 
+# Kinds of faults that a planner reads.
+MIXED_SCALES = 'positions of several scales'
+NOT_FINITE = 'not finite'
+UNKNOWN_TARGETS = 'unknown targets'
+
+
 @dataclass(frozen=True)
 class Target:
     """What the targets are.
@@ -125,6 +131,10 @@ class Fingerprint:
             object.__setattr__(self, name, found)
         if self.spacing is not None:
             object.__setattr__(self, 'spacing', tuple(float(each) for each in self.spacing))
+
+    def has(self, fault: str) -> bool:
+        """Whether something of this kind is wrong."""
+        return any(each['kind'] == fault for each in self.faults)
 
     @property
     def varied(self) -> bool:

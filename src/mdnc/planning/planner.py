@@ -29,7 +29,7 @@ from mdnc.planning.budget_search import (
 )
 from mdnc.planning.choices import GIVEN, Choices
 from mdnc.planning.design import Design, encoder_design, known_spacing, unet_design
-from mdnc.planning.fingerprint import Fingerprint
+from mdnc.planning.fingerprint import MIXED_SCALES, NOT_FINITE, UNKNOWN_TARGETS, Fingerprint
 from mdnc.planning.plans import Plan
 from mdnc.planning.resources import Job, TileLayout, prediction_need
 from mdnc.training.data.normalisation import widest
@@ -483,8 +483,10 @@ class _Planner:
             because = f'the targets hold {_some(data.target.codes)}, which stand for the classes 0, 1, …'
             self.pick('data.values', data.target.codes, because)
         self._normalise(job)
-        if any(fault['kind'] == 'not finite' for fault in data.faults):
+        if data.has(NOT_FINITE):
             self.pick('data.nonfinite', 'skip', 'some samples hold NaN or Inf')
+        if data.has(UNKNOWN_TARGETS):
+            self.pick('data.missing', True, 'some values of the targets are NaN: they are left out of the loss')
         word = goal.word or ('patch' if job.dense else 'crop')
         if word == 'resize' and trial.window == goal.size:
             self.pick('data.resize', list(goal.size), goal.because)
@@ -543,7 +545,8 @@ class _Planner:
             )
             self.pick('data.augmentation.preset', name, because)
             return
-        if deviations and job.task != 'Reconstruction':
+        mixed = self.data.has(MIXED_SCALES)  # noise for one position would drown others
+        if deviations and job.task != 'Reconstruction' and not mixed:
             noise = float(f'{0.05 * min(deviations):.2g}')
             if noise:
                 self.pick('data.augmentation.noise', noise, 'a twentieth of the smallest deviation of a channel')

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mdnc.planning.fingerprint import Fingerprint, Target
+from mdnc.planning.fingerprint import MIXED_SCALES, NOT_FINITE, UNKNOWN_TARGETS, Fingerprint, Target
 from mdnc.planning.running_statistics import RunningStatistics, rounded
 from mdnc.planning.sample_features import Objects, Spectrum, empty_borders, find_groups
 from mdnc.training.data.grid import grid_of
-from mdnc.training.data.normalisation import AmplitudeSpread, Moments, windows
+from mdnc.training.data.normalisation import COLUMNS, AmplitudeSpread, Columns, Moments, windows
 from mdnc.training.data.reader import Array, DataError, class_name
 from mdnc.training.data.sources import Pair
 
@@ -24,6 +24,7 @@ _NAMED = 200_000  # files whose names are looked at
 _TOGETHER = 4096  # targets that are counted at once
 _FEW_CODES = 64  # numbers that a recipe may name
 _CODES = 2**16  # a whole number beyond is no class
+_SIGNS = {-1, 1}  # whole numbers below 0 that are classes all the same
 
 
 def read_fingerprint(
@@ -98,6 +99,7 @@ class _Targets:
         self.objects = Objects()
         self.outputs = 0
         self.whole = True  # of a map of fractions: whether all that was met is whole
+        self.unknown, self.infinite = 0, 0  # quantities that are NaN, or Inf
         self._noted: list[Array] = []
 
     def settle(self, name: str, kind: str, outputs: int) -> None:
@@ -141,14 +143,18 @@ class _Targets:
 
     def count_if_whole(self, values: Array) -> None:
         """Count a map of fractions as one of whole numbers, as long as all are such."""
-        if self.whole:
+        values = values[np.isfinite(values)]
+        if self.whole and values.size:
             self.whole = bool((values == np.round(values)).all())
-        if self.whole:
+        if self.whole and values.size:
             self.count(values.astype(np.int64))
             self.whole = len(self.codes) <= _FEW_CODES
 
     def measure(self, values: Array) -> None:
         """Count quantities ``(K, n)``."""
+        if values.dtype.kind == 'f':
+            self.unknown += int(np.isnan(values).sum())
+            self.infinite += int(np.isinf(values).sum())
         self.statistics = self.statistics or RunningStatistics(len(values))
         self.statistics.add(values)
 
@@ -171,6 +177,8 @@ class _Targets:
 
     def _coded(self, samples: int) -> Target:
         kind = str(self.kind)
+        if kind == 'classes' and self.given is None and self.values is None and {*self.codes} == _SIGNS:
+            return Target(kind, 2, None, [self.codes[code] for code in sorted(_SIGNS)], sorted(_SIGNS))
         codes = {code: count for code, count in sorted(self.codes.items()) if code >= 0}
         ignore = min(self.codes) if min(self.codes) < 0 else None
         top = max(codes, default=0)
@@ -231,6 +239,7 @@ class _Scan:
         self._values: RunningStatistics | None = None
         self._inside: tuple[RunningStatistics, RunningStatistics] | None = None  # outside and inside of the foreground
         self._amplitudes = AmplitudeSpread()
+        self._columns = Columns()
         self._spectrum: Spectrum | None = None
         self._seen = 0
         self.labels: dict[str, list[Any]] = {'train': [], 'val': [], 'test': []}
@@ -320,11 +329,12 @@ class _Scan:
             finite = finite and (piece.dtype.kind != 'f' or bool(np.isfinite(piece).all()))
             self._count(piece)
             moments.append(Moments.of(piece))
+            self._columns.add(piece)
             self._map(pair, number, window, piece)
             if closely:
                 pieces.append(piece)
         if not finite:
-            self.faults.add('not finite', f'{pair.inputs.name(number)} holds NaN or Inf')
+            self.faults.add(NOT_FINITE, f'{pair.inputs.name(number)} holds NaN or Inf')
         self._amplitudes.add(sum(moments[1:], moments[0]).deviation)
         if closely:
             self._look(np.concatenate(pieces, 1), pair, number)
@@ -388,6 +398,7 @@ class _Scan:
             reason = self.faults.first.get('unreadable', 'there is no sample')
             raise DataError(f'none of {total} samples can be read, so nothing can be planned: {reason}')
         values = self._values.to_list()
+        self.targets.settle_noted()
         self._note_faults(values)
         sizes = np.array(self._sizes)
         outside, inside = self._inside or (None, None)
@@ -428,6 +439,14 @@ class _Scan:
         for channel, figures in enumerate(values):
             if figures['min'] == figures['max']:
                 self.faults.add('constant channel', f'channel {channel} is {figures["min"]:g} in all samples')
+        deviations = np.array([figures['std'] for figures in values])
+        whole = self._form is not None and len(values) == self._form[0]  # a channel may have no value at all
+        if whole and (hidden := self._columns.vanishing(deviations)) is not None:
+            self.faults.add(MIXED_SCALES, COLUMNS.format(hidden))
+        if self.targets.unknown:
+            self.faults.add(UNKNOWN_TARGETS, f'{self.targets.unknown} values of the targets are NaN: not known')
+        if self.targets.infinite:
+            self.faults.add(NOT_FINITE, f'{self.targets.infinite} values of the targets are Inf')
         for first, second in self._repeated():
             self.faults.add('duplicate', f'{second} holds what {first} holds')
         given = self.targets.given

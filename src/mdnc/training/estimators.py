@@ -30,7 +30,9 @@ from mdnc.modules._standardization import reads_amplitude
 from mdnc.modules.ragged import pad_batch
 from mdnc.training.data.datamodule import normalisation
 from mdnc.training.data.normalisation import (
+    COLUMNS,
     AmplitudeSpread,
+    Columns,
     Moments,
     clipped_statistics,
     small_samples,
@@ -183,6 +185,8 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         seed = int(check_random_state(self.random_state).randint(_MOST_SEED))
         size, epochs = integer(owner, 'batch_size', self.batch_size), integer(owner, 'epochs', self.epochs)
         by = self._normalised_by(samples, targets if kind is Regression else None)
+        if by and (channel := _vanishing(samples)) is not None:
+            warnings.warn(f'{owner}: {COLUMNS.format(channel)}', stacklevel=3)
         known = {'input': list(samples[0].shape), 'normalisation': _statistics(samples, by)}
         with _in_silence(not self.progress), random_state_kept():
             torch.manual_seed(seed)
@@ -418,6 +422,14 @@ def _spread(deviations: np.ndarray) -> list[float]:
 def _reads_amplitude(network: Any) -> bool:
     words = network.get('arguments') or {} if isinstance(network, Mapping) else {}
     return reads_amplitude(network) or bool(words.get('amplitude'))
+
+
+def _vanishing(samples: Tensor | list[Tensor]) -> int | None:
+    columns, whole = Columns(), []
+    for sample in samples:
+        columns.add(sample.numpy())
+        whole.append(Moments.of(sample.numpy()))
+    return columns.vanishing(sum(whole[1:], whole[0]).deviation)
 
 
 def _statistics(samples: Tensor | list[Tensor], by: bool | str) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import inspect
 import io
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -26,6 +27,8 @@ from mdnc.modules._checks import integer
 from mdnc.training import run as runs
 from mdnc.training.checkpoint import FOLDER, numbered
 from mdnc.training.data import ArrayData, SampleData
+from mdnc.training.data.label_values import UNKNOWN
+from mdnc.training.data.memory import plain_array
 from mdnc.training.data.reader import DataError
 from mdnc.training.data.split import PARTS
 from mdnc.training.predictor import Predictor
@@ -52,6 +55,7 @@ TASKS: dict[str, type[Task]] = {
     'reconstruction': Reconstruction,
 }
 _FEW = 1000  # classes; more distinct whole numbers are probably quantities
+_CERTAIN = 10  # distinct whole numbers that are classes however few samples there are
 Loaders = dict[str, Any]
 
 
@@ -82,9 +86,49 @@ class FirstSample:
         return self.target is not None and tuple(self.target.shape[-self.order :]) == self.shape[1:]
 
     @cached_property
+    def numbers(self) -> Counter[int]:
+        """How often each whole number stands in the targets."""
+        found: Counter[int] = Counter()
+        for each in self.targets():
+            numbers, counts = torch.unique(each, return_counts=True)
+            found.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+        return found
+
+    @property
     def classes(self) -> int:
         """Number of classes."""
-        return len(self.names) if self.names is not None else 1 + max(int(each.max()) for each in self.targets())
+        return len(self.names) if self.names is not None else 1 + max(self.numbers)
+
+    @property
+    def may_be_quantities(self) -> bool:
+        """Whether whole numbers, one a sample, are too many, or too rarely the same, to be certainly classes."""
+        if self.names is not None:
+            return False
+        different = len(self.numbers)
+        return self.classes > _FEW or (different > _CERTAIN and 2 * different > self.numbers.total())
+
+    def check_classes(self, ignore: int) -> None:
+        """Refuse targets from which the number of classes cannot be told.
+
+        Args:
+            ignore: The number that stands for "not known".
+
+        Raises:
+            ValueError: They hold one class only, numbers below 0, or few numbers far apart.
+        """
+        numbers = [] if self.names is not None else sorted({*self.numbers} - {ignore})
+        held = self.names or numbers
+        if len(held) < 2:
+            only = f'one class only, {held[0]!r}' if held else 'no class'
+            raise ValueError(f'train: the targets hold {only}: there must be at least two to be told apart')
+        if not numbers:
+            return
+        shown = ', '.join(map(str, numbers[:8])) + (', …' if len(numbers) > 8 else '')
+        if numbers[0] < 0 or numbers[-1] + 1 > 2 * len(numbers):
+            raise ValueError(
+                f'train: classes are numbered 0, 1, …, but the targets hold {shown}: values=[{shown}] says which '
+                'numbers stand for the classes; with missing=True, numbers that are not among them are not known'
+            )
 
     def outputs(self, kind: type[Task]) -> int:
         """Number of outputs or output channels that a network needs for a task."""
@@ -251,7 +295,16 @@ def _source(data: Any, batch_size: int, seed: int, words: dict[str, Any]) -> L.L
         given = data if isinstance(data, Mapping) else {'train': data}
         return _loaders(given, batch_size, seed)
     inputs, targets = _pair(data)
+    targets = {part: _column(each) for part, each in targets.items()} if isinstance(targets, dict) else _column(targets)
     return ArrayData(inputs, targets, batch_size=batch_size, seed=seed, **words)
+
+
+def _column(targets: Any) -> Any:
+    """Class numbers or names ``(N, 1)`` of an array as ``(N,)``."""
+    if not hasattr(targets, '__array__') or getattr(targets, 'shape', ())[1:] != (1,):
+        return targets
+    values = plain_array(targets)
+    return values if values.dtype.kind == 'f' else values[:, 0]
 
 
 def _is_loaders(data: Any) -> bool:
@@ -334,6 +387,12 @@ def _task(network: Any, task: Any, seen: FirstSample, words: dict[str, dict[str,
     if isinstance(network, nn.Module):
         return kind(network, **words['task'])
     told: dict[str, Any] = {'order': seen.order, 'in_planes': seen.shape[0]}
+    given = network.get('arguments') if isinstance(network, Mapping) else None
+    if issubclass(kind, Classification | Segmentation) and not {'out_length', 'out_planes'} & {
+        *words['network'],
+        *(given or {}),
+    }:
+        seen.check_classes(words['task'].get('ignore', UNKNOWN))
     outputs = seen.outputs(kind)
     return kind(
         named_network(network, {**told, 'out_length': outputs, 'out_planes': outputs}, words['network']),
@@ -372,12 +431,18 @@ def _kind(task: Any, seen: FirstSample) -> type[Task]:
         return DenseRegression if seen.is_map else Regression
     if seen.is_map and (target.ndim == seen.order or target.shape[0] == 1):
         return Segmentation
+    if target.ndim > 1:
+        raise ValueError(
+            f'train: a target has the shape {tuple(target.shape)} beside an input {seen.shape}: maps of classes have '
+            f'one number at each position, of the shape {seen.shape[1:]} (of one-hot maps their argmax); others are '
+            'one value or a vector'
+        )
     if target.ndim:  # several whole numbers per sample
         return MultiLabel if ((target == 0) | (target == 1)).all() else Regression
-    if seen.classes > _FEW and seen.names is None:
+    if seen.may_be_quantities:
         raise ValueError(
-            f'train: the targets are whole numbers up to {seen.classes - 1}: say whether they are classes or '
-            "quantities, task='classification' or task='regression'"
+            f'train: the targets are {len(seen.numbers)} different whole numbers up to {max(seen.numbers)}: say '
+            "whether they are classes or quantities, task='classification' or task='regression'"
         )
     return Classification
 

@@ -191,13 +191,17 @@ class Predictor:
         if names_files(x):
             return gathered(list(self._of_files(answer, x)))
         if isinstance(x, list | tuple) and len(x) and all(isinstance(each, np.ndarray | Tensor) for each in x):
+            answer.refuse_broken([torch.as_tensor(each) for each in x])
             self._size_tiles(answer, (1, *self._channelled(x[0]).shape))
             parts = [answer.predict([self._channelled(each) for each in part]) for part in _parts(x, self.batch_size)]
             return [row for part in parts for row in part] if isinstance(parts[0], list) else _joined(parts)
         samples = x if isinstance(x, Tensor) else np.asarray(x)
+        if not samples.ndim or (isinstance(samples, np.ndarray) and samples.dtype.kind not in 'biufc'):
+            raise TypeError(f'Predictor: x must be samples, an array of numbers, or files, not {x!r:.80}')
         samples = self._channelled(samples, batch=1)
         if not len(samples):
             raise ValueError(f'Predictor: there are no samples to predict: the input has shape {tuple(samples.shape)}')
+        answer.refuse_broken(torch.as_tensor(samples))  # of all, so that the sample's number is right
         self._size_tiles(answer, samples[: self.batch_size].shape)
         return _joined([answer.predict(part) for part in _parts(samples, self.batch_size)])
 

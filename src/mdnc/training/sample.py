@@ -76,7 +76,8 @@ class Checked(Dataset[dict[str, Any]]):
         broken = [name for name, value in item.items() if not _finite(value)]
         if broken and self.nonfinite == 'stop':
             raise SampleError(
-                f'its {" and ".join(broken)} contains NaN or Inf (the data option nonfinite=skip skips such samples)'
+                f'its {" and ".join(broken)} contains NaN or Inf, as values beyond single precision (3.4e38) are too '
+                '(the data option nonfinite=skip skips such samples)'
             )
         if broken:
             # 0 × NaN is NaN, so a weight of 0 is not enough.

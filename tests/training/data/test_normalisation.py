@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from sklearn.datasets import load_wine
 
 from mdnc.modules._inference import Steps
 from mdnc.modules._standardization import Scale, normalised_by
@@ -20,7 +21,7 @@ from mdnc.training import (
 )
 from mdnc.training.augmentation.mixing import cut_mixed, mixed_up
 from mdnc.training.checkpoint import newest
-from mdnc.training.data.normalisation import AmplitudeSpread, input_statistics, read_pieces
+from mdnc.training.data.normalisation import AmplitudeSpread, Columns, input_figures, read_pieces
 
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(12, 2, 20, 16)) * RNG.uniform(1, 9, (12, 2, 1, 1)) + 100).astype('f4')
@@ -218,7 +219,8 @@ def _opened(x, **options):
 
 def test_the_spread_of_amplitudes_is_that_of_numpy():
     data = _opened(x := _signals(LOUD))
-    _, spread = input_statistics(read_pieces(data._parts['train'][0].inputs, range(24), lambda number: False))
+    pieces = read_pieces(data._parts['train'][0].inputs, range(24), lambda number: False)
+    spread = input_figures(pieces).spread
     np.testing.assert_allclose(spread.decades, np.log10(x.astype('f8').std(2)).std(0), rtol=1e-6)
     assert spread.widest == 1
 
@@ -368,3 +370,60 @@ def test_ranks_correlate_as_scipy_says():
     due = stats.spearmanr(deviations[:, 0], target).statistic
     assert spread.explains(target[:, None]) == f'the targets depend on it (their ranks correlate by {due:.2f})'
     assert spread.explains(rng.normal(size=(50, 8))) is None
+
+
+# ---- positions that are columns of a table ----
+
+
+def _columns(samples):
+    columns = Columns()
+    for sample in samples:
+        columns.add(sample)
+    return columns.vanishing(np.concatenate([sample.reshape(len(sample), -1) for sample in samples], 1).std(1))
+
+
+@pytest.mark.parametrize('word', ['auto', 'set'])
+def test_columns_of_a_table_are_warned_of_once(word):
+    wine = load_wine()
+    data = ArrayData(wine.data.astype('f4')[:, None], wine.target, normalise=word, **NO_SPLIT)
+    with pytest.warns(UserWarning, match='half of the positions of channel 0 vary .* StandardScaler'):
+        facts = data.facts
+    assert data.facts == facts, 'warnings are errors here: it comes once'
+
+
+@pytest.mark.parametrize('options', [{'normalise': False}, {'scaled': True}])
+def test_columns_that_are_scaled_or_left_alone_are_not_warned_of(options):
+    wine = load_wine().data
+    options = dict(options)
+    x = (wine - wine.mean(0)) / wine.std(0) if options.pop('scaled', False) else wine
+    data = ArrayData(x.astype('f4')[:, None], np.arange(len(x)) % 3, **options, **NO_SPLIT)
+    assert data.facts
+
+
+@pytest.mark.parametrize(
+    ('scales', 'channel'),
+    [
+        ([1, 1, 1, 20, 20, 20], None),
+        ([1, 1, 1, 1, 100, 100], 0),
+        ([1, 1, 100, 100, 100, 100], None),  # fewer than half
+        ([0, 0, 0, 0, 0, 100], None),  # a position that is constant says nothing
+        ([1, 1, 1, 1, 1, 1], None),
+    ],
+)
+def test_positions_that_vanish_in_the_scale_of_their_channel(scales, channel):
+    samples = list(np.random.default_rng(0).normal(size=(50, 1, 6)) * scales)
+    assert _columns(samples) == channel
+    beside = [np.concatenate([np.ones((1, 6)), sample]) for sample in samples]  # a constant channel before it
+    assert _columns(beside) == (None if channel is None else 1)
+
+
+def test_positions_of_other_samples_say_nothing():
+    table = np.random.default_rng(0).normal(size=(50, 1, 6)) * [1, 1, 1, 1, 100, 100]
+    assert _columns(list(table[:7])) is None
+    assert _columns([*table, table[0][:, :5]]) is None
+    assert _columns([sample[..., None] for sample in table]) is None
+
+
+def test_a_large_course_in_common_is_found():
+    course = 300 + 50 * np.sin(np.arange(60) / 5)
+    assert _columns([(course + np.random.default_rng(n).normal(size=60))[None] for n in range(20)]) == 0

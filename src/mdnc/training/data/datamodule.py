@@ -21,18 +21,19 @@ from mdnc.training.data.images import Colours, PixelOptions
 from mdnc.training.data.label_values import ClassNumbers, check_values
 from mdnc.training.data.labels import check_names, find_classes, read_names, refuse_holes, with_target
 from mdnc.training.data.normalisation import (
+    COLUMNS,
     AmplitudeSpread,
     channel_statistics,
     clipped_statistics,
     drawn_values,
-    input_statistics,
+    input_figures,
     read_pieces,
     small_samples,
     target_sizes,
     whole_samples,
 )
 from mdnc.training.data.path_parts import is_path_part
-from mdnc.training.data.reader import DataError, Window
+from mdnc.training.data.reader import DataError, Window, class_name
 from mdnc.training.data.resampling import Resampled, Sampling
 from mdnc.training.data.samples import Samples, View
 from mdnc.training.data.sources import (
@@ -558,14 +559,34 @@ class SampleData(L.LightningDataModule):
         if name not in self._statistics:
             numbers = self._counted()
             if name == 'input':
-                self._statistics[name], self._spread = input_statistics(
-                    read_pieces(pair.inputs, numbers, self._lone_input)
-                )
+                found = input_figures(read_pieces(pair.inputs, numbers, self._lone_input))
+                self._statistics[name], self._spread = found.statistics, found.spread
                 self._warn_of_small_samples()
+                self._warn_of_columns(found.vanishing)
             elif pair.targets is not None:
                 pieces = read_pieces(pair.targets, numbers, self._lone_target)
                 self._statistics[name] = channel_statistics(piece for _, piece in pieces)
         return self._statistics[name]
+
+    def classes_not_taught(self) -> dict[str, list[str]]:
+        """Classes of samples of ``val`` and ``test`` that no training sample has, by part: names, or numbers as text.
+
+        Nothing where targets are maps, which would have to be read completely.
+        """
+        SampleData.setup(self)
+        if self.maps is not False:
+            return {}
+        taught = self._classes_held('train')
+        lacking = {part: sorted(self._classes_held(part) - taught) for part in ('val', 'test') if part in self._parts}
+        return {part: classes for part, classes in lacking.items() if classes}
+
+    def _classes_held(self, part: str) -> set[str]:
+        pair, numbers = self._parts[part]
+        if pair.targets is None:
+            return set()
+        values = map(pair.targets.read, map(int, numbers))
+        found = {class_name(value) if value.dtype.kind in 'SUT' else str(value) for value in values}
+        return {name for name in found if name}
 
     def _warn_of_small_samples(self) -> None:
         if self.normalise is True and (differing := self._differing()) and not reads_amplitude(self._network):
@@ -575,6 +596,11 @@ class SampleData(L.LightningDataModule):
         """Numbers of the training samples that statistics are of: those that training skips are left out."""
         pair, numbers = self._parts['train']
         return self._whole(pair, numbers) if self.nonfinite == 'skip' else numbers
+
+    def _warn_of_columns(self, channel: int | None) -> None:
+        if channel is not None and self.normalise:
+            name = repr(self.channels[channel]) if self.channels else channel
+            warnings.warn(f'{type(self).__name__}: {COLUMNS.format(name)}', stacklevel=2)
 
     def _whole(self, pair: Pair, numbers: np.ndarray) -> np.ndarray:
         numbers = whole_samples(pair.inputs, numbers)

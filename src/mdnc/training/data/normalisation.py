@@ -216,20 +216,80 @@ def target_sizes(pieces: Iterable[tuple[int, Array]]) -> Array:
     return np.stack(rows)
 
 
-def input_statistics(pieces: Iterable[tuple[int, Array]]) -> tuple[dict[str, list[float]], AmplitudeSpread]:
-    """Mean and standard deviation of each channel, and how far samples differ in amplitude.
+_LONGEST_ROW = 4096  # positions
+
+COLUMNS = (
+    'half of the positions of channel {} vary over the samples by less than a thirtieth of its standard deviation, so '
+    'that nearly nothing of them is left for the network; if they are columns of a table, or have a large course in '
+    "common, scale each position by itself before, for example by scikit-learn's StandardScaler"
+)
+
+
+class Columns:
+    """Whether positions of signals look like columns of a table: quantities of their own, in units of their own.
+
+    A scale that all positions of a channel share, that of its largest column, then leaves little of the others.
+
+    Example:
+        >>> columns, rng = Columns(), np.random.default_rng(0)
+        >>> for _ in range(20):
+        ...     columns.add(rng.normal(size=(1, 5)) * [1000, 1, 1, 0.1, 1])
+        >>> columns.vanishing(np.array([450.0]))
+        0
+    """
+
+    def __init__(self) -> None:
+        self._moments: Moments | None = _NOTHING
+        self._shape: tuple[int, ...] | None = None
+
+    def add(self, sample: Array) -> None:
+        """Count a sample ``(C, L)``; longer ones, samples of other lengths, images and volumes tell nothing."""
+        shape = sample.shape if self._shape is None else self._shape
+        if self._moments is None or sample.shape != shape or sample.ndim != 2 or shape[1] > _LONGEST_ROW:
+            self._moments = None
+            return
+        self._moments, self._shape = self._moments + Moments.of(np.reshape(sample, (-1, 1))), shape
+
+    def vanishing(self, deviations: Array) -> int | None:
+        """The first channel in which half of the positions vary over the samples by less than a thirtieth of the
+        channel's standard deviation; else None. Constant positions do not count.
+
+        Args:
+            deviations: The standard deviation of all values of each channel ``(C,)``.
+        """
+        if self._moments is None or self._shape is None or self._moments.count.max() < _FEWEST:
+            return None
+        for channel, own in enumerate(self._moments.deviation.reshape(self._shape)):
+            varying = own[own > 0]
+            if len(varying) > 1 and np.median(varying) < deviations[channel] / 10**_MOST_SPREAD:
+                return channel
+        return None
+
+
+@dataclass(frozen=True)
+class InputFigures:
+    """What is known of the inputs of a training part: ``mean`` and ``std`` of channels, and what their scale hides."""
+
+    statistics: dict[str, list[float]]
+    spread: AmplitudeSpread
+    vanishing: int | None
+
+
+def input_figures(pieces: Iterable[tuple[int, Array]]) -> InputFigures:
+    """Mean and standard deviation of each channel, how far samples differ in amplitude, and positions in scale.
 
     Args:
         pieces: Those of each sample one after the other, as `read_pieces` gives them.
     """
-    whole, spread = _NOTHING, AmplitudeSpread()
+    whole, spread, columns = _NOTHING, AmplitudeSpread(), Columns()
     for _, sample in groupby(pieces, key=lambda found: found[0]):
         own = _NOTHING
         for _, piece in sample:
             new = Moments.of(piece)
             whole, own = whole + new, own + new
+            columns.add(piece)
         spread.add(own.deviation)
-    return whole.statistics(), spread
+    return InputFigures(whole.statistics(), spread, columns.vanishing(whole.deviation))
 
 
 _KEPT = 10_000_000  # values, of all channels and samples together, that percentiles are told by

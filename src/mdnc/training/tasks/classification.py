@@ -1,5 +1,6 @@
 """One class for each sample."""
 
+import warnings
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -47,6 +48,17 @@ class Classification(ClassTask):
     @property
     def answer(self) -> dict[str, Any]:
         return {**super().answer, 'output': 'probabilities'}
+
+    def ask(self, source: Any) -> dict[str, Any]:
+        if hasattr(source, 'classes_not_taught'):
+            for part, classes in source.classes_not_taught().items():
+                warnings.warn(
+                    f'Classification: samples of {part} are of classes that no training sample has, so that they '
+                    f'cannot be learnt: {", ".join(classes[:10])}{"…" * (len(classes) > 10)}; split.stratify=true '
+                    'keeps classes as frequent in all parts',
+                    stacklevel=2,
+                )
+        return super().ask(source)
 
     def own_metrics(self) -> dict[str, Metric]:
         self._refuse_one_class()

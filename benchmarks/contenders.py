@@ -111,6 +111,7 @@ WAYS: dict[str, Way] = {
     'optimized but for Winograd of stride 2': (optimized, without(OPTIMIZED, 'strided winograd_1d')),
     'optimized but for im2col': (optimized, without(OPTIMIZED, 'im2col')),
     'optimized but for 1 × 1 as products': (optimized, without(OPTIMIZED, 'matmul', 'matmul by sample')),
+    'optimized but for sums of taps': (optimized, without(OPTIMIZED, 'taps')),
     'optimized but for channels last': (optimized, exchanged(OPTIMIZED, channels_last=False)),
     'optimized but for gradients in place': (optimized, exchanged(OPTIMIZED, **GRADIENTS_APART)),
     'optimized but for the pool': (optimized, exchanged(OPTIMIZED, memory=nullcontext)),
@@ -150,7 +151,13 @@ SAVINGS = (
     *(name for name in WAYS if name.startswith('lean but for')),
 )
 # Of the savings, those that some networks alone have: what a case's name says of them.
-ONLY = {'stride 2': 'Net1d', 'one call': "'plain'", 'as layers': "'plain'", 'folded norms': 'batch'}
+ONLY = {
+    'stride 2': 'Net1d',
+    'sums of taps': 'UNet',
+    'one call': "'plain'",
+    'as layers': "'plain'",
+    'folded norms': 'batch',
+}
 SHORTCUTS = ('plain', 'lean (default)', f'lean{SMALL}', 'optimized', f'optimized{SMALL}')
 EAGER = tuple(name for name in WAYS if not any(word in name for word in ('compiled', 'but for', BFLOAT16)))
 QUICK = (*BASELINES, 'lean (default)', 'optimized')

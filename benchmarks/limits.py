@@ -29,7 +29,7 @@ from mdnc.ops.limits import LIMITS, Limits
 
 # Which limits a contender has, by the beginnings of their names.
 KINDS = {
-    'optimized': (OPTIMIZED, ('im2col', 'sample', 'winograd', 'signal', 'small')),
+    'optimized': (OPTIMIZED, ('im2col', 'sample', 'tap', 'winograd', 'signal', 'small')),
     'lean (default)': (DEFAULT, ('few', 'im2col', 'sample')),
 }
 FACTORS = {'halved': 0.5, 'doubled': 2.0}

@@ -40,7 +40,7 @@ class Geometry(NamedTuple):
     output_padding: tuple[int, ...] = ()
 
 
-ROUTES = frozenset(('matmul', 'matmul by sample', 'im2col', 'winograd', 'winograd_1d', 'strided winograd_1d'))
+ROUTES = frozenset(('matmul', 'matmul by sample', 'im2col', 'winograd', 'winograd_1d', 'strided winograd_1d', 'taps'))
 
 
 class Tools(NamedTuple):
@@ -70,7 +70,7 @@ class Convolution(NamedTuple):
 
 
 def route(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools = TORCH) -> str:
-    """How it is computed: ``'torch'``, ``'matmul'`` or ``'matmul by sample'`` (1 × … × 1), or ``'im2col'``."""
+    """How it is computed: ``'torch'``, ``'matmul'`` or ``'matmul by sample'`` (1 × … × 1), ``'im2col'``, ``'taps'``."""
     found = _by_shape(z, kernel, geometry, tools)
     return found if found in tools.routes else 'torch'
 
@@ -81,12 +81,20 @@ def _by_shape(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> st
         return 'torch'
     if kernel[0, 0].numel() == 1 and not any(geometry.padding) and max(geometry.stride) == 1:
         return _pointwise_route(z, kernel, tools)
-    return 'im2col' if _is_deep(z, kernel, geometry, tools) else 'torch'
+    if _is_deep(z, kernel, geometry, tools):
+        return 'im2col'
+    return 'taps' if _is_narrow(z, kernel, geometry, tools) else 'torch'
 
 
 def _is_deep(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> bool:
     few = z.shape[0] * math.prod(_output_size(z, kernel, geometry)) <= tools.limits.im2col_positions
     return few and kernel.numel() >= tools.limits.im2col_weights
+
+
+def _is_narrow(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> bool:
+    if len(kernel) > tools.limits.tap_outputs or kernel[:, 0, 0].numel() > z.shape[1] or not is_channels_last(z):
+        return False
+    return len(z) * math.prod(_output_size(z, kernel, geometry)) * kernel[0].numel() >= tools.limits.tap_products
 
 
 def _pointwise_route(z: Tensor, kernel: Tensor, tools: Tools) -> str:
@@ -133,8 +141,8 @@ def backward(
     if way == 'torch':
         return _fitted_backward(g, z, kernel, geometry, needs, tools)
     inputs, weights = _BACKWARD[way]
-    gz = inputs(g, z, kernel, geometry, tools) if needs[0] else None
-    return gz, weights(g, z, kernel, geometry, tools) if needs[1] else None, bias_gradient(g) if needs[2] else None
+    gkernel = weights(g, z, kernel, geometry, tools) if needs[1] else None  # first: it may take as much memory as z
+    return inputs(g, z, kernel, geometry, tools) if needs[0] else None, gkernel, bias_gradient(g) if needs[2] else None
 
 
 # ---- Maps of bfloat16 or float16 and weights of float32, as autocast has them ----
@@ -436,9 +444,71 @@ def _placed(kernel: Tensor, size: tuple[int, ...], geometry: Geometry) -> Iterat
         )
 
 
-_FORWARD = {'matmul': _matmul_forward, 'matmul by sample': _sample_forward, 'im2col': _im2col_forward}
+# ---- Convolutions to few channels ----
+
+
+# Torch's convolution computes as many channels as a register holds. A product of matrices gives, for each tap, what it
+# makes of every position of the input, and each output position adds up those that it reads. Kernels of many taps go
+# part by part, so that this takes no more memory than the input.
+
+
+def _taps_forward(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
+    y = z.new_zeros(len(kernel), len(z), *_output_size(z, kernel, geometry))
+    for first, part in _parts(kernel):
+        products = tools.matmul(part.movedim(1, -1).reshape(-1, z.shape[1]), _as_matrix(z))
+        products = products.view(len(part), *part.shape[2:], len(z), *z.shape[2:])
+        for tap, inside, read in _reached(part, first, z, y, geometry):
+            y[inside] += products[tap][read]
+    return to_layout(y.transpose(0, 1), True)
+
+
+def _taps_inputs(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
+    gz = _fitted_backward(g, z, kernel, geometry, (True, False, False), tools)[0]
+    assert gz is not None
+    return gz
+
+
+def _taps_weights(g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> Tensor:
+    found = z.new_empty(len(kernel), *kernel.shape[2:], z.shape[1])
+    given, size = g.transpose(0, 1), (len(z), *z.shape[2:])
+    for first, part in _parts(kernel):
+        shifted = z.new_zeros(len(part), *part.shape[2:], *size)
+        for tap, inside, read in _reached(part, first, z, g, geometry):
+            shifted[tap][read] = given[inside]
+        rows = tools.matmul(shifted.flatten(-len(size)).flatten(0, -2), _as_matrix(z).t())
+        found[:, first : first + part.shape[2]] = rows.view(len(part), *part.shape[2:], -1)
+    return to_layout(found.movedim(-1, 1), is_channels_last(kernel))
+
+
+def _parts(kernel: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Parts of the kernel along its first axis with no more taps than the input has channels, and where they begin."""
+    step = max(1, kernel.shape[1] // kernel[:, 0, 0].numel())
+    for first in range(0, kernel.shape[2], step):
+        yield first, kernel[:, :, first : first + step]
+
+
+def _reached(part: Tensor, first: int, x: Tensor, y: Tensor, geometry: Geometry) -> Iterator[tuple[Any, Any, Any]]:
+    """Of each tap its place in the part, the positions ``(…, M1, …)`` of y that it serves, and those of x they read."""
+    sizes = [*zip(x.shape[2:], y.shape[2:], geometry.stride, geometry.padding, strict=True)]
+    for tap in itertools.product(*map(range, part.shape[2:])):
+        inside, read = [], []
+        for at, (length, out, step, pad) in zip((tap[0] + first, *tap[1:]), sizes, strict=True):
+            start = max(0, -((at - pad) // step))
+            stop = max(start, min(out, (length - 1 + pad - at) // step + 1))
+            inside.append(slice(start, stop))
+            read.append(slice(start * step + at - pad, max(0, (stop - 1) * step + at - pad + 1), step))
+        yield (slice(None), *tap), (..., *inside), (..., *read)
+
+
+_FORWARD = {
+    'matmul': _matmul_forward,
+    'matmul by sample': _sample_forward,
+    'im2col': _im2col_forward,
+    'taps': _taps_forward,
+}
 _BACKWARD = {
     'matmul': (_matmul_inputs, _matmul_weights),
     'matmul by sample': (_sample_inputs, _sample_weights),
     'im2col': (_im2col_inputs, _im2col_weights),
+    'taps': (_taps_inputs, _taps_weights),
 }

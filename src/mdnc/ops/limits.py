@@ -19,6 +19,10 @@ class Limits(NamedTuple):
         im2col_positions: Up to so many positions of the output there is not enough arithmetic to hide it.
         sample_positions: From so many positions a sample on, contiguous maps ``(C, L)`` are multiplied sample by
             sample, without the copies in blocks of channels that torch's convolution makes of them.
+        tap_outputs: Up to so many channels that come out, a convolution of channels-last maps adds up products of its
+            taps: torch's computes as many channels as a register holds.
+        tap_products: From so many multiply-adds for each of these channels on; with fewer the calls take longer than
+            they save.
         winograd_tiles: Fewer tiles of 4 × 4 do not pay for the transformed weights, which are four times as many.
         winograd_channels: With more channels the transformed weights leave the caches.
         winograd_fill: The part of the tiles' values that must lie within the map.
@@ -34,6 +38,8 @@ class Limits(NamedTuple):
     im2col_weights: int = 2_000_000
     im2col_positions: int = 1024
     sample_positions: int = 4096
+    tap_outputs: int = 4
+    tap_products: int = 2**22
     winograd_tiles: int = 64
     winograd_channels: int = 256
     winograd_fill: float = 0.7

@@ -13,6 +13,7 @@ from mdnc.planning.fingerprint import MIXED_SCALES, NOT_FINITE, UNKNOWN_TARGETS,
 from mdnc.planning.running_statistics import RunningStatistics, rounded
 from mdnc.planning.sample_features import Objects, Spectrum, empty_borders, find_groups
 from mdnc.training.data.grid import grid_of
+from mdnc.training.data.images import conversion_advice
 from mdnc.training.data.normalisation import COLUMNS, AmplitudeSpread, Columns, Moments, windows
 from mdnc.training.data.reader import Array, DataError, class_name
 from mdnc.training.data.sources import Pair
@@ -280,7 +281,10 @@ class _Scan:
         if 0 in shape:
             raise DataError(f'its shape is {shape}, which is empty')
         if self._form not in (None, (shape[0], len(shape) - 1)):
-            raise DataError(f'its shape is {shape}, but others have {self._form[0]} channels and {self._form[1]} axes')
+            advice = conversion_advice(shape[0], *self._form)
+            raise DataError(
+                f'its shape is {shape}, but others have {self._form[0]} channels and {self._form[1]} axes{advice}'
+            )
         self._form = (shape[0], len(shape) - 1)
         self._values = self._values or RunningStatistics(shape[0])
         if len(shape) == 2:

@@ -6,6 +6,7 @@ import tifffile
 from PIL import Image
 from tests.training.data.folders import array, names, opened, picture, values
 
+from mdnc.planning import read_fingerprint
 from mdnc.training import ArrayData
 from mdnc.training.data import DataError
 from mdnc.training.data.sources import open_pair, open_reader
@@ -244,3 +245,20 @@ def test_damaged_pictures_are_named(suffix, here):
         (here / f'img/a.{suffix}').write_bytes(held)
         with pytest.raises(DataError, match=rf'a\.{suffix}: the file is damaged, cut short or of another kind'):
             opened('img', order=2).train.item(0, None)
+
+
+def test_a_folder_that_mixes_channels_says_what_converts_it(here):
+    (here / 'img').mkdir()
+    for number, mode in enumerate(('RGB', 'RGBA', 'L')):
+        Image.new('L', (4, 3), 9 * number).convert(mode).save(f'img/{number}.png')
+    data = opened('img')
+    for number, channels in ((1, 4), (2, 1)):
+        text = rf"\({channels}, 3, 4\), but others .* have 3 channels and 2 spatial axes: .* colours='rgb' or 'grey'"
+        with pytest.raises(DataError, match=text):
+            data.train.item(number, None)
+    [fault, *_] = read_fingerprint(data.pairs()).faults
+    assert fault['count'] == 2 and "colours='rgb' or 'grey' converts all of them" in fault['text']
+    np.save('x.npy', np.zeros((2, 3, 8, 8)))
+    np.save('y.npy', np.zeros((2, 16, 8, 8)))
+    with pytest.raises(DataError, match=r'have 3 channels and 2 spatial axes$'):
+        opened(['x.npy', 'y.npy']).train.item(3, None)

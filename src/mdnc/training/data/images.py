@@ -15,6 +15,12 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 Colours = Literal['rgb', 'grey']
 
 
+def conversion_advice(channels: int, others: int, order: int) -> str:
+    """What helps where samples differ in channels, if they may be images in grey, in colour or with transparency."""
+    pictures = order == 2 and max(channels, others) <= 4
+    return ": for image files, colours='rgb' or 'grey' converts all of them" if pictures else ''
+
+
 @dataclass(frozen=True)
 class PixelOptions:
     """How the pixels of images are taken.

@@ -11,6 +11,7 @@ from mdnc.training.augmentation import Augmentation
 from mdnc.training.data.class_positions import ClassPositions, find_class_positions
 from mdnc.training.data.cropping import add_noise, crop_window
 from mdnc.training.data.grid import Grid, grid_of
+from mdnc.training.data.images import conversion_advice
 from mdnc.training.data.normalisation import channel_statistics, read_pieces
 from mdnc.training.data.reader import Array, DataError, Window, class_name, release, uniform
 from mdnc.training.data.sources import Pair
@@ -244,7 +245,7 @@ class Samples:
         if self.form not in (None, (shape[0], len(shape) - 1)):
             raise DataError(
                 f'its shape is {shape}, but others of these data have {self.form[0]} channels and {self.form[1]} '
-                'spatial axes'
+                f'spatial axes{conversion_advice(shape[0], *self.form)}'
             )
         return shape
 

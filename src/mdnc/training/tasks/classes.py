@@ -204,7 +204,8 @@ class ClassTask(Task):
             name = batch['name'][first] if 'name' in batch else f'number {first} of its batch'
             raise ValueError(
                 f'{owner}: the network has classes 0 to {count - 1}, but the target of sample {name} '
-                f'holds {int(target[wrong][0])}'
+                f'holds {int(target[wrong][0])}; where others stand for classes, as 0 and 255, values=[0, 255] '
+                'of the data says so'
             )
 
 

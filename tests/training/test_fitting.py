@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mdnc
 from mdnc.training import ArrayData, Classification, Predictor, Split, load, train
+from mdnc.training.data import datamodule
 
 SMALL = {'channel': 4, 'layers': [1, 1]}
 RNG = np.random.default_rng(0)
@@ -114,7 +115,7 @@ def test_a_column_of_classes_is_as_good_as_a_row(targets):
     assert learn((X, targets)).probabilities(X[:3]).shape == (3, 2)
 
 
-def test_a_class_that_only_the_test_part_has_is_named():
+def test_a_class_that_only_the_test_part_has_is_named(monkeypatch):
     other = np.where(NAMES == 'wild', 'odd', NAMES)
     with pytest.warns(UserWarning, match='samples of test are of classes that no training sample has, .*: odd;'):
         found = learn({'train': (X, NAMES), 'test': (X, other)})
@@ -122,6 +123,8 @@ def test_a_class_that_only_the_test_part_has_is_named():
     numbers = np.arange(60) % 2
     with pytest.warns(UserWarning, match='samples of val are of classes that no training sample has, .*: 2;'):
         learn({'train': (X, numbers), 'val': (X, 2 * numbers)})
+    monkeypatch.setattr(datamodule, '_MOST_TARGETS', 119)
+    learn({'train': (X, numbers), 'val': (X, 2 * numbers)})  # too many to look for it: warnings are errors here
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def _lengths(owner: str, name: str, value: Any) -> list[int] | None:
     return found
 
 
+_MOST_TARGETS = 50_000  # that are read to look for classes that are not taught
 _BY = ('set', 'sample', 'percentiles', 'auto')
 
 
@@ -571,10 +572,10 @@ class SampleData(L.LightningDataModule):
     def classes_not_taught(self) -> dict[str, list[str]]:
         """Classes of samples of ``val`` and ``test`` that no training sample has, by part: names, or numbers as text.
 
-        Nothing where targets are maps, which would have to be read completely.
+        Nothing where targets are maps, or samples are so many that reading their targets would take long.
         """
         SampleData.setup(self)
-        if self.maps is not False:
+        if self.maps is not False or sum(len(numbers) for _, numbers in self._parts.values()) > _MOST_TARGETS:
             return {}
         taught = self._classes_held('train')
         lacking = {part: sorted(self._classes_held(part) - taught) for part in ('val', 'test') if part in self._parts}

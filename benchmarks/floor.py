@@ -1,7 +1,7 @@
-"""Where the time of a training step goes, and what its convolutions would take at the rate of matrix matmul."""
+"""Where the time of a step and of inference goes, and what their convolutions would take at the rate of products."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -14,6 +14,7 @@ from mdnc.analysis.allocated import quiet
 from mdnc.ops.matmul import matmul
 
 WHOLE, CONVOLUTIONS = 'a step', 'its convolutions'
+RESULT, FORWARD = 'inference', 'its convolutions, forward'
 FLOOR = 'arithmetic alone'
 # What computes convolutions; the profiler gives each the time that no operator inside it takes.
 OPERATORS = ('conv', 'aten::mm', 'aten::bmm', 'aten::addmm', 'mkldnn::_linear')
@@ -21,16 +22,19 @@ STEPS = 3
 
 
 def floor_seconds(case: str, threads: int) -> Iterator[tuple[str, str, float]]:
-    """Contender, measure, seconds: of a step in each way, and of its multiply-adds at the rate of matrix matmul."""
+    """Contender, measure, seconds: in each way, and of the multiply-adds at the rate of products of matrices."""
     torch.set_num_threads(threads)
     for name in ('plain', 'lean (default)', 'optimized'):
-        whole, convolutions = _split(_subject(case, WAYS[name]))
-        yield name, WHOLE, whole
-        yield name, CONVOLUTIONS, convolutions
-    counter, subject = FlopCounterMode(display=False), _subject(case, (PLAIN,))
-    with counter:
-        subject.step()
-    yield FLOOR, CONVOLUTIONS, counter.get_total_flops() / _flops_per_second()
+        subject = _subject(case, WAYS[name])
+        for run, whole, convolutions in ((subject.step, WHOLE, CONVOLUTIONS), (subject.infer, RESULT, FORWARD)):
+            taken, own = _split(run)
+            yield name, whole, taken
+            yield name, convolutions, own
+    subject, rate = _subject(case, (PLAIN,)), _flops_per_second()
+    for run, measure in ((subject.step, CONVOLUTIONS), (subject.infer, FORWARD)):
+        with FlopCounterMode(display=False) as counter:
+            run()
+        yield FLOOR, measure, counter.get_total_flops() / rate
 
 
 def _subject(case: str, way: tuple) -> Subject:  # type: ignore[type-arg]
@@ -41,16 +45,16 @@ def _subject(case: str, way: tuple) -> Subject:  # type: ignore[type-arg]
     return Subject(net, x)
 
 
-def _split(subject: Subject) -> tuple[float, float]:
+def _split(run: Callable[[], object]) -> tuple[float, float]:
     for _ in range(STEPS):
-        subject.step()
+        run()
     started = time.perf_counter()
     for _ in range(STEPS):
-        subject.step()
+        run()
     whole = (time.perf_counter() - started) / STEPS
     with quiet(), profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(STEPS):
-            subject.step()
+            run()
     own = [each.self_cpu_time_total for each in profiler.key_averages() if any(op in each.key for op in OPERATORS)]
     return whole, sum(own) / 1e6 / STEPS
 

@@ -210,10 +210,12 @@ def test_a_process_with_avx2_alone_compiles_and_computes_so():
     assert ran.stdout.strip() == 'AVX2'
 
 
-def test_floor_counts_the_arithmetic_of_a_step():
+def test_floor_counts_the_arithmetic_of_steps_and_of_inference():
     values = {(name, measure): seconds for name, measure, seconds in floor.floor_seconds(TINY, 1)}
-    ways = {name for name, measure in values if measure == floor.WHOLE}
-    assert ways == {'plain', 'lean (default)', 'optimized'}
-    assert {name for name, measure in values if measure == floor.CONVOLUTIONS} == {*ways, floor.FLOOR}
-    # The arithmetic of so small a network is nothing beside the calls.
-    assert 0 < values[floor.FLOOR, floor.CONVOLUTIONS] < values['plain', floor.WHOLE]
+    for whole, convolutions in ((floor.WHOLE, floor.CONVOLUTIONS), (floor.RESULT, floor.FORWARD)):
+        ways = {name for name, measure in values if measure == whole}
+        assert ways == {'plain', 'lean (default)', 'optimized'}
+        assert {name for name, measure in values if measure == convolutions} == {*ways, floor.FLOOR}
+        # The arithmetic of so small a network is nothing beside the calls.
+        assert 0 < values[floor.FLOOR, convolutions] < values['plain', whole]
+    assert values[floor.FLOOR, floor.FORWARD] < values[floor.FLOOR, floor.CONVOLUTIONS]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from benchmarks.results import RESULTS, Row, Setting, rows, write
+from benchmarks.results import RESULTS, Row, Setting, read, rows, write
 
 # Spatial size, tile, and what of a tile overlaps.
 FULL = ((1024, 1024, 512), 128, 0.125)
@@ -64,7 +64,7 @@ def run(words: Sequence[str], folder: Path) -> float:
         RuntimeError: It failed.
     """
     call = 'import sys, mdnc.cli; sys.exit(mdnc.cli.main(sys.argv[1:]))'
-    process = subprocess.Popen([sys.executable, '-c', call, *words], cwd=folder, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, '-c', call, *words], cwd=folder)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -79,6 +79,7 @@ def volumes(setting: Setting, network: str, volume_of: tuple[Sequence[int], int,
     found = {}
     for name, lengths in (('one tile', [tile] * 3), ('the volume', size)):
         place = folder / f'{name.split()[-1]}.npy'
+        print(f'{name}: {" × ".join(map(str, lengths))}', flush=True)
         volume(place, lengths)
         words = ['--data.predict', str(place), '--data.order', '3']
         words += ['--data.patch', str([tile] * 3), '--data.overlap', str(overlap)]
@@ -90,7 +91,7 @@ def volumes(setting: Setting, network: str, volume_of: tuple[Sequence[int], int,
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print the table, write the CSV."""
+    """Measure, print the table, write the CSV, in which the rows of other networks stay."""
     parser = argparse.ArgumentParser('python -m benchmarks.volumes', description=__doc__)
     parser.add_argument('--quick', action='store_true', help=f'a volume of {" × ".join(map(str, QUICK[0]))}')
     parser.add_argument(
@@ -101,7 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
     setting = Setting('volumes', 'cpu', len(os.sched_getaffinity(0)))
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         found = volumes(setting, given.network, QUICK if given.quick else FULL, Path(folder))
-    write((RESULTS / 'quick' if given.quick else RESULTS) / 'volumes-cpu.csv', found)
+    path = (RESULTS / 'quick' if given.quick else RESULTS) / 'volumes-cpu.csv'
+    others = [row for row in read(path) if row.case != found[0].case] if path.is_file() else []
+    write(path, [*others, *found])
     for row in found:
         print(f'{row.case}, {row.contender}: {row.measure} {row.median:.4g}', flush=True)
     return 0

@@ -60,3 +60,19 @@ def test_an_epochs_line_says_what_is_left(monkeypatch):
     assert '1 min 0 s, about 9 min 0 s left)' in history.add(0, 5, {'val/loss': 1.0}, to_come=9)
     assert history.add(9, 50, {'val/loss': 1.0}).endswith(' s)')
     assert duration(3725) == '1 h 2 min'
+
+
+def test_a_large_map_says_how_far_it_is(monkeypatch, capsys):
+    clock = iter([0.0, 10.0, 40.0, 60.0, 80.0, 200.0, 231.0, 300.0])
+    monkeypatch.setattr(progress.time, 'monotonic', lambda: next(clock))
+    lines = progress.SlabLines()
+    for done in (16, 32, 48, 64):  # at 10, 40, 60 and 80 seconds
+        lines.tell('scan.nii', done, 128)
+    lines.begin()
+    lines.tell('other.nii', 64, 128)
+    lines.tell('other.nii', 128, 128)
+    assert capsys.readouterr().out.splitlines() == [
+        'scan.nii: 32 of 128 along the first axis, about 2 min 0 s left',
+        'scan.nii: 64 of 128 along the first axis, about 1 min 20 s left',
+        'other.nii: 64 of 128 along the first axis, about 31.0 s left',
+    ]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mdnc.modules._standardization import Scale, sample_figures
+from mdnc.modules._standardization import Scale, figures_by_slab, sample_figures
 from mdnc.modules._tiling import Tiles, run_tiled, single, tiled_slabs
 from mdnc.modules.ragged import pad_batch
 
@@ -161,7 +161,7 @@ class Steps:
         if self.patch is None:
             yield 0, self.mirrored(network, x)
             return
-        run = functools.partial(self.mirrored, network, figures=self._figures(x))
+        run = functools.partial(self.mirrored, network, figures=figures_by_slab(x) if self.before.by_sample else None)
         yield from tiled_slabs(run, x, self.patch, self.tiles)
 
     def slabs(self, network: Callable[..., Tensor], x: Tensor) -> Iterator[tuple[int, Tensor]]:

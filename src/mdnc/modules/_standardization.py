@@ -66,9 +66,27 @@ def sample_figures(x: Tensor) -> Tensor:
     """
     rows = single(x).flatten(2)
     mean = rows.mean(2)
-    deviation = (rows - mean[..., None]).square().mean(2).sqrt()
+    return _figures(mean, (rows - mean[..., None]).square().mean(2).sqrt())
+
+
+def _figures(mean: Tensor, deviation: Tensor) -> Tensor:
     varies = deviation > torch.finfo(torch.float32).eps * mean.abs()
     return torch.stack([mean, torch.where(varies, deviation, torch.ones_like(deviation))], -1)
+
+
+_SLAB = 2**22  # values
+
+
+def figures_by_slab(x: Tensor) -> Tensor:
+    """`sample_figures` of samples that may not be held as a whole: slab by slab along the first spatial axis."""
+    step = max(1, _SLAB * x.shape[2] // max(1, x.numel()))
+    if step >= x.shape[2]:
+        return sample_figures(x)
+    slabs = [slice(start, start + step) for start in range(0, x.shape[2], step)]
+    count = x.numel() // (x.shape[0] * x.shape[1])
+    mean = sum((x[:, :, slab].double().flatten(2).sum(2) for slab in slabs), torch.zeros(())) / count
+    squares = ((x[:, :, slab].double().flatten(2) - mean[..., None]).square().sum(2) for slab in slabs)
+    return _figures(mean, (sum(squares, torch.zeros(())) / count).sqrt()).to(single(x[:, :, :1]).dtype)
 
 
 class Scale:

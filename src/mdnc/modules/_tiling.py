@@ -111,7 +111,8 @@ def _runs(network: Callable[[Tensor], Tensor], x: Tensor, places: Sequence[Any],
     """Positions with the output of the network there, several as one batch."""
     for first in range(0, len(places), at_once):
         chosen = places[first : first + at_once]
-        given = network(torch.cat([x[place] for place in chosen]) if len(chosen) > 1 else x[chosen[0]])
+        # A copy of what may not be held as a whole, and which a network may write to.
+        given = network(torch.cat([x[place] for place in chosen]))
         yield from zip(chosen, torch.split(single(given), len(x)), strict=True)
 
 

@@ -33,6 +33,7 @@ from mdnc.training.prediction_formats import (
     named_format,
     usual_format,
 )
+from mdnc.training.progress import SlabLines
 
 _NAMES = 'names.json'
 
@@ -329,7 +330,7 @@ class PredictionWriter(L.Callback):
         return 0 if self._parts is None else self._parts.count
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._parts, self._next = None, 0
+        self._parts, self._next, self._lines = None, 0, SlabLines()
         self._ready = partial(self._begun, trainer, pl_module)
         self._offer(pl_module, self._take_slab)
 
@@ -353,7 +354,9 @@ class PredictionWriter(L.Callback):
         for row, index in enumerate(batch['index'].tolist()):
             if batch['weight'][row] > 0:
                 apart = None if spread is None else as_array(spread[row])
-                parts.slab(index, batch['input'].shape[2], start, as_array(values[row]), apart)
+                size = batch['input'].shape[2]
+                parts.slab(index, size, start, as_array(values[row]), apart)
+                self._lines.tell(str(batch['name'][row]), start + values.shape[-len(batch['input'].shape[2:])], size)
 
     def on_predict_batch_end(
         self,
@@ -365,6 +368,7 @@ class PredictionWriter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         parts = self._ready()
+        self._lines.begin()
         outputs, spread = outputs if isinstance(outputs, Averaged) else (outputs, None)
         known = batch if isinstance(batch, dict) else {}
         count = len(outputs) or len(known.get('index', ()))

@@ -89,6 +89,26 @@ class Lines(L.Callback):
         return f', about {duration(seconds)} left'
 
 
+class SlabLines:
+    """Says how far a map is that is predicted slab by slab, every half minute."""
+
+    def __init__(self) -> None:
+        self._started = self._printed = time.monotonic()
+
+    def tell(self, name: str, done: int, size: int) -> None:
+        """Say that so many of ``size`` positions of the first axis are done."""
+        now = time.monotonic()
+        if now - self._printed < _SECONDS or done >= size:
+            return
+        seconds = (now - self._started) / done * (size - done)
+        print(f'{name}: {done} of {size} along the first axis, about {duration(seconds)} left', flush=True)
+        self._printed = now
+
+    def begin(self) -> None:
+        """A new map begins."""
+        self._started = self._printed = time.monotonic()
+
+
 def make_progress() -> L.Callback:
     """Bars if the standard output is a terminal, otherwise lines."""
     return Bar() if sys.stdout.isatty() else Lines()

@@ -66,7 +66,10 @@ class Checked(Dataset[dict[str, Any]]):
 
     def _read(self, key: Key) -> dict[str, Any]:
         rng = None if key.seed is None else np.random.default_rng(key.seed)
-        item = {name: torch.as_tensor(value) for name, value in self.samples.item(key.index, rng).items()}
+        item = {
+            name: value if isinstance(value, Tensor) else torch.as_tensor(value)
+            for name, value in self.samples.item(key.index, rng).items()
+        }
         if 'input' not in item:
             raise SampleError(f'it has no input, only {", ".join(item) or "nothing"}')
         shape, due = tuple(item['input'].shape), self.samples.shape
@@ -92,8 +95,11 @@ class Checked(Dataset[dict[str, Any]]):
 def _finite(value: Tensor) -> bool:
     if not value.is_floating_point():
         return True
-    flat = value.flatten()  # a part at a time: what says it of each value is larger than the values
-    return all(bool(flat[start : start + _PART].isfinite().all()) for start in range(0, flat.numel(), _PART))
+    # A part at a time: what says it of each value is larger than the values, which may not be held.
+    if value.ndim < 2:
+        return bool(value.isfinite().all())
+    step = max(1, _PART * value.shape[1] // max(1, value.numel()))
+    return all(bool(value[:, start : start + step].isfinite().all()) for start in range(0, value.shape[1], step))
 
 
 def _maps(items: list[dict[str, Any]]) -> set[str]:
@@ -152,8 +158,8 @@ def collate(items: list[dict[str, Any]], copy: bool = True) -> dict[str, Any]:
     """Stack samples to a batch, or pass on the first error among them.
 
     If samples differ in size, inputs and target maps are padded with zeros, and ``lengths`` contains the
-    size of each, ``(B, axes)``. Without ``copy`` a sample that is alone in its batch keeps its memory, which may be a
-    map of a file that is larger than main memory.
+    size of each, ``(B, axes)``. Without ``copy`` a sample that is alone in its batch is not copied: it may be larger
+    than main memory, and read where it is used.
     """
     error = next((item for item in items if 'error' in item), None)
     if error is not None:

@@ -17,7 +17,7 @@ from mdnc.training.data.mat import open_mat_sample
 from mdnc.training.data.nifti import Volume
 from mdnc.training.data.npy import open_npy, open_npz
 from mdnc.training.data.plugins import open_own
-from mdnc.training.data.reader import Array, DataError, Window
+from mdnc.training.data.reader import Array, DataError, Window, let_go
 from mdnc.training.data.recordings import open_recording
 from mdnc.training.data.wav import Wave
 
@@ -136,6 +136,11 @@ class Folder:
         with damage_named():
             return np.asarray(opened[(..., *window)])
 
+    def release(self) -> None:
+        """Let go of what was read of memory maps."""
+        for opened in self._held.values():
+            let_go(opened)
+
     def grid(self, index: int) -> Grid | None:
         """What the file says of its axes, where its format says anything."""
         return getattr(self._open(index), 'grid', None)
@@ -179,6 +184,10 @@ class Stacked(Folder):
     def read(self, index: int, window: Window = ()) -> Array:
         self.shape(index)
         return np.concatenate([part.read(index, window) for part in self._parts])
+
+    def release(self) -> None:
+        for part in self._parts:
+            part.release()
 
     def grid(self, index: int) -> Grid | None:
         return self._parts[0].grid(index)

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from mdnc.training.data.reader import Array, DataError, Reader, Window
+from mdnc.training.data.reader import Array, DataError, Reader, Window, refuse_no_numbers, release
 
 # Values read at once: 4 M values are 32 MB in the float64 of the sums.
 _VALUES = 2**22
@@ -363,11 +363,12 @@ def read_pieces(reader: Reader, numbers: Iterable[int], lone: Callable[[int], bo
 def _read_sample(reader: Reader, number: int, lone: Callable[[int], bool]) -> Iterator[Array]:
     try:
         shape, alone = reader.shape(number), lone(number)
-        for window in windows((1, *shape) if alone else shape):
-            piece = reader.read(number, window)
-            if piece.dtype.kind not in 'biuf':
-                raise DataError(f'its values are of type {piece.dtype}, not numbers')
+        parts = [*windows((1, *shape) if alone else shape)]
+        for window in parts:
+            piece = refuse_no_numbers(reader.read(number, window))
             yield piece[None] if alone else piece
+            if len(parts) > 1:
+                release(reader)
     except Exception as error:  # each format's library has errors of its own
         raise DataError(f'sample {number} ({reader.name(number)}) cannot be read: {error}') from error
 

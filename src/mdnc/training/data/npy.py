@@ -11,15 +11,11 @@ from mdnc.training.data.reader import choose_member
 
 
 def open_npy(path: str, member: str = '') -> Any:
-    """The array of an NPY file, which ``member`` need not name, as a memory map that never changes the file."""
+    """The array of an NPY file, which ``member`` need not name, as a memory map."""
     with open(path, 'rb') as file:
         if file.read(len(npy_format.MAGIC_PREFIX)) != npy_format.MAGIC_PREFIX:
             raise ValueError('it is no NPY file, or an empty one')
-    try:
-        # What is written to such a map stays in memory; a network may do so by its first layer.
-        return np.load(path, mmap_mode='c', allow_pickle=False)
-    except OSError:  # larger than main memory: systems grant such a map to readers only
-        return np.load(path, mmap_mode='r', allow_pickle=False)
+    return np.load(path, mmap_mode='r', allow_pickle=False)
 
 
 def open_npz(path: str, member: str) -> Any:

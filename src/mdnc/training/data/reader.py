@@ -69,6 +69,17 @@ def class_name(value: Array) -> str | None:
     return text.decode() if isinstance(text, bytes) else str(text)
 
 
+def refuse_no_numbers(values: Array) -> Array:
+    """The same values.
+
+    Raises:
+        DataError: They are no numbers.
+    """
+    if values.dtype.kind not in 'biuf':
+        raise DataError(f'its values are of type {values.dtype}, not numbers')
+    return values
+
+
 def choose_member(member: str, members: Iterable[str], path: str) -> str:
     """Name of the array to read from a file that may hold several, or an error that lists them."""
     known = sorted(members)
@@ -79,6 +90,13 @@ def choose_member(member: str, members: Iterable[str], path: str) -> str:
     wanted = f'no array {member!r}' if member else 'several arrays'
     listed = ', '.join(known) or 'none at all'
     raise DataError(f'{path} holds {wanted}; choose one as PATH::NAME. It has: {listed}')
+
+
+def let_go(mapped: Any) -> None:
+    """Take what was read of a memory map out of this process's memory; it is read anew where it is asked for."""
+    pages: Any = mapped if isinstance(mapped, np.memmap) else None
+    if pages is not None and hasattr(mmap, 'MADV_DONTNEED'):
+        pages._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 class Rows:
@@ -122,9 +140,7 @@ class Rows:
 
     def release(self) -> None:
         """Let go of what was read of a memory map; it is read anew where it is asked for."""
-        mapped = self._opened if self._process == os.getpid() else None
-        if isinstance(mapped, np.memmap) and hasattr(mmap, 'MADV_DONTNEED'):
-            mapped._mmap.madvise(mmap.MADV_DONTNEED)
+        let_go(self._opened if self._process == os.getpid() else None)
 
     def name(self, index: int) -> str:
         return f'{self._label}[{index}]'

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mdnc.training.data.grid import Axis, Grid, grid_of, resampling, resizing, sampled
-from mdnc.training.data.reader import Array, DataError, Reader, Window, uniform
+from mdnc.training.data.reader import Array, DataError, Reader, Window, refuse_no_numbers, release, uniform
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,10 @@ class Resampled:
         windows = [slice(None)] * (len(axes) - len(window)) + [*window[-len(axes) :]]
         return _sampled(self.reader, index, list(zip(axes, windows, strict=True)), nearest=self._inputs is not None)
 
+    def release(self) -> None:
+        """Let go of what was read of memory maps."""
+        release(self.reader)
+
     def name(self, index: int) -> str:
         return self.reader.name(index)
 
@@ -122,8 +126,7 @@ def _sampled(reader: Reader, index: int, parts: Sequence[tuple[Axis, slice]], ne
         places, _ = axis.taps(window, False)
         needed.append(slice(int(places.min()), int(places.max()) + 1))
     values = reader.read(index, tuple(needed))
-    if values.dtype.kind not in 'biuf':
-        raise DataError(f'its values are of type {values.dtype}, not numbers')
+    refuse_no_numbers(values)
     nearest = nearest and values.dtype.kind != 'f'
     first = values.ndim - len(parts)
     for number, ((axis, window), held) in enumerate(zip(parts, needed, strict=True)):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,9 @@ from mdnc.training.data.cropping import add_noise, crop_window
 from mdnc.training.data.grid import Grid, grid_of
 from mdnc.training.data.images import conversion_advice
 from mdnc.training.data.normalisation import channel_statistics, read_pieces
-from mdnc.training.data.reader import Array, DataError, Window, class_name, release, uniform
+from mdnc.training.data.reader import Array, DataError, Window, class_name, refuse_no_numbers, release, uniform
 from mdnc.training.data.sources import Pair
+from mdnc.training.data.stored_tensor import StoredSample, StoredTensor, large, single_precision
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class Samples:
                 raise DataError('the data have no targets')
             yield item['target']
 
-    def item(self, index: int, rng: np.random.Generator | None) -> dict[str, Array]:
+    def item(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
         """Read one sample.
 
         Args:
@@ -187,9 +188,10 @@ class Samples:
             rng: Source of random windows and noise; None: no randomness.
 
         Returns:
-            ``input`` ``(C, L1, ...)`` in float32; ``target`` where there is one, in int64 or float32; ``known`` beside
-            a target that may have holes; in training, where samples are normalised by themselves, ``figures`` ``(C,
-            2)``: mean and standard deviation of what a prediction would have of it, before anything is changed.
+            ``input`` ``(C, L1, ...)`` in float32, a `StoredTensor` where it is large and whole; ``target`` where there
+            is one, in int64 or float32; ``known`` beside a target that may have holes; in training, where samples are
+            normalised by themselves, ``figures`` ``(C, 2)``: mean and standard deviation of what a prediction would
+            have of it, before anything is changed.
 
         Raises:
             DataError: The sample is not valid.
@@ -197,8 +199,11 @@ class Samples:
         number = self._number(index)
         size = self._stored_shape(number)[1:]
         cut = self._cut(size, rng, number)
+        item: dict[str, Any] = self._target(number, size, cut)
+        stored = self._stored(number)
+        if stored is not None:
+            return {'input': stored, **item}
         clean = cut.fill(self._input(number, cut))
-        item = self._target(number, size, cut)
         if self._kind is not None and self._kind[0]:
             item = {name: cut.fill(values) for name, values in item.items()}
         # Outside training the noise of a sample is the same each time.
@@ -289,12 +294,16 @@ class Samples:
         return Cut(window, self._window_size or ())
 
     def _input(self, number: int, cut: Cut) -> Array:
-        values = self._pair.inputs.read(number, cut.window)
-        if values.dtype.kind not in 'biuf':
-            raise DataError(f'its values are of type {values.dtype}, not numbers')
-        if values.ndim == self._view.order:
-            values = values[None]
-        return values if self.varied and _mapped(values) else _plain(values, np.float32)
+        values = refuse_no_numbers(self._pair.inputs.read(number, cut.window))
+        return single_precision(values[None] if values.ndim == self._view.order else values)
+
+    def _stored(self, number: int) -> StoredTensor | None:
+        """A whole sample that is too large to be held; None if it is not, or is changed before it is used."""
+        if not self.varied or self._view.corruption or not large(self._stored_shape(number)):
+            return None
+        sample = StoredSample(self._pair.inputs, number, self._lone(number))
+        sample.read((slice(0, 1),) * (len(sample.shape) - 1))  # its type is known now
+        return StoredTensor.of(sample)
 
     def _target(self, number: int, size: tuple[int, ...], cut: Cut) -> dict[str, Array]:
         targets, classes = self._pair.targets, self._view.classes
@@ -315,15 +324,6 @@ class Samples:
 
 def _columns(statistics: dict[str, list[float]]) -> Array:
     return np.array([statistics['mean'], statistics['std']], np.float32).T
-
-
-def _mapped(values: Array) -> bool:
-    """Whether values are read from their file when they are needed, so that a volume may be larger than memory."""
-    plain = values.dtype == np.float32 and values.flags.c_contiguous and values.flags.writeable
-    base = values.base
-    while base is not None and not isinstance(base, np.memmap):
-        base = getattr(base, 'base', None)
-    return plain and base is not None
 
 
 def _plain(values: Array, dtype: type) -> Array:

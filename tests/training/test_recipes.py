@@ -10,14 +10,15 @@ import yaml
 from mdnc.cli import main
 
 ROOT = Path(__file__).parents[2]
-# What each must reach, with room for other processors' rounding. Where the whole run takes minutes, in fewer epochs.
+# What each must reach, with room for other processors' rounding; where its figure is known, for less than a tenth more
+# error. Where the whole run takes minutes, in fewer epochs.
 STATED = {
-    'colours': ('test/rmse', 0, 8.0),
+    'colours': ('test/rmse', 0, 5.9),
     'denoise': ('test/rmse', 0, 10.5),
     'digits': ('test/accuracy', 0.99, 1),
-    'fat': ('test/rmse', 0, 1.5),
+    'fat': ('test/rmse', 0, 0.59),
     'gunpoint': ('test/accuracy', 0.99, 1),
-    'mni152': ('test/dice', 0.8, 1),
+    'mni152': ('test/dice', 0.944, 1),
 }
 EPOCHS = {'colours': 2, 'denoise': 5, 'fat': 100, 'mni152': 4}
 RECIPES = sorted(path.stem for path in (ROOT / 'recipes').glob('*.yaml'))

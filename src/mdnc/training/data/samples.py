@@ -199,11 +199,11 @@ class Samples:
         number = self._number(index)
         size = self._stored_shape(number)[1:]
         cut = self._cut(size, rng, number)
-        item: dict[str, Any] = self._target(number, size, cut)
         stored = self._stored(number)
         if stored is not None:
-            return {'input': stored, **item}
+            return {'input': stored, **self._target(number, size, cut)}
         clean = cut.fill(self._input(number, cut))
+        item: dict[str, Any] = self._target(number, size, cut)
         if self._kind is not None and self._kind[0]:
             item = {name: cut.fill(values) for name, values in item.items()}
         # Outside training the noise of a sample is the same each time.

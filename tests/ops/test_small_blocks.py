@@ -217,7 +217,7 @@ def unsuited() -> list[tuple[str, Block, list[Weights], Tensor, torch.dtype]]:
     return [
         ('float64', how, weights, x, torch.float64),
         ('many weights', how, big, x.repeat(1, 32, 1), f32),
-        ('many products', how, weights, x.repeat(1, 1, 2000), f32),
+        ('many products', how, weights, x.repeat(1, 1, 4000), f32),
         ('odd channels', how, odd, torch.randn(2, 24, 13), f32),
         ('an activation of another kind', block(activator='gelu'), [weights[0]._replace(slope=None)], x, f32),
         (

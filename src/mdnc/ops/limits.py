@@ -45,7 +45,7 @@ class Limits(NamedTuple):
     winograd_fill: float = 0.7
     signal_tiles: int = 16
     signal_weights: int = 1_000_000
-    small_products: int = 2**25
+    small_products: int = 2**26
     small_weights: int = 2**16
 
 

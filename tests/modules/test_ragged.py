@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import mdnc
 from mdnc.modules import Network, pad_batch, resnet
+from mdnc.ops import fused
+from mdnc.ops.backend import DEFAULT, TABLE
 
 Size = tuple[int, ...]
 
@@ -23,6 +26,14 @@ SIZES: dict[int, list[Size]] = {
     2: [(13, 21), (20, 14), (16, 16)],
     3: [(9, 7, 11), (11, 9, 8)],
 }
+
+
+@pytest.fixture(autouse=True)
+def fused_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So small blocks would be torch's own layers."""
+    monkeypatch.setitem(TABLE, (DEFAULT, 'cpu'), TABLE[DEFAULT, 'cpu']._replace(few=False))
+
+
 FAMILIES = ('EncoderNet', 'AE', 'UNet')
 NORMS = ('pinst', 'inst', 'group', 'layer', 'null')
 TOLERANCE = 1e-9
@@ -375,12 +386,59 @@ def test_samples_of_one_size_take_the_ordinary_path(family: str):
     assert y.dim() == 2 or not y[..., 10:, :].any()
 
 
-def test_paths_say_that_unequal_sizes_run_plainly():
-    net = build('UNet', 1)
-    assert all(
-        str(unit).endswith('plain, for the samples of the batch differ in size') for unit in net.paths(ragged=True)
-    )
-    assert len(net.paths(ragged=True)) == len(net.paths()) and any(unit.fused for unit in net.paths())
+@pytest.mark.parametrize(
+    ('family', 'options', 'reasons'),
+    [
+        ('EncoderNet', {}, {''}),
+        ('EncoderNet', {'normalizer': 'batch', 'layer_order': 'old'}, {''}),
+        ('EncoderNet', {'memory': 'plain'}, {'the plain path was asked for'}),
+        ('UNet', {}, {'', 'the samples of the batch differ in size, and maps are enlarged'}),
+        (
+            'EncoderNet',
+            {'shortcut': 'pool'},
+            {'', 'the samples of the batch differ in size, and the shortcut averages'},
+        ),
+        ('EncoderNet', {'se': 2}, {'the samples of the batch differ in size, and squeeze-excite follows'}),
+        ('EncoderNet', {'drop_path': 0.2}, {'', 'the samples of the batch differ in size, and branches are dropped'}),
+    ],
+    ids=str,
+)
+def test_paths_are_those_that_batches_of_unequal_sizes_take(family, options, reasons, monkeypatch):
+    net, taken, run = build(family, 1, **options), [], fused.block
+    found = net.paths(ragged=True)
+    assert {unit.reason for unit in found} == reasons
+    assert [unit.unit for unit in found] == [unit.unit for unit in net.paths()]
+    monkeypatch.setattr(fused, 'block', lambda *given: taken.append(len(given[2].units)) or run(*given))
+    net(padded(samples(SIZES[1])), lengths=SIZES[1])
+    whole = {unit.unit.rpartition('.')[0] for unit in found if unit.fused}
+    assert len([units for units in taken if units > 1]) == len(whole)
+
+
+@pytest.mark.parametrize('optimized', [False, True])
+@pytest.mark.parametrize('memory', ['fast', 'leaner', 'least'])
+@pytest.mark.parametrize('normalizer', ['pinst', 'layer', 'batch'])
+def test_memory_levels_and_backends(normalizer: str, memory: str, optimized: bool):
+    net = build('EncoderNet', 2, normalizer=normalizer, memory=memory)
+    other = copy.deepcopy(net)
+    other.memory = 'plain'
+    if optimized:
+        mdnc.optimize(net)
+    answers = []
+    for each in (net, other):
+        x = padded(samples(SIZES[2]))
+        y = each(x, lengths=SIZES[2])
+        y.backward(weights(y.shape))
+        answers.append((y, x.grad))
+    for mine, theirs in zip(*answers, strict=True):
+        close(mine, theirs)
+    alike(net, other)
+
+
+def test_keeps_of_a_block_its_input():
+    net, x = build('EncoderNet', 1), torch.randn(3, 2, 400, dtype=torch.float64)
+    lean = kept(net, x, lengths=[400, 341, 355])
+    net.memory = 'plain'
+    assert lean < 0.45 * kept(net, x, lengths=[400, 341, 355])
 
 
 def test_half_floats():

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mdnc.ops import masked, norm_act
 from mdnc.ops.convolution import Geometry
-from mdnc.ops.norm_act import Moments
+from mdnc.ops.masked import Mask
+from mdnc.ops.norm_act import Affine, Moments, Step
 
 INTERPOLATION = {1: 'linear', 2: 'bilinear', 3: 'trilinear'}
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -121,24 +123,30 @@ class Weights(NamedTuple):
     bias: Tensor | None
 
 
-def unit(x: Tensor, weights: Weights, how: Unit, at: Moments | None = None) -> Tensor:
-    """``x (B, C, L1, …)`` → ``(B, O, M1, …)``; ``at`` are the moments of a fixed norm."""
-    h = x if how.norm is None else normalised(x, weights, how.norm, at)
+def unit(x: Tensor, weights: Weights, how: Unit, at: Moments | None = None, mask: Mask | None = None) -> Tensor:
+    """``x (B, C, L1, …)`` → ``(B, O, M1, …)``; ``at`` are the moments of a fixed norm, ``mask`` those of a padded x."""
+    h = x if how.norm is None else normalised(x, weights, how.norm, at, mask)
     h = activated(h, weights, how)
+    h = h if mask is None else mask.cleared(h)
     h = h if how.resize is None else how.resize(h)
     return h if how.geometry is None else convolution(h, weights, how.geometry)
 
 
-def shortcut(x: Tensor, weights: Weights, how: Shortcut, at: Moments | None = None) -> Tensor:
-    """``x (B, C, L1, …)`` → ``(B, O, M1, …)``; ``at`` are the moments of a fixed norm."""
+def shortcut(x: Tensor, weights: Weights, how: Shortcut, at: Moments | None = None, mask: Mask | None = None) -> Tensor:
+    """``x (B, C, L1, …)`` → ``(B, O, M1, …)``; ``at`` are the moments of a fixed norm, ``mask`` is of what it gives."""
     h = averaged(x, how.pool) if how.pool else x
     h = convolution(h if how.resize is None else how.resize(h), weights, how.geometry)
-    return h if how.norm is None else normalised(h, weights, how.norm, at)
+    return h if how.norm is None else normalised(h, weights, how.norm, at, mask)
 
 
-def normalised(x: Tensor, weights: Weights, norm: Norm, at: Moments | None) -> Tensor:
-    """torch's norm of this kind."""
+def normalised(x: Tensor, weights: Weights, norm: Norm, at: Moments | None, mask: Mask | None = None) -> Tensor:
+    """torch's norm of this kind; of a padded batch the one that leaves out the padding."""
     affine = weights.scale, weights.shift
+    if mask is not None:
+        flat, step = x.flatten(2), Step(norm.eps, 'null', x.dtype, norm.kind, norm.groups)
+        scale, shift = (None if each is None else each.view(1, -1, 1) for each in affine)
+        found = at if norm.kind == 'fixed' and at is not None else masked.moments(mask, flat, step)
+        return mask.cleared(norm_act.normalised(flat, found, Affine(scale, shift, None))).view(x.shape)
     if norm.kind == 'group':
         return F.group_norm(x, norm.groups, *affine, eps=norm.eps)
     if norm.kind == 'batch':
@@ -210,16 +218,22 @@ class Block:
         )
 
 
-def block(x: Tensor, weights: Sequence[Weights], how: Block, at: Sequence[Moments | None] = ()) -> Tensor:
-    """``x (B, C, L1, …)`` → ``(B, O, M1, …)``; the shortcut's weights, and moments, come last."""
-    y, at = x, at or (None,) * len(weights)
-    for each, own, moments in zip(how.units, weights, at, strict=False):
-        y = unit(y, own, each, moments)
+def block(
+    x: Tensor,
+    weights: Sequence[Weights],
+    how: Block,
+    at: Sequence[Moments | None] = (),
+    masks: Sequence[Mask | None] = (),
+) -> Tensor:
+    """``x (B, C, L1, …)`` → ``(B, O, M1, …)``; the shortcut's weights, moments and mask come last."""
+    y, at, masks = x, at or (None,) * len(weights), masks or (None,) * len(weights)
+    for each, own, moments, mask in zip(how.units, weights, at, masks, strict=False):
+        y = unit(y, own, each, moments, mask)
     if how.adds == 'input':
         return y + x
     if how.shortcut is None:
         return y
-    beside = shortcut(x, weights[-1], how.shortcut, at[-1])
+    beside = shortcut(x, weights[-1], how.shortcut, at[-1], masks[-1])
     return y + beside if how.units else beside
 
 

@@ -18,8 +18,9 @@ from mdnc.ops.backend import DEFAULT, TABLE, Backend
 from mdnc.ops.channels_last import is_channels_last, to_layout, to_layout_both_ways
 from mdnc.ops.definition import Block, Weights
 from mdnc.ops.folding import FOLDS, folded
+from mdnc.ops.masked import Mask
 from mdnc.ops.norm_act import Moments
-from mdnc.ops.units import Grads, Kept, Needs, ShortcutRun, Statistics, UnitRun
+from mdnc.ops.units import Grads, Kept, Needs, ShortcutRun, Statistics, UnitRun, masking
 
 
 def block(
@@ -29,6 +30,7 @@ def block(
     memory: str = 'lean',
     backend: str = DEFAULT,
     statistics: Sequence[Statistics | None] = (),
+    masks: Sequence[Mask] = (),
 ) -> Tensor:
     """What ``definition.block`` computes, keeping less for backward.
 
@@ -41,13 +43,14 @@ def block(
         backend: Who computes, a name of ``backend.NAMES``.
         statistics: Of each unit, then of the shortcut, those of a batch norm; ``None`` for no such norm. A fixed one
             reads them, another takes those of this batch in. Empty where all are ``None``.
+        masks: Of a padded batch the padding of each unit's input, then of what the shortcut gives.
     """
     by = TABLE[backend, x.device.type]
     flat = [*chain.from_iterable(weights)]
     if by.channels_last and not is_channels_last(x):
         with by.memory(x):
             x = to_layout_both_ways(x, True, False)
-    call = Call(how, memory, by, definition.low_precision(x))
+    call = Call(how, memory, by, definition.low_precision(x), masks)
     if torch.is_grad_enabled():
         for each in (x, *flat):
             if each is not None and each.requires_grad:
@@ -66,19 +69,21 @@ class Call(NamedTuple):
         memory: What is kept for backward.
         by: Who computes.
         dtype: Of activations and convolutions.
+        masks: See `block`; they are not kept for backward by the block alone, but shared by all of a level.
     """
 
     how: Block
     memory: str
     by: Backend
     dtype: torch.dtype
+    masks: Sequence[Mask] = ()
 
     def small(
         self, x: Tensor, weights: Sequence[Weights], statistics: Sequence[Statistics | None]
     ) -> small_blocks.Plan | None:
         """How the block is computed by one function, where it is small, which keeps what ``'lean'`` keeps."""
         by = self.by.small
-        if by is None or self.memory not in ('fast', 'lean') or self.dtype != x.dtype or any(statistics):
+        if by is None or self.memory not in ('fast', 'lean') or self.dtype != x.dtype or any(statistics) or self.masks:
             return None
         return by(x, weights, self.how, self.by.tools.limits)
 
@@ -91,16 +96,16 @@ class Call(NamedTuple):
         kept: list[Kept] | None = None,
     ) -> Tensor:
         """The block's output; what backward needs is appended to ``kept``, unless that is None."""
-        how, memory, by, dtype = self
+        how, memory, by, dtype, masks = self
         with torch.autocast(x.device.type, enabled=False), by.memory(x):
             if small is not None:
                 y, parts = small.forward(x, weights)
                 for each, at in () if kept is None else parts:
                     kept.append(Kept(each, None, *(at or ())))  # type: ignore[union-attr]
                 return y
-            if kept is None and statistics and by.folds and dtype in FOLDS:
+            if kept is None and statistics and by.folds and dtype in FOLDS and not masks:
                 how, weights, statistics = folded(x, weights, how, statistics)
-            return BlockRun(weights, how, memory, by, dtype, statistics).forward(x, kept)
+            return BlockRun(weights, how, memory, by, dtype, statistics, masks).forward(x, kept)
 
     def backward(
         self,
@@ -117,7 +122,7 @@ class Call(NamedTuple):
         with torch.autocast(x.device.type, enabled=False), self.by.memory(x):
             grads: Sequence[Iterable[Tensor | None]]
             if small is None:
-                run = BlockRun(weights, self.how, self.memory, self.by, self.dtype)
+                run = BlockRun(weights, self.how, self.memory, self.by, self.dtype, masks=self.masks)
                 gx, grads = run.backward(run.like_output(g, x), x, kept, wanted, below)
             else:
                 gx, grads = small.backward(g, [small_blocks.Kept(each.x, each.at) for each in kept], weights, wanted)
@@ -144,15 +149,17 @@ class BlockRun:
         by: Backend,
         dtype: torch.dtype,
         statistics: Sequence[Statistics | None] = (),
+        masks: Sequence[Mask] = (),
     ) -> None:
         self.how, self.memory, self.by = how, memory, by
         self.units: list[UnitRun] = []
-        given = statistics or (None,) * len(weights)
-        for unit, own, seen in zip(how.units, weights, given, strict=False):
-            self.units.append(UnitRun(unit, own, dtype, by, seen))
+        given, padding = statistics or (None,) * len(weights), masks or (None,) * len(weights)
+        for unit, own, seen, mask in zip(how.units, weights, given, padding, strict=False):
+            self.units.append(UnitRun(unit, own, dtype, masking(by, mask) if mask else by, seen))
         self.shortcut = None
         if how.shortcut is not None:
-            self.shortcut = ShortcutRun(how.shortcut, weights[-1], dtype, by, given[-1])
+            own_by = masking(by, masks[-1]) if masks else by
+            self.shortcut = ShortcutRun(how.shortcut, weights[-1], dtype, own_by, given[-1])
         last = len(self.units) - 1  # the shortcut's, where there are no units
         self.last: Any = weights[last].kernel if weights[last].kernel is not None else weights[last - 1].kernel
 
@@ -261,7 +268,7 @@ def _differentiable(
     )
     call: Call = ctx.call
     with torch.autocast(x.device.type, call.dtype, enabled=ctx.autocast):
-        y = definition.block(x, grouped(flat), call.how, at)
+        y = definition.block(x, grouped(flat), call.how, at, call.masks)
     g = to_layout_both_ways(g, False, False)
     wanted = [each for each, need in zip(inputs, needs, strict=True) if need]
     grads = iter(torch.autograd.grad(y, wanted, g, create_graph=True))

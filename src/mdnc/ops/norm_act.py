@@ -79,7 +79,7 @@ class Running(NamedTuple):
     variance: Tensor
     momentum: float
 
-    def take(self, mean: Tensor, variance: Tensor, count: int) -> None:
+    def take(self, mean: Tensor, variance: Tensor, count: int | Tensor) -> None:
         """Take in the mean and the variance, ``(C,)``, of ``count`` values a channel."""
         self.mean.lerp_(mean.to(self.mean.dtype), self.momentum)
         self.variance.lerp_((variance * (count / (count - 1))).to(self.variance.dtype), self.momentum)

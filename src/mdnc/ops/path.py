@@ -18,6 +18,7 @@ from mdnc.ops import fused
 from mdnc.ops.backend import DEFAULT, TABLE
 from mdnc.ops.channels_last import is_channels_last, to_layout, to_layout_both_ways
 from mdnc.ops.limits import Limits
+from mdnc.ops.masked import Mask, Region
 from mdnc.ops.reading import CONVOLUTIONS, INSTANCE_NORMS, Fused, read
 
 MEMORY_LEVELS = ('plain', 'fast', 'lean', 'leaner', 'least')
@@ -102,12 +103,9 @@ def run(
         refused = isinstance(block, str) or why_not_with(x, block) or why_not_compiled(x, block, memory)
         return None if refused else block(x, memory, backend)  # type: ignore[operator]
     by = TABLE[backend, x.device.type]
-    first: Any = units[0] if units else shortcut
-    reading = _READINGS.get(first)
-    if reading is None or not reading.holds(units, adds, shortcut):
-        reading = _Reading(units, adds, shortcut)
-        _READINGS[first] = reading
-    block = reading.block
+    reading = _READINGS.get(units[0] if units else shortcut)  # type: ignore[arg-type]
+    held = reading is not None and reading.holds(units, adds, shortcut)  # most often: a call less than `block_of`
+    block = reading.block if held else block_of(units, adds, shortcut)  # type: ignore[union-attr]
     if isinstance(block, str) or why_not_with(x, block):
         return None
     if by.few and is_small(x, block, memory, by.tools.limits):
@@ -115,6 +113,61 @@ def run(
     if adds != 'nothing' and units and not by.whole_blocks:
         return None
     return fused.block(x, block.weights, block.how, memory, backend, block.statistics)
+
+
+def run_padded(
+    x: Tensor,
+    region: Region,
+    units: Sequence[nn.Module],
+    memory: str,
+    backend: str,
+    adds: str,
+    shortcut: nn.Module | None,
+) -> tuple[Tensor, Region] | None:
+    """As `run`, of a batch padded with zeros; the result is padded with zeros too, and comes with what is no padding.
+
+    Args:
+        x: The input.
+        region: What of it is not padding.
+        units: See `run`.
+        memory: See `run`.
+        backend: See `run`.
+        adds: See `run`.
+        shortcut: See `run`.
+    """
+    if why_not_now(memory) or torch.compiler.is_compiling() or type(x) not in _TENSORS:
+        return None
+    by, block = TABLE[backend, x.device.type], block_of(units, adds, shortcut)
+    if isinstance(block, str) or why_not_padded(block) or why_not_with(x, block) or not by.whole_blocks:
+        return None
+    if by.few and is_small(x, block, memory, by.tools.limits):
+        return None
+    masks, after = _masks(region, block, x.shape)
+    y = fused.block(x, block.weights, block.how, memory, backend, block.statistics, masks)
+    return masks[-1].cleared(y), after
+
+
+def why_not_padded(block: Fused | str) -> str:
+    """Why padded batches can't take the fused path of this block, or an empty string."""
+    if isinstance(block, str):
+        return block
+    if block.how.enlarges:
+        return 'maps are enlarged'
+    return 'the shortcut averages' if block.how.shortcut is not None and block.how.shortcut.pool else ''
+
+
+def _masks(region: Region, block: Fused, shape: Sequence[int]) -> tuple[list[Mask], Region]:
+    """The padding of each unit's input, then that of the block's output, and what is none of the latter."""
+    found, size = [Mask(~region.inside, region.volume)], tuple(shape[2:])
+    for unit, own in zip(block.how.units, block.weights, strict=False):
+        if unit.geometry is not None and own.kernel is not None:
+            sides = zip(size, own.kernel.shape[2:], unit.geometry.stride, unit.geometry.padding, strict=True)
+            size = tuple((n + 2 * pad - k) // step + 1 for n, k, step, pad in sides)
+            before, region = region, region.shrunk(unit.geometry.stride, size)
+            found.append(found[-1] if region is before else Mask(~region.inside, region.volume))
+        else:
+            found.append(found[-1])
+    return found, region
 
 
 def is_small(x: Tensor, block: Fused, memory: str, limits: Limits) -> bool:
@@ -295,3 +348,13 @@ class _Reading:
 
 
 _READINGS: WeakKeyDictionary[nn.Module, _Reading] = WeakKeyDictionary()
+
+
+def block_of(units: Sequence[nn.Module], adds: str, shortcut: nn.Module | None) -> Fused | str:
+    """As ``reading.read``, once for as long as the layers stay what they are."""
+    first: Any = units[0] if units else shortcut
+    reading = _READINGS.get(first)
+    if reading is None or not reading.holds(units, adds, shortcut):
+        reading = _Reading(units, adds, shortcut)
+        _READINGS[first] = reading
+    return reading.block

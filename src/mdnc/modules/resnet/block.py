@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -138,11 +138,25 @@ class Block(nn.Module):
                     layer.bias.fill_(spark)
                 return
 
-    def paths(self, prefix: str = '') -> list[path.Taken]:
-        """The path that each unit takes at present; only the input can still change it."""
+    def paths(self, prefix: str = '', *, ragged: bool = False) -> list[path.Taken]:
+        """The path that each unit takes at present; only the input can still change it.
+
+        Args:
+            prefix: Stands before the names of the units.
+            ragged: Whether for a batch of samples that differ in size.
+        """
         names = (*self._units, *(() if self.in_node is None else ('in_node',)))
         named = {f'{prefix}{name}': getattr(self, name) for name in names}
-        return path.taken(named, self._memory, self._adds, f'{prefix}in_node', self.backend)
+        found = path.taken(named, self._memory, self._adds, f'{prefix}in_node', self.backend)
+        reason = self._why_not_padded() if ragged else ''
+        return [replace(each, fused=False, reason=each.reason or reason) for each in found] if reason else found
+
+    def _why_not_padded(self) -> str:
+        reason = 'branches are dropped' if self._drops else '' if self.se is None else 'squeeze-excite follows'
+        if not reason:
+            units = [getattr(self, name) for name in self._units]
+            reason = path.why_not_padded(path.block_of(units, self._adds, self.in_node))
+        return f'the samples of the batch differ in size, and {reason}' if reason else ''
 
     @property
     def _adds(self) -> str:
@@ -170,6 +184,13 @@ class Block(nn.Module):
         return self._gated(y) + (x if shortcut is None or plan is None else resized(shortcut, plan, x, stride))
 
     def _run_ragged(self, x: Ragged, stride: Size | None) -> Ragged:
+        as_planned = stride is None or self._plan.resize is None or stride == self._plan.resize.stride
+        if as_planned and self.se is None and not self._drops:
+            how = (self._memory, self.backend, self._adds, self.in_node)
+            fused = path.run_padded(x.values, x.real, [getattr(self, name) for name in self._units], *how)
+            if fused is not None:
+                values, real = fused
+                return Ragged(values, cast(ValidRegion, real))
         y = x
         for name, unit in self._plan.named.items():
             y = through(unit.layers, getattr(self, name), y, stride)

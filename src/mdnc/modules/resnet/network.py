@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -21,8 +20,6 @@ from mdnc.modules.resnet.stage import _BlockResStkNd, crop
 from mdnc.ops import path
 from mdnc.ops.backend import DEFAULT
 from mdnc.ops.channels_last import as_given
-
-RAGGED = 'the samples of the batch differ in size'
 
 
 class Network(Featured):
@@ -149,7 +146,7 @@ class Network(Featured):
         """The path that each unit of the blocks takes at present, and the reason if it is not the fused one.
 
         Args:
-            ragged: Whether for a batch with different `lengths`, which uses masked layers whatever `memory` is.
+            ragged: Whether for a batch with different `lengths`.
 
         Example:
             >>> import mdnc
@@ -158,8 +155,7 @@ class Network(Featured):
             netbody.1.conv_scale.conv1: plain, for the plain path was asked for
         """
         blocks = ((name, each) for name, each in self.named_modules() if isinstance(each, Block))
-        found = [unit for name, each in blocks for unit in each.paths(f'{name}.')]
-        return [replace(unit, fused=False, reason=RAGGED) for unit in found] if ragged else found
+        return [unit for name, each in blocks for unit in each.paths(f'{name}.', ragged=ragged)]
 
     @property
     def nlayers(self) -> int:

@@ -34,9 +34,11 @@ def unmeasured(func: Any, args: Any) -> str:
 
 @functools.cache
 def _allocates_nothing(func: Any) -> bool:
-    # It goes value by value, or what it returns is an argument, or a part of one.
-    views = all(each.alias_info is not None for each in func._schema.returns)
-    return views or torch.Tag.pointwise in func.tags or func.namespace == 'profiler'
+    # It goes value by value, makes a tensor of none, or what it returns is an argument, or a part of one.
+    schema = func._schema
+    views = all(each.alias_info is not None for each in schema.returns)
+    makes = not any('Tensor' in str(each.type) for each in schema.arguments)
+    return views or makes or torch.Tag.pointwise in func.tags or func.namespace == 'profiler'
 
 
 def _blocked(channels: int, block: int = BLOCK) -> int:
@@ -276,9 +278,25 @@ RULES: dict[Any, Rule] = {
 NOTHING = {
     f'aten.{name}'
     for name in (
-        *('arange', 'cat', 'constant_pad_nd', 'empty', 'empty_like', 'new_empty', 'new_zeros', 'ones_like', 'repeat'),
-        *('scalar_tensor', 'slice_backward', 'zeros', 'zeros_like', '_local_scalar_dense', '_to_copy', '_unsafe_view'),
-        *('addmm', 'mm', 'mean', 'sum', 'native_batch_norm', 'native_group_norm'),
+        *(
+            'cat',
+            'constant_pad_nd',
+            'empty_like',
+            'flip',
+            'full_like',
+            'gather',
+            'index_select',
+            'new_empty',
+            'new_full',
+        ),
+        *('new_ones', 'new_zeros', 'ones_like', 'rand_like', 'randn_like', 'repeat', 'roll', 'select_backward'),
+        *('slice_backward', 'stack', 'zeros_like', '_local_scalar_dense', '_to_copy', '_unsafe_view'),
+        *('addmm', 'amax', 'amin', 'argmax', 'baddbmm', 'bmm', 'embedding', 'mm', 'mean', 'pixel_shuffle', 'sum'),
+        *('native_batch_norm', 'native_group_norm', 'native_layer_norm', 'native_layer_norm_backward'),
+        *(f'{kind}_pad{axes}d' for kind in ('reflection', 'replication') for axes in (1, 2, 3)),
+        *(f'max_pool{axes}d_with_indices{way}' for axes in (2, 3) for way in ('', '_backward')),
+        *(f'avg_pool{axes}d{way}' for axes in (2, 3) for way in ('', '_backward')),
+        *('_adaptive_avg_pool2d', '_adaptive_avg_pool2d_backward', 'glu', 'glu_backward', 'mse_loss_backward'),
         *('_prelu_kernel', '_prelu_kernel_backward', 'elu_backward', 'leaky_relu_backward'),
         *('_softmax', '_softmax_backward_data', '_log_softmax', '_log_softmax_backward_data'),
         *(f'nll_loss{kind}_{way}' for kind in ('', '2d') for way in ('forward', 'backward')),

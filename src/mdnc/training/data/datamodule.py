@@ -165,9 +165,8 @@ class SampleData(L.LightningDataModule):
         normalise: Normalisation of each channel to mean 0 and standard deviation 1: ``'set'`` or true, over the
             training part; ``'sample'``, over each sample; ``'percentiles'``, over the training part, clipped to its
             0.5th and 99.5th percentile, and without the first class if targets are maps of classes (as nnU-Net for CT);
-            false: none; ``'auto'``: ``'set'``, but ``'sample'`` where, in a channel, log10 of the samples' deviations
-            deviates by more than 1.5, the network has no ``amplitude``, and target quantities are not seen to depend on
-            it. Target quantities: over the set, or not.
+            false: none; ``'auto'``: ``'set'``, or ``'sample'`` where log10 of the samples' deviations deviates by more
+            than 1.5, unless the network has ``amplitude`` or target quantities depend on it. The latter: set, or none.
         crop: Spatial size of crops of all samples: random in training, central elsewhere.
         patch: Spatial size of random patches of images or volumes in training; elsewhere samples are whole, and a task
             runs the network on overlapping tiles of this size.

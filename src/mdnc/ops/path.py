@@ -158,13 +158,13 @@ def why_not_padded(block: Fused | str) -> str:
 
 def _masks(region: Region, block: Fused, shape: Sequence[int]) -> tuple[list[Mask], Region]:
     """The padding of each unit's input, then that of the block's output, and what is none of the latter."""
-    found, size = [Mask(~region.inside, region.volume)], tuple(shape[2:])
+    found, size = [Mask(region.inside, region.volume)], tuple(shape[2:])
     for unit, own in zip(block.how.units, block.weights, strict=False):
         if unit.geometry is not None and own.kernel is not None:
             sides = zip(size, own.kernel.shape[2:], unit.geometry.stride, unit.geometry.padding, strict=True)
             size = tuple((n + 2 * pad - k) // step + 1 for n, k, step, pad in sides)
             before, region = region, region.shrunk(unit.geometry.stride, size)
-            found.append(found[-1] if region is before else Mask(~region.inside, region.volume))
+            found.append(found[-1] if region is before else Mask(region.inside, region.volume))
         else:
             found.append(found[-1])
     return found, region

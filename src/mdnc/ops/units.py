@@ -1,17 +1,16 @@
 """Units and shortcuts with their parameters: forward, what is kept of them, and backward."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mdnc._torch import aten
-from mdnc.ops import definition, masked, norm_act
+from mdnc.ops import definition, norm_act
 from mdnc.ops.backend import Backend, NormAct
 from mdnc.ops.channels_last import is_channels_last, to_layout
 from mdnc.ops.definition import INSTANCE, Resize, Shortcut, Unit, Weights
-from mdnc.ops.masked import Mask
+from mdnc.ops.masked import Mask, MaskedNormAct
 from mdnc.ops.norm_act import Affine, Moments, Running, Step
 
 _LINEAR_BACKWARD = {
@@ -92,16 +91,9 @@ class Needs(NamedTuple):
 
 
 def masking(by: Backend, mask: Mask) -> Backend:
-    """The backend for a unit whose input has padding; norm and activation are torch's then."""
-    return by._replace(
-        norm_act=NormAct(
-            partial(masked.forward, mask),
-            partial(masked.rebuild, mask),
-            partial(masked.backward, mask),
-            partial(masked.activate, mask),
-            partial(masked.activate_backward, mask),
-        )
-    )
+    """The backend for a unit whose input has padding."""
+    own = MaskedNormAct(by.norm_act, mask)
+    return by._replace(norm_act=NormAct(own.forward, own.rebuild, own.backward, own.activate, own.activate_backward))
 
 
 # Small blocks wait for Python: between here and the kernels loops stand where comprehensions would, which are calls

@@ -116,7 +116,6 @@ CLASSES, TABLE = torch.zeros(300, dtype=torch.long), torch.zeros(300, 400, dtype
 VOLUMES, SIGNALS = MAPS[:, :, :16, :16, :16].contiguous(), torch.randn(2, 8, 4096)
 HALF_IMAGES, IMAGE_PLACES = F.max_pool2d(IMAGES, 2, return_indices=True)
 HALF_VOLUMES, VOLUME_PLACES = F.max_pool3d(VOLUMES, 2, return_indices=True)
-NORMED = torch.ops.aten.native_layer_norm(X, [400], None, None, 1e-5)
 ALONE = {
     'addmm': (X[0, :300], X, G.t()),
     'mm': (X, G.t()),
@@ -157,7 +156,6 @@ ALONE = {
     'baddbmm': (torch.zeros(2, 8, 8), SIGNALS, SIGNALS.transpose(1, 2)),
     'pixel_shuffle': (IMAGES, 2),
     'native_layer_norm': (X, [400], None, None, 1e-5),
-    'native_layer_norm_backward': (G, X, [400], NORMED[1], NORMED[2], X[0], X[1], [True] * 3),
     'reflection_pad1d': (SIGNALS, [1, 1]),
     'reflection_pad2d': (IMAGES, [1] * 4),
     'replication_pad3d': (VOLUMES, [1] * 6),
@@ -186,6 +184,21 @@ def test_operators_that_are_said_to_need_no_workspace_need_none(name):
     needed = allocated(lambda: kept.append(operator(*ALONE[name])))
     outputs = kept[-1] if isinstance(kept[-1], (tuple, list)) else kept[-1:]
     assert needed <= sum(each.nbytes for each in outputs) + 4096
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+@pytest.mark.parametrize('affine', [False, True])
+def test_a_layer_norm_sums_in_each_thread(threads, affine):
+    _, mean, rate = torch.ops.aten.native_layer_norm(X, [400], None, None, 1e-5)
+    mask, before, kept = [True, affine, affine], torch.get_num_threads(), []
+    torch.set_num_threads(threads)
+    try:
+        operator, args = torch.ops.aten.native_layer_norm_backward, (G, X, [400], mean, rate, X[0], X[1], mask)
+        needed = allocated(lambda: kept.append(operator(*args)))
+        rule = workspaces.RULES[operator.default](args, kept[-1])
+    finally:
+        torch.set_num_threads(before)
+    assert needed == sum(each.nbytes for each in kept[-1] if each is not None) + rule
 
 
 class Attending(nn.Module):

@@ -232,6 +232,12 @@ def _group_norm_backward(args: Any, outputs: Any) -> int:
     return 8 * int(n * c)
 
 
+def _layer_norm_backward(args: Any, outputs: Any) -> int:
+    # Sums of each thread, for the scale and for the shift.
+    shape, mean, mask = args[2], args[3], args[7]
+    return 2 * torch.get_num_threads() * math.prod(shape) * mean.element_size() if any(mask[1:]) else 0
+
+
 def _sum(args: Any, y: Tensor) -> int:
     x, axes = args[:2]
     several = len(axes or ()) > 1 and 0 in axes and x.is_contiguous()
@@ -263,6 +269,7 @@ _RULES: dict[str, Rule] = {
     'aten.upsample_nearest3d_backward': _shrinking_volume,
     'aten.native_batch_norm_backward': _batch_norm_backward,
     'aten.native_group_norm_backward': _group_norm_backward,
+    'aten.native_layer_norm_backward': _layer_norm_backward,
     'aten.sum.dim_IntList': _sum,
     'aten.mean.dim': _mean,
     'mkldnn._linear_pointwise': _product,
@@ -278,21 +285,11 @@ RULES: dict[Any, Rule] = {
 NOTHING = {
     f'aten.{name}'
     for name in (
-        *(
-            'cat',
-            'constant_pad_nd',
-            'empty_like',
-            'flip',
-            'full_like',
-            'gather',
-            'index_select',
-            'new_empty',
-            'new_full',
-        ),
-        *('new_ones', 'new_zeros', 'ones_like', 'rand_like', 'randn_like', 'repeat', 'roll', 'select_backward'),
-        *('slice_backward', 'stack', 'zeros_like', '_local_scalar_dense', '_to_copy', '_unsafe_view'),
-        *('addmm', 'amax', 'amin', 'argmax', 'baddbmm', 'bmm', 'embedding', 'mm', 'mean', 'pixel_shuffle', 'sum'),
-        *('native_batch_norm', 'native_group_norm', 'native_layer_norm', 'native_layer_norm_backward'),
+        *('cat', 'constant_pad_nd', 'empty_like', 'flip', 'full_like', 'gather', 'index_select', 'new_empty'),
+        *('new_full', 'new_ones', 'new_zeros', 'ones_like', 'rand_like', 'randn_like', 'repeat', 'roll'),
+        *('select_backward', 'slice_backward', 'stack', 'zeros_like', '_local_scalar_dense', '_to_copy'),
+        *('_unsafe_view', 'addmm', 'amax', 'amin', 'argmax', 'baddbmm', 'bmm', 'embedding', 'mm', 'mean', 'sum'),
+        *('native_batch_norm', 'native_group_norm', 'native_layer_norm', 'pixel_shuffle'),
         *(f'{kind}_pad{axes}d' for kind in ('reflection', 'replication') for axes in (1, 2, 3)),
         *(f'max_pool{axes}d_with_indices{way}' for axes in (2, 3) for way in ('', '_backward')),
         *(f'avg_pool{axes}d{way}' for axes in (2, 3) for way in ('', '_backward')),

@@ -153,6 +153,34 @@ def test_a_dead_worker_ends_the_loading():
         list(make_loader(Points(9, 0, {5: 'deadly'}), batch_size=4, workers=1))
 
 
+class Broken:
+    """Stands for a loader whose worker's connection breaks."""
+
+    def __init__(self, error, workers):
+        self.error, self.num_workers = error, workers
+
+    def __iter__(self):
+        raise self.error
+
+
+@pytest.mark.parametrize('error', [ConnectionResetError(104, 'reset'), ConnectionRefusedError(), EOFError()])
+def test_a_worker_is_dead_whose_connection_breaks_before_the_signal(error, monkeypatch):
+    def signalled(seconds):
+        raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.')
+
+    loader = make_loader(Points(9, 0), batch_size=4)
+    loader._loader = Broken(error, 1)
+    monkeypatch.setattr('time.sleep', lambda seconds: None)  # no signal comes
+    with pytest.raises(type(error)):
+        list(loader)
+    monkeypatch.setattr('time.sleep', signalled)
+    with pytest.raises(WorkerError, match=r'a worker process died .* before batch 0 .* killed by signal'):
+        list(loader)
+    loader._loader = Broken(error, 0)
+    with pytest.raises(type(error)):
+        list(loader)
+
+
 @pytest.mark.parametrize(
     ('name', 'value'),
     [

@@ -6,6 +6,7 @@ batches of unequal size count every sample once. Batches of training differ in s
 norm suffers from a last batch of a few samples.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
@@ -149,6 +150,7 @@ def _balanced(order: Tensor, labels: Sequence[int], share: float, generator: tor
 
 
 _DEAD = 'DataLoader worker'
+_SIGNAL_SECONDS = 5
 _latest: 'Loader | None' = None  # the loader in use: torch reports a dead worker wherever the program is then
 
 
@@ -198,10 +200,21 @@ class Loader:
                     raise SampleError(batch['error'])
                 self.seen += 1
                 yield batch
-        except RuntimeError as error:
-            if _DEAD not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            signalled = self._signalled(error)
+            if _DEAD not in str(signalled):
                 raise
-            raise WorkerError(self.obituary(error)) from error
+            raise WorkerError(self.obituary(signalled)) from signalled
+
+    def _signalled(self, error: Exception) -> Exception:
+        """What torch raises at the signal of a dead worker, whose connection may break a moment before it comes."""
+        if isinstance(error, RuntimeError) or not self._loader.num_workers:
+            return error
+        try:
+            time.sleep(_SIGNAL_SECONDS)
+        except RuntimeError as found:
+            return found
+        return error
 
     def obituary(self, error: Exception) -> str:
         """The message about a dead worker of this loader."""

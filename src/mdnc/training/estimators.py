@@ -32,9 +32,8 @@ from mdnc.training.data.datamodule import normalisation
 from mdnc.training.data.normalisation import (
     COLUMNS,
     AmplitudeSpread,
-    Columns,
-    Moments,
     clipped_statistics,
+    input_figures,
     small_samples,
     target_sizes,
 )
@@ -184,9 +183,12 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         owner = type(self).__name__
         seed = int(check_random_state(self.random_state).randint(_MOST_SEED))
         size, epochs = integer(owner, 'batch_size', self.batch_size), integer(owner, 'epochs', self.epochs)
-        by = self._normalised_by(samples, targets if kind is Regression else None)
-        if by and (channel := _vanishing(samples)) is not None:
-            warnings.warn(f'{owner}: {COLUMNS.format(channel)}', stacklevel=3)
+        by = normalisation(owner, self.normalise)
+        if by:
+            figures = input_figures((number, sample.numpy()) for number, sample in enumerate(samples))
+            by = self._normalised_by(by, figures.spread, targets if kind is Regression else None)
+            if figures.vanishing is not None:
+                warnings.warn(f'{owner}: {COLUMNS.format(figures.vanishing)}', stacklevel=3)
         known = {'input': list(samples[0].shape), 'normalisation': _statistics(samples, by)}
         with _in_silence(not self.progress), random_state_kept():
             torch.manual_seed(seed)
@@ -205,14 +207,11 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.predictor_ = Predictor(task.network.eval(), task.facts)
         self._n_features_out = self._features(samples[:1]).shape[1]
 
-    def _normalised_by(self, samples: Tensor | list[Tensor], quantities: Tensor | None) -> bool | str:
+    def _normalised_by(self, by: bool | str, spread: AmplitudeSpread, quantities: Tensor | None) -> bool | str:
         """How samples are normalised, with a warning where one scale suits them badly."""
         owner = type(self).__name__
-        by, spread = normalisation(owner, self.normalise), AmplitudeSpread()
         if by not in (True, 'auto'):
             return by
-        for sample in samples:
-            spread.add(Moments.of(sample.numpy()).deviation)
         differing, explains = spread.differing(), None
         if differing is None or _reads_amplitude(self.network):
             return True
@@ -422,14 +421,6 @@ def _spread(deviations: np.ndarray) -> list[float]:
 def _reads_amplitude(network: Any) -> bool:
     words = network.get('arguments') or {} if isinstance(network, Mapping) else {}
     return reads_amplitude(network) or bool(words.get('amplitude'))
-
-
-def _vanishing(samples: Tensor | list[Tensor]) -> int | None:
-    columns, whole = Columns(), []
-    for sample in samples:
-        columns.add(sample.numpy())
-        whole.append(Moments.of(sample.numpy()))
-    return columns.vanishing(sum(whole[1:], whole[0]).deviation)
 
 
 def _statistics(samples: Tensor | list[Tensor], by: bool | str) -> dict[str, Any] | None:

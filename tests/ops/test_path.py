@@ -14,8 +14,17 @@ from torch import Tensor, fx, nn
 from torch._subclasses import FakeTensorMode
 
 import mdnc
-from mdnc.modules.resnet import BlockBottleneck2d, BlockPlain1d, EncoderNet1d, EncoderNet2d, UNet2d, UNet3d
+from mdnc.modules.resnet import (
+    BlockBottleneck2d,
+    BlockPlain1d,
+    BlockPlain2d,
+    EncoderNet1d,
+    EncoderNet2d,
+    UNet2d,
+    UNet3d,
+)
 from mdnc.ops import fused, path
+from mdnc.ops.limits import LIMITS
 
 
 @pytest.fixture
@@ -250,12 +259,25 @@ def calls(run: Callable[[], object]) -> int:
 
 def test_python_calls_of_a_block():
     # Small networks, and large devices, wait for Python.
-    block, x = BlockBottleneck2d(16, 16), torch.randn(2, 16, 16, 16, requires_grad=True)
+    block, x = BlockBottleneck2d(16, 16), torch.randn(2, 16, 48, 48, requires_grad=True)
+    assert x.numel() > LIMITS.few_values
     block(x).sum().backward()
     y = [block(x)]
     assert calls(lambda: y.append(block(x))) <= 58
     g = torch.ones_like(y[1])
     assert calls(lambda: torch.autograd.grad(y[1], [x, *block.parameters()], g)) <= 62
+
+
+@pytest.mark.parametrize('block', [BlockPlain2d(8, 8), BlockPlain2d(8, 4)], ids=['input added', 'shortcut added'])
+def test_a_block_of_few_values_is_asked_once(block: nn.Module):
+    x = torch.randn(2, 8, 8, 8)
+    assert x.numel() <= LIMITS.few_values
+    found = {}
+    for level in ('plain', 'lean'):
+        block.memory = level
+        block(x)
+        found[level] = calls(lambda: block(x))
+    assert found['lean'] <= found['plain']
 
 
 def test_other_tensors_run_plainly(fused_calls):

@@ -173,7 +173,10 @@ class BlockRun:
                 keeps = self.memory in ('fast', 'lean') or self._keeps(index)
                 fast = self.memory == 'fast' and unit.kernel is not None
                 kept.append(Kept(y if keeps else None, z if fast else None, *(at or ())))
-            y = z if unit.kernel is None else convolve(z, unit.kernel, unit.bias, unit.how.geometry, tools)
+            y = z  # what came before is let go, for the result to take its place
+            del z
+            if unit.kernel is not None:
+                y = convolve(y, unit.kernel, unit.bias, unit.how.geometry, tools)
         if self.how.adds == 'input':
             return _sum(y, x)
         if self.shortcut is None:

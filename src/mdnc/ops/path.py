@@ -93,7 +93,7 @@ def run(
     adds: str = 'nothing',
     shortcut: nn.Module | None = None,
 ) -> Tensor | None:
-    """What the layers give, by the fused path; ``None`` where only the plain path may be taken."""
+    """What the layers give, fused or, of few values, one by one; ``None`` where only the plain path may be taken."""
     if why_not_now(memory) or type(x) not in _TENSORS:
         return None
     if torch.compiler.is_compiling():
@@ -104,15 +104,29 @@ def run(
         return None if refused else block(x, memory, backend)  # type: ignore[operator]
     by = TABLE[backend, x.device.type]
     reading = _READINGS.get(units[0] if units else shortcut)  # type: ignore[arg-type]
+    # Torch's own layers may have changed since they were read: they are called as they are.
+    if by.few and reading is not None and is_small(x, reading.block, memory, by.tools.limits):
+        return _by_layers(x, units, adds, shortcut)
     held = reading is not None and reading.holds(units, adds, shortcut)  # most often: a call less than `block_of`
     block = reading.block if held else block_of(units, adds, shortcut)  # type: ignore[union-attr]
     if isinstance(block, str) or why_not_with(x, block):
         return None
     if by.few and is_small(x, block, memory, by.tools.limits):
-        return None
+        return _by_layers(x, units, adds, shortcut)
     if adds != 'nothing' and units and not by.whole_blocks:
         return None
     return fused.block(x, block.weights, block.how, memory, backend, block.statistics)
+
+
+def _by_layers(x: Tensor, units: Sequence[nn.Module], adds: str, shortcut: nn.Module | None) -> Tensor:
+    """What torch's own layers give of a whole block, whose units need not be asked one by one then."""
+    y = x
+    for unit in units:
+        y = plainly(unit, y)
+    if shortcut is None:
+        return y + x if adds == 'input' else y
+    beside = plainly(shortcut, x)
+    return y + beside if units else beside
 
 
 def run_padded(
@@ -170,10 +184,10 @@ def _masks(region: Region, block: Fused, shape: Sequence[int]) -> tuple[list[Mas
     return found, region
 
 
-def is_small(x: Tensor, block: Fused, memory: str, limits: Limits) -> bool:
+def is_small(x: Tensor, block: Fused | str, memory: str, limits: Limits) -> bool:
     """Whether torch's own layers are the quicker ones for so few values, see ``Limits.few_values``."""
-    few = x.numel() <= limits.few_values and x.shape[1] <= limits.few_channels
-    return few and memory == 'lean' and not block.how.enlarges
+    few = memory == 'lean' and x.numel() <= limits.few_values and x.dim() > 2 and x.shape[1] <= limits.few_channels
+    return few and not isinstance(block, str) and not block.how.enlarges
 
 
 def call_shortcut(module: nn.Module, x: Tensor, memory: str = 'lean', backend: str = DEFAULT) -> Tensor:

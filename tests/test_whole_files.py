@@ -1,6 +1,8 @@
 """What is no plain file is not replaced by one."""
 
+import errno
 import os
+import re
 import stat
 import threading
 
@@ -50,3 +52,13 @@ def test_the_null_device_is_not_replaced(tmp_path):
         file.write(b'1')
     assert null.is_symlink()
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+def test_a_folder_without_permission_names_the_file_and_not_a_temporary_one(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, 'Permission denied', str(tmp_path / '.values.bin.abc.mdnc-part'))
+
+    monkeypatch.setattr('mdnc._files.tempfile.mkstemp', refuse)
+    said = re.escape(f'{tmp_path / "values.bin"} could not be written (Permission denied)')
+    with pytest.raises(PermissionError, match=f'^{said}$'), whole_file(tmp_path / 'values.bin'):
+        pass

@@ -69,7 +69,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         return
     if not target.parent.is_dir():
         raise FileNotFoundError(f'{target} cannot be written: there is no folder {target.parent}.')
-    handle, name = tempfile.mkstemp(prefix=f'.{target.name}.', suffix=PART_SUFFIX, dir=target.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f'.{target.name}.', suffix=PART_SUFFIX, dir=target.parent)
+    except OSError as error:  # it names the temporary file
+        raise _unwritten(target, error) from error
     part = Path(name)
     try:
         with os.fdopen(handle, 'w+b') as file:

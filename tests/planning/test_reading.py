@@ -1,13 +1,16 @@
 """What is read of data: sizes, values, targets, groups, faults."""
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from mdnc.planning import Fingerprint, plan, read_fingerprint
+from mdnc.planning.request import make_data
 from mdnc.planning.running_statistics import Reservoir, RunningStatistics
 from mdnc.planning.sample_features import Objects, Spectrum, empty_borders, find_groups
-from mdnc.training import ArrayData, DataError
+from mdnc.training import ArrayData, DataError, NetClassifier, train
 
 RNG = np.random.default_rng(0)
 
@@ -188,3 +191,142 @@ def test_maps_of_whole_fractions_are_classes_and_others_are_not():
     found = _read(np.zeros((6, 1, 8, 8), np.float32), labels).target
     assert (found.kind, found.codes, found.outputs) == ('class map', [0, 2], 2)
     assert _read(np.zeros((6, 1, 8, 8), np.float32), labels + 0.5).target.kind == 'map'
+
+
+def _images(folder, kinds):
+    for number, (shape, dtype) in enumerate(kinds):
+        Image.fromarray(RNG.integers(0, 200, shape).astype(dtype)).save(folder / f'{number:02}.png')
+    return str(folder)
+
+
+RGB, RGBA, GREY = ((16, 16, 3), 'u1'), ((16, 16, 4), 'u1'), ((16, 16), 'u1')
+
+
+def test_samples_of_several_kinds_are_refused_with_names(tmp_path):
+    where = _images(tmp_path, [RGB] * 4 + [GREY] * 5 + [RGBA])
+    said = (
+        r'5 of 1 channel and 2 axes \(04.png, 05.png, 06.png, …\), 4 of 3 channels and 2 axes \(00.png, .*\), '
+        r"1 of 4 channels and 2 axes \(09.png\): for image files, colours='rgb'"
+    )
+    with pytest.raises(DataError, match=said):
+        _read(where)
+    signals = [np.zeros((channels, 30), np.float32) for channels in (2, 2, 3)]
+    with pytest.raises(DataError, match=r'1 of 3 channels and 1 axis .* name those of one kind'):
+        plan(ArrayData(signals), 2**28)
+    with pytest.raises(DataError, match=r'2 of 1 channel and 2 axes .*, 1 of 1 channel and 3 axes'):
+        plan(ArrayData([np.zeros((1, *[8] * order), np.float32) for order in (2, 2, 3)]), 2**28)
+
+
+@pytest.mark.parametrize(
+    ('kinds', 'colours'),
+    [([RGB] * 4 + [GREY] * 5 + [RGBA], 'rgb'), ([GREY] * 8 + [((16, 16, 2), 'u1')] * 2, 'grey')],
+)
+def test_a_plan_of_images_in_grey_and_colour_converts_them_says_so_and_trains(kinds, colours, tmp_path):
+    (tmp_path / 'images').mkdir()
+    where = _images(tmp_path / 'images', kinds)
+    made = plan(where, 2**28, {'model.class_path': 'Reconstruction'})
+    assert made.words['data.colours'] == colours
+    assert made.notes[0].startswith('colours: there are images 5 of' if colours == 'rgb' else 'colours: there are')
+    assert made.notes[0].endswith(f'all become {colours}')
+    assert made.words['model.network.arguments.in_planes'] == (3 if colours == 'rgb' else 1)
+    data = make_data(made.words)
+    data.setup()
+    assert {len(data.train.item(number, None)['input']) for number in range(len(data.train))} == {data.train.form[0]}
+    own = ArrayData(where)
+    assert plan(own, 2**28).words['data.colours'] == colours
+    assert own._look.colours is None, 'a plan changes nothing of the data it is given'
+
+
+def test_a_plan_keeps_how_data_of_python_are_read(tmp_path):
+    where = _images(tmp_path, [RGB] * 4 + [GREY] * 5)
+    words = plan(ArrayData(where, colours='grey', resize=[12, 12], mirror=[1]), 2**28).words
+    assert [words[f'data.{name}'] for name in ('colours', 'resize', 'mirror')] == ['grey', [12, 12], [1]]
+    np.save(tmp_path / 'x.npy', RNG.normal(size=(6, 1, 100)))
+    words = plan(ArrayData(str(tmp_path / 'x.npy'), window=20, hop=10), 2**28).words
+    assert (words['data.window'], words['data.hop']) == (20, 10)
+
+
+def test_images_of_8_and_16_bits_get_scales_of_their_own(tmp_path):
+    for kind in 'ab':
+        (tmp_path / kind).mkdir()
+        for number in range(6):
+            deep = number % 3 == 0
+            pixels = RNG.integers(0, 2**16 if deep else 2**8, (16, 16)).astype('u2' if deep else 'u1')
+            Image.fromarray(pixels).save(tmp_path / kind / f'{number}.png')
+    made = plan(str(tmp_path), 2**28)
+    assert made.words['data.normalise'] == 'sample'
+    note = next(note for note in made.notes if note.startswith('mixed depths'))
+    assert 'a/1.png' in note and 'a/0.png' in note
+    for words, due in (({}, 'sample'), ({'normalise': True}, None)):
+        data = ArrayData(str(tmp_path), 'folder', split={'val': 0, 'test': 0}, **words)
+        data.setup()
+        if due:
+            assert data.facts['normalisation'] == {'by': due}
+            continue
+        with pytest.warns(UserWarning, match=r'normalise=true, but samples are stored in 8 bits \(a/1.png\) and in 16'):
+            assert data.facts['normalisation'] != {'by': 'sample'}
+
+
+SIGNALS = RNG.normal(size=(24, 1, 32)).astype(np.float32)
+
+
+@pytest.mark.parametrize('kind', ['u1', 'i8', 'f4'])
+def test_vectors_of_0_and_1_are_labels(kind):
+    labels = RNG.integers(0, 2, (24, 3)).astype(kind)
+    made = plan(ArrayData(SIGNALS, labels), 2**28)
+    assert made.words['model.class_path'] == 'MultiLabel'
+    assert made.words['model.network.arguments.out_length'] == 3
+    assert plan(ArrayData(SIGNALS, labels), 2**28, {'model.class_path': 'Regression'}).words['model.class_path']
+    assert (
+        train('EncoderNet', (SIGNALS, labels), epochs=1, channel=4, layers=[1, 1]).facts['answer']['output'] == 'shares'
+    )
+    assert plan(ArrayData(SIGNALS, labels + labels), 2**28).words['model.class_path'] == 'Regression'
+
+
+def _notes(*arguments, **options):
+    found = plan(ArrayData(*arguments, **options), 2**28)
+    return found.words['model.class_path'], ' | '.join(found.notes)
+
+
+def test_what_targets_may_mean_instead_is_said(tmp_path):
+    task, notes = _notes(SIGNALS, np.eye(4)[np.arange(24) % 4])
+    assert task == 'MultiLabel' and 'each target has a single 1: if classes exclude each other' in notes
+    floats = np.arange(24) % 3 + 1.0
+    task, notes = _notes(SIGNALS, floats)
+    assert task == 'Regression' and 'the targets are 1, 2, 3, stored as fractions' in notes
+    assert _notes(SIGNALS, floats, values=[1, 2, 3])[0] == 'Classification'
+    assert 'stored as fractions' not in _notes(SIGNALS, floats + RNG.normal(size=24))[1]
+    assert 'constant target: quantity 0 is 0.1 in all samples' in _notes(SIGNALS, np.full(24, 0.1))[1]
+    masks = np.zeros((24, 3, 8, 9), np.uint8)
+    masks[:, 0, :4], masks[:, 1, 6:] = 255, 255
+    task, notes = _notes(RNG.normal(size=(24, 1, 8, 9)), masks)
+    assert task == 'DenseRegression' and 'the targets are images of 3 colours' in notes
+    assert 'colours' not in _notes(RNG.normal(size=(24, 1, 8, 9)), RNG.integers(0, 255, masks.shape, np.uint8))[1]
+
+
+def test_a_mask_of_another_size_than_its_image_is_said_with_both(tmp_path):
+    inputs = [np.zeros((1, 8, 8), np.float32)] * 3
+    with pytest.raises(DataError, match=r'of array\[2\] .* of shape \(6, 6\) beside an input of \(8, 8\)'):
+        _read(inputs, [np.zeros((side, side), np.int64) for side in (8, 8, 6)])
+
+
+@pytest.mark.parametrize(
+    ('shape', 'said'),
+    [
+        ((32, 48, 3), True),
+        ((200, 9), True),
+        ((1, 32, 32), False),
+        ((200, 3, 3), False),
+        ((3, 64, 4), False),
+        ((64, 200), False),
+    ],
+)
+def test_channels_that_come_last_are_warned_of(shape, said):
+    values = RNG.normal(size=(12, *shape)).astype(np.float32)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter('always')
+        ArrayData(values, np.arange(12) % 2).setup()
+        NetClassifier(epochs=1).fit(values[:4], np.arange(4) % 2)
+    found = [str(each.message) for each in seen if 'channels first, so these are' in str(each.message)]
+    assert len(found) == 2 * said
+    assert ('channels last' in _notes(values, np.arange(12) % 2)[1]) == said

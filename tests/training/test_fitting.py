@@ -217,6 +217,13 @@ def test_one_answer_on_every_way(tmp_path):
         learn(run=tmp_path / 'run')
 
 
+def test_classes_beside_the_middle_of_a_sample_are_counted():
+    classes = np.zeros((12, 16, 16), int)
+    classes[:, 0, :2] = 1, 2
+    found = learn((MAPS, classes), 'UNet', patch=[8, 8], split=Split(val=0, test=0))
+    assert found.probabilities(MAPS[:2]).shape == (2, 3, 16, 16)
+
+
 def test_maps_of_unequal_sizes_come_one_by_one(tmp_path):
     found = learn((MAPS, (MAPS[:, 0] > 0).astype(np.int64)), 'UNet', block='plain')
     samples = [MAPS[0], MAPS[1, :, :12], MAPS[2, :, :, :9]]

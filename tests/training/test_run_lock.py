@@ -1,5 +1,6 @@
 """A run's folder belongs to one process at a time; what other processes see of it is in tests/cli/test_train.py."""
 
+import errno
 import os
 
 import pytest
@@ -46,3 +47,19 @@ def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
     monkeypatch.setattr(module.fcntl, 'lockf', refuse)
     with claimed(tmp_path / 'run'):
         pass
+
+
+def test_a_folder_that_cannot_be_used_is_said_in_one_sentence(tmp_path, monkeypatch):
+    file = tmp_path / 'file'
+    file.write_text('kept')
+    for place in (file, file / 'run', file / 'deeper' / 'run'):
+        with pytest.raises(NotADirectoryError, match=f'{place} cannot be the folder of a run: {file} is a file'):
+            module.claim(place)
+    assert file.read_text() == 'kept'
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, 'Permission denied', str(tmp_path / LOCK))
+
+    monkeypatch.setattr(module.os, 'open', refuse)
+    with pytest.raises(PermissionError, match=f'written to the run folder {tmp_path}: Permission denied$'):
+        module.claim(tmp_path)

@@ -65,8 +65,12 @@ def sample_figures(x: Tensor) -> Tensor:
     A channel that is constant, as far as float32 can tell, has a standard deviation of 1.
     """
     rows = single(x).flatten(2)
+    # In units of the largest value: the square of 1e20 is beyond single precision, and that of 1e-23 is 0 in it.
+    most = rows.abs().amax(2)
+    unit = torch.where(most > 0, most, torch.ones_like(most))
+    rows = rows / unit[..., None]
     mean = rows.mean(2)
-    return _figures(mean, (rows - mean[..., None]).square().mean(2).sqrt())
+    return _figures(mean * unit, (rows - mean[..., None]).square().mean(2).sqrt() * unit)
 
 
 def _figures(mean: Tensor, deviation: Tensor) -> Tensor:

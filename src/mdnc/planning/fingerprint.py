@@ -6,11 +6,12 @@ from typing import Any
 
 from mdnc.modules._checks import integer, integers, spatial_order, word
 
-# none; names of classes; whole numbers of classes; quantities; maps of whole numbers; maps of quantities
-KINDS = ('none', 'names', 'classes', 'numbers', 'class map', 'map')
+# none; names of classes; whole numbers of classes; quantities; several 0 and 1; maps of whole numbers, of quantities
+KINDS = ('none', 'names', 'classes', 'numbers', 'labels', 'class map', 'map')
 
 
 # Kinds of faults that a planner reads.
+MIXED_DEPTHS = 'mixed depths'
 MIXED_SCALES = 'positions of several scales'
 NOT_FINITE = 'not finite'
 UNKNOWN_TARGETS = 'unknown targets'
@@ -22,7 +23,8 @@ class Target:
 
     Args:
         kind: ``'none'``, ``'names'`` or ``'classes'`` (one class a sample, by name or by whole number), ``'numbers'``
-            (quantities of a sample), ``'class map'`` or ``'map'`` (classes or quantities at each position).
+            (quantities of a sample), ``'labels'`` (several, each 0 or 1), ``'class map'`` or ``'map'`` (classes or
+            quantities at each position).
         outputs: How many values or channels a network must give: classes or quantities; 0 where there are no targets.
         classes: Names of the classes, where targets are names or the data say them.
         counts: Samples, or positions, of each class.

@@ -86,6 +86,7 @@ def _facts(data: Fingerprint) -> Iterator[tuple[str, str]]:
     yield 'stored as', f'{", ".join(data.dtypes) or "not known"}, {bytes_text(data.bytes)}'
     target = data.target
     kinds = {'none': 'none', 'names': 'names of classes', 'classes': 'class numbers', 'numbers': 'quantities'}
+    kinds |= {'labels': 'labels of 0 and 1'}
     yield 'targets', kinds.get(target.kind, f'a {target.kind}') + (f', {target.outputs}' if target.outputs else '')
     if target.ignore is not None:
         yield 'left out', f'{target.ignore} in targets'

@@ -29,7 +29,7 @@ from mdnc.planning.budget_search import (
 )
 from mdnc.planning.choices import GIVEN, Choices
 from mdnc.planning.design import Design, encoder_design, known_spacing, unet_design
-from mdnc.planning.fingerprint import MIXED_SCALES, NOT_FINITE, UNKNOWN_TARGETS, Fingerprint
+from mdnc.planning.fingerprint import MIXED_DEPTHS, MIXED_SCALES, NOT_FINITE, UNKNOWN_TARGETS, Fingerprint
 from mdnc.planning.plans import Plan
 from mdnc.planning.resources import Job, TileLayout, prediction_need
 from mdnc.training.data.normalisation import widest
@@ -43,9 +43,11 @@ _TASKS = {
     'names': ('Classification', 'a target is the name of a class'),
     'classes': ('Classification', 'a target is a whole number, met in several samples'),
     'numbers': ('Regression', 'a target is a quantity, or a vector of some'),
+    'labels': ('MultiLabel', 'a target is a vector of 0 and 1: of which classes a sample is'),
     'class map': ('Segmentation', 'a target is a map of whole numbers of the size of its input'),
     'map': ('DenseRegression', 'a target is a map of quantities of the size of its input'),
 }
+_OF_CLASSES = ('Segmentation', 'Classification', 'MultiLabel')
 _CAPS = {1: 256, 2: 512, 3: 320}
 _STEPS = 1000  # that a run on few samples should make at least
 _RARE = 0.5  # of the share that a class would have, were all alike: below, the loss is weighted
@@ -143,7 +145,11 @@ class _Planner:
                 f'plan: task={task!r} is none of {", ".join(sorted({name for name, _ in _TASKS.values()}))}.'
             )
         fits = {'Segmentation': ('class map',), 'DenseRegression': ('map', 'class map'), 'Reconstruction': _TASKS}
-        fits |= {'Classification': ('names', 'classes'), 'Regression': ('numbers', 'classes')}
+        fits |= {
+            'Classification': ('names', 'classes'),
+            'Regression': ('numbers', 'classes', 'labels'),
+            'MultiLabel': ('labels',),
+        }
         if self.data.target.kind not in fits[task]:
             raise ValueError(
                 f'plan: task={task!r} does not suit the data: {_TASKS[self.data.target.kind][1]}, '
@@ -512,6 +518,10 @@ class _Planner:
     def _normalise(self, job: Job) -> None:
         figures = self.data.amplitudes
         channel = widest(figures)
+        if self.data.has(MIXED_DEPTHS) and channel is None and job.answer != 'values':
+            because = 'samples of 8 and of 16 bits are not on one scale: each gets its own'
+            self.pick('data.normalise', 'sample', because, 'set: those of 8 bits would be nearly 0 for the network')
+            return
         if channel is None:
             alike = f'; log10 of the amplitudes of samples varies by {max(figures):.2g}' if figures else ''
             because = 'channels differ in units: each to mean 0 and deviation 1 of the training part' + alike
@@ -538,7 +548,7 @@ class _Planner:
     def _augment(self, job: Job) -> None:
         deviations = [figures['std'] for figures in self.data.values]
         large = self.order > 1 and max(self.data.size) >= _PICTURE
-        if large and job.task in ('Segmentation', 'Classification'):
+        if large and job.task in _OF_CLASSES:
             name = 'volume' if self.order == 3 else 'image'
             because = (
                 'what is usual for such data; where left and right differ, augmentation.flip=[] turns mirroring off'
@@ -550,7 +560,7 @@ class _Planner:
             noise = float(f'{0.05 * min(deviations):.2g}')
             if noise:
                 self.pick('data.augmentation.noise', noise, 'a twentieth of the smallest deviation of a channel')
-        if job.task in ('Segmentation', 'Classification'):
+        if job.task in _OF_CLASSES:
             self.pick('data.augmentation.gain', 0.1, 'brightness and amplitude differ by as much from record to record')
 
     def _name_trainer(self, job: Job, trial: Trial, train: int, goal: _Goal) -> None:
@@ -615,7 +625,7 @@ class _Planner:
         overlap = self.choices.given('data.overlap', usual_overlap(blend))
         needs = cache(partial(prediction_need, net, job=job, budget=self.budget))
         laid = self._laid(
-            TileLayout(tile, 1 if varied else trial.batch, overlap=overlap, blend=blend), sizes['largest'], needs
+            TileLayout(tile, 1 if varied else trial.batch, overlap=overlap, blend=blend), sizes['largest'], needs, job
         )
         found: dict[str, Any] = {}
         for name, size in sizes.items():
@@ -629,7 +639,9 @@ class _Planner:
                 )
         return found
 
-    def _laid(self, laid: TileLayout, size: Size, needs: Callable[..., analysis.PredictionForecast]) -> TileLayout:
+    def _laid(
+        self, laid: TileLayout, size: Size, needs: Callable[..., analysis.PredictionForecast], job: Job
+    ) -> TileLayout:
         """Where the answer lies, on the device if it can, and the tiles of a batch that the budget holds."""
         if laid.tile is None:
             return laid
@@ -638,9 +650,12 @@ class _Planner:
         whole = needs(size, laid).device
         if whole > self.budget.bytes:
             laid = replace(laid, result='host')
+            summed = job.task == 'Segmentation'
+            slabs = 'mdnc predict, validation and test hand' if summed else 'mdnc predict hands'
+            others = '' if summed else ', as validation and test do'
             self.notes.append(
                 f'predicting the largest sample, {text_of(size)}, takes {bytes_text(whole)}, more than the budget, '
-                'where its answer is blended as a whole on the device, as validation and test do; mdnc predict hands '
+                f'where its answer is blended as a whole on the device{others}; {slabs} '
                 f'it on in slabs, which takes {bytes_text(needs(size, laid).device)}'
             )
         if self.choices.has('data.tiles'):

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mdnc.planning.fingerprint import MIXED_SCALES, NOT_FINITE, UNKNOWN_TARGETS, Fingerprint, Target
+from mdnc.planning.fingerprint import MIXED_DEPTHS, MIXED_SCALES, NOT_FINITE, UNKNOWN_TARGETS, Fingerprint, Target
+from mdnc.planning.kinds import Kinds
 from mdnc.planning.running_statistics import RunningStatistics, rounded
 from mdnc.planning.sample_features import Objects, Spectrum, empty_borders, find_groups
 from mdnc.training.data.grid import grid_of
-from mdnc.training.data.images import conversion_advice
-from mdnc.training.data.normalisation import COLUMNS, AmplitudeSpread, Columns, Moments, windows
-from mdnc.training.data.reader import Array, DataError, class_name
+from mdnc.training.data.normalisation import COLUMNS, AmplitudeSpread, Columns, Moments, mixed_depths, windows
+from mdnc.training.data.reader import Array, DataError, Reader, channels_last, class_name
 from mdnc.training.data.sources import Pair
 
 _BLOCK = 2**20  # values that are counted at once
@@ -24,6 +24,8 @@ _WHOLE = 2**25  # values of a sample that may be in memory at once for that
 _NAMED = 200_000  # files whose names are looked at
 _TOGETHER = 4096  # targets that are counted at once
 _FEW_CODES = 64  # numbers that a recipe may name
+_FEW_WHOLE = 10  # different whole numbers that may be classes although they are stored as fractions
+_LOOKED = 10  # targets whose colours are looked at
 _CODES = 2**16  # a whole number beyond is no class
 _SIGNS = {-1, 1}  # whole numbers below 0 that are classes all the same
 
@@ -44,6 +46,7 @@ def read_fingerprint(
 
     Raises:
         DataError: No sample can be read, or targets are of different kinds.
+        MixedKindsError: Samples differ in channels or axes.
 
     Example:
         >>> import numpy as np
@@ -101,9 +104,13 @@ class _Targets:
         self.outputs = 0
         self.whole = True  # of a map of fractions: whether all that was met is whole
         self.unknown, self.infinite = 0, 0  # quantities that are NaN, or Inf
+        self.labels = self.lone = True  # of quantities: whether all are 0 and 1, and whether each has a single 1
+        self.few: Counter[int] | None = Counter()  # of single quantities, as long as they are few whole numbers
+        self.colours: set[tuple[int, ...]] | None = set()  # of targets that are images, as long as they are few
+        self._looked = 0
         self._noted: list[Array] = []
 
-    def settle(self, name: str, kind: str, outputs: int) -> None:
+    def settle(self, name: str, kind: str, outputs: int, shapes: str = '') -> None:
         """Take note of the kind of a sample's target.
 
         Raises:
@@ -114,7 +121,52 @@ class _Targets:
         elif (kind, outputs) != (self.kind, self.outputs):
             raise DataError(
                 f'targets are of different kinds: that of {self.first} is {_SAID[self.kind]}, that of {name} is '
-                f'{_SAID[kind]}; they must be of one kind and shape to be planned for'
+                f'{_SAID[kind]}, of shape {shapes}; they must be of one kind and shape to be planned for'
+            )
+
+    def stand_for_classes(self, value: Array) -> bool:
+        """Whether a fraction is a whole number, where it is said which of these are classes."""
+        said = self.values is not None or self.given is not None
+        return said and value.dtype.kind == 'f' and bool((value == np.round(value)).all())
+
+    def look(self, value: Array) -> None:
+        """Take note whether quantities could be something else: labels of 0 and 1, one class, or few whole numbers."""
+        flat = value.reshape(-1)
+        self.labels = self.labels and flat.size > 1 and bool(np.isin(flat, (0, 1)).all())
+        self.lone = self.lone and self.labels and int(flat.sum()) == 1
+        if self.few is not None and flat.size == 1 and flat[0] == np.round(flat[0]):
+            self.few[int(flat[0])] += 1
+        else:
+            self.few = None
+        self.few = None if self.few is None or len(self.few) > _FEW_WHOLE else self.few
+
+    def look_at_colours(self, targets: Reader, number: int) -> None:
+        """Collect the colours of the first targets that are images."""
+        self._looked += 1
+        if self._looked <= _LOOKED and self.colours is not None:
+            pixels = np.asarray(targets.read(number))[:3]
+            self.colours |= {*map(tuple, np.unique(pixels.reshape(3, -1), axis=1).T.tolist())}
+            self.colours = self.colours if len(self.colours) <= _FEW_CODES else None
+
+    def doubts(self) -> Iterator[tuple[str, str]]:
+        """What targets may mean instead, by kind."""
+        if self.kind == 'numbers' and self.labels and self.lone:
+            yield (
+                'one of several classes',
+                'each target has a single 1: if classes exclude each other, give their numbers',
+            )
+        if self.kind == 'numbers' and self.few and sum(self.few.values()) >= 3 * len(self.few) > 3:
+            codes = sorted(self.few)
+            yield (
+                'quantities or classes',
+                f'the targets are {_listed(codes)}, stored as fractions, and are taken for quantities; if they are '
+                f'classes, say so by data.values={codes}',
+            )
+        if self.kind == 'map' and self.colours and len(self.colours) > 1:
+            yield (
+                'colours or classes',
+                f'the targets are images of {len(self.colours)} colours, and are taken for quantities; if colours '
+                'stand for classes, store the number of its class at each position',
             )
 
     def count(self, codes: Array) -> None:
@@ -174,6 +226,8 @@ class _Targets:
             return Target('names', len(classes), classes, [self.names[name] for name in classes])
         if self.kind in ('classes', 'class map'):
             return self._coded(samples)
+        if self.kind == 'numbers' and self.labels:
+            return Target('labels', self.outputs, self.given)
         return Target(self.kind, self.outputs, values=self.statistics.to_list() if self.statistics else [])
 
     def _coded(self, samples: int) -> Target:
@@ -212,6 +266,10 @@ def _may_be_classes(codes: Counter[int], samples: int) -> bool:
     return max(codes) + 1 <= max(2 * len(codes), 2) and len(codes) <= max(samples / 3, 2)
 
 
+def _listed(codes: list[int]) -> str:
+    return ', '.join(map(str, codes[:8])) + (', …' if len(codes) > 8 else '')
+
+
 _SAID = {
     'names': 'the name of a class',
     'classes': 'a whole number',
@@ -227,11 +285,12 @@ class _Scan:
 
     def __init__(self, order: int | None, targets: _Targets, total: int) -> None:
         self._order, self._every = order, max(1, total // _CLOSELY)
-        self._form: tuple[int, int] | None = None  # channels and spatial axes
+        self._kinds = Kinds()
         self._sizes: list[tuple[int, ...]] = []
         self._spacings: list[tuple[float, ...]] = []
         self._borders: list[list[float]] = []
-        self._dtypes: Counter[str] = Counter()
+        self._dtypes: Counter[str] = Counter()  # samples by the type of their values
+        self._typed: dict[str, str] = {}  # the first of each
         self._pending: list[Array] = []
         self._waiting = 0  # values among these
         self._marks = array('q')
@@ -252,7 +311,12 @@ class _Scan:
         self._seen += 1
         try:
             shape = self._shape(pair, number)
+            if not self._kinds.add(shape, name):
+                return
             closely = self._seen % self._every == 0 and int(np.prod(shape)) <= _WHOLE
+            self._values = self._values or RunningStatistics(shape[0])
+            if len(shape) == 2:
+                self._spectrum = self._spectrum or Spectrum(shape[1])
             self._target_kind(part, pair, number, shape)
             mark = self._read(pair, number, shape, closely)
         except DataError as error:
@@ -280,15 +344,6 @@ class _Scan:
             )
         if 0 in shape:
             raise DataError(f'its shape is {shape}, which is empty')
-        if self._form not in (None, (shape[0], len(shape) - 1)):
-            advice = conversion_advice(shape[0], *self._form)
-            raise DataError(
-                f'its shape is {shape}, but others have {self._form[0]} channels and {self._form[1]} axes{advice}'
-            )
-        self._form = (shape[0], len(shape) - 1)
-        self._values = self._values or RunningStatistics(shape[0])
-        if len(shape) == 2:
-            self._spectrum = self._spectrum or Spectrum(shape[1])
         return shape
 
     def _target_kind(self, part: str, pair: Pair, number: int, shape: tuple[int, ...]) -> None:
@@ -302,23 +357,27 @@ class _Scan:
             probe = targets.read(number, (slice(0, 1),) * len(size))
             whole = probe.dtype.kind in 'biu' and int(np.prod(before)) == 1
             kind, outputs = ('class map', 1) if whole else ('map', int(np.prod(before)))
+            if kind == 'map' and len(before) == 1 and outputs in (3, 4) and probe.dtype == np.uint8:
+                self.targets.look_at_colours(targets, number)
         else:
             value = targets.read(number)
             if (label := class_name(value)) is not None:
                 kind, outputs = 'names', 1
                 self.targets.names[label] += 1
-            elif value.dtype.kind in 'biu' and value.size == 1:
+            elif value.size == 1 and (value.dtype.kind in 'biu' or self.targets.stand_for_classes(value)):
+                value = value.astype(np.int64)
                 kind, outputs = 'classes', 1
                 self.targets.codes[int(value.reshape(-1)[0])] += 1
                 self.targets.note(value.reshape(1, 1))
             elif value.dtype.kind in 'biuf':
                 kind, outputs = 'numbers', int(value.size)
+                self.targets.look(value)
                 self.targets.note(value.reshape(-1, 1))
             else:
                 raise DataError(f'its target is of type {value.dtype}, neither numbers nor the name of a class')
             if len(self.labels[part]) < _NAMED:
                 self.labels[part].append(label if label is not None else value.tobytes())
-        self.targets.settle(pair.inputs.name(number), kind, outputs)
+        self.targets.settle(pair.inputs.name(number), kind, outputs, f'{target} beside an input of {size}')
 
     def _read(self, pair: Pair, number: int, shape: tuple[int, ...], closely: bool) -> int:
         digest, finite, pieces, moments = hashlib.blake2b(digest_size=8), True, [], []
@@ -327,7 +386,6 @@ class _Scan:
             if piece.dtype.kind not in 'biuf':
                 raise DataError(f'its values are of type {piece.dtype}, not numbers')
             piece = piece if piece.ndim == len(shape) else piece[None]
-            self._dtypes[str(piece.dtype)] += 1
             digest.update(np.ascontiguousarray(piece).data)
             self._bytes += piece.nbytes
             finite = finite and (piece.dtype.kind != 'f' or bool(np.isfinite(piece).all()))
@@ -337,6 +395,8 @@ class _Scan:
             self._map(pair, number, window, piece)
             if closely:
                 pieces.append(piece)
+        self._dtypes[str(piece.dtype)] += 1
+        self._typed.setdefault(str(piece.dtype), pair.inputs.name(number))
         if not finite:
             self.faults.add(NOT_FINITE, f'{pair.inputs.name(number)} holds NaN or Inf')
         self._amplitudes.add(sum(moments[1:], moments[0]).deviation)
@@ -397,8 +457,9 @@ class _Scan:
             DataError: No sample could be read.
         """
         self._flush()
-        total = sum(parts.values())
-        if not self._sizes or self._values is None or self._form is None:
+        self._kinds.refuse_several()
+        total, form = sum(parts.values()), self._kinds.first
+        if not self._sizes or self._values is None or form is None:
             reason = self.faults.first.get('unreadable', 'there is no sample')
             raise DataError(f'none of {total} samples can be read, so nothing can be planned: {reason}')
         values = self._values.to_list()
@@ -407,9 +468,9 @@ class _Scan:
         sizes = np.array(self._sizes)
         outside, inside = self._inside or (None, None)
         return Fingerprint(
-            order=self._form[1],
+            order=form[1],
             samples=parts['train'],
-            channels=self._form[0],
+            channels=form[0],
             size=tuple(int(each) for each in np.median(sizes, 0)),
             least=tuple(int(each) for each in sizes.min(0)),
             most=tuple(int(each) for each in sizes.max(0)),
@@ -444,9 +505,19 @@ class _Scan:
             if figures['min'] == figures['max']:
                 self.faults.add('constant channel', f'channel {channel} is {figures["min"]:g} in all samples')
         deviations = np.array([figures['std'] for figures in values])
-        whole = self._form is not None and len(values) == self._form[0]  # a channel may have no value at all
+        if self._sizes and self._kinds.first and (said := channels_last((self._kinds.first[0], *self._sizes[0]))):
+            self.faults.add('channels last', said)
+        kind = self._kinds.first
+        whole = kind is not None and len(values) == kind[0]  # a channel may have no value at all
         if whole and (hidden := self._columns.vanishing(deviations)) is not None:
             self.faults.add(MIXED_SCALES, COLUMNS.format(hidden))
+        if {'uint8', 'uint16'} <= {*self._dtypes}:
+            self.faults.add(MIXED_DEPTHS, mixed_depths(self._typed['uint8'], self._typed['uint16']))
+        for doubt in self.targets.doubts():
+            self.faults.add(*doubt)
+        for number, figures in enumerate(self.targets.statistics.to_list() if self.targets.statistics else []):
+            if figures['min'] == figures['max'] and self.targets.kind in ('numbers', 'map'):
+                self.faults.add('constant target', f'quantity {number} is {figures["min"]:g} in all samples')
         if self.targets.unknown:
             self.faults.add(UNKNOWN_TARGETS, f'{self.targets.unknown} values of the targets are NaN: not known')
         if self.targets.infinite:

@@ -69,19 +69,22 @@ def nested(words: Mapping[str, Any]) -> dict[str, Any]:
     return recipe
 
 
+_KEPT = ('workers', 'seed', 'normalise', 'missing', 'nonfinite', 'overlap', 'balance', 'blend', 'tiles', 'mirror')
+
+
 def data_words(data: SampleData) -> dict[str, Any]:
     """The words of a data module that was made in Python, as far as a recipe can hold them."""
     words: dict[str, Any] = {'data.class_path': type(data).__name__}
     if isinstance(data, ArrayData):
         named = {'inputs': data._inputs, 'targets': data._targets, 'predict': data._new}
         words |= {f'data.{name}': _paths(value) for name, value in named.items() if value is not None}
-        words |= {
-            f'data.{name}': value
-            for name in ('order', 'classes', 'values')
-            if (value := getattr(data, name)) is not None
-        }
+        told = {name: getattr(data, name) for name in ('order', 'classes', 'values')}
+        told |= {'colours': data._look.colours, 'columns': data._columns or None, 'recordings': data._recordings}
+        words |= {f'data.{name}': value for name, value in told.items() if value is not None}
+    told = {**SampleData._reading(data), 'crop': data._view.crop and [*data._view.crop], 'patch': data.patch}
+    words |= {f'data.{name}': value for name, value in told.items() if value is not None}
     defaults = inspect.signature(SampleData.__init__).parameters
-    for name in ('workers', 'seed', 'normalise', 'missing', 'nonfinite', 'overlap'):
+    for name in _KEPT:
         if (value := getattr(data, name)) != defaults[name].default:
             words[f'data.{name}'] = value
     if data.split != defaults['split'].default:

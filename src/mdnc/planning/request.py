@@ -1,5 +1,6 @@
 """What is to be planned for: data in any form → fingerprint and the words that are given."""
 
+import copy
 import importlib
 import json
 import os
@@ -15,13 +16,17 @@ from mdnc.planning.budget import Budget
 from mdnc.planning.examples import make_examples
 from mdnc.planning.fingerprint import Fingerprint
 from mdnc.planning.folder_layout import seen_targets
+from mdnc.planning.kinds import MixedKindsError
 from mdnc.planning.planner import planned
 from mdnc.planning.plans import Plan
 from mdnc.planning.reading import read_fingerprint
 from mdnc.planning.recipe import data_words, flat
 from mdnc.planning.timing import in_time
 from mdnc.planning.trial_run import checked
-from mdnc.training import SampleData
+from mdnc.training import ArrayData, SampleData
+from mdnc.training.data.folder import IMAGES, Folder
+from mdnc.training.data.reader import Joined
+from mdnc.training.data.sources import Pair
 from mdnc.training.data.splitting import divide
 
 _PLANES = ('in_planes', 'out_planes', 'out_length')
@@ -79,14 +84,46 @@ def plan(
     pairs = module.pairs()
     if module.order is None and len(pairs['train'].inputs.shape(0)) == 1 and not isinstance(data, SampleData):
         given['data.order'] = module.order = 1  # a row of a table: one channel of as many values
-    fingerprint = read_fingerprint(pairs, module.order, module.classes, getattr(module, 'values', None))
+    try:
+        fingerprint, converted = _read(module, pairs), ''
+    except MixedKindsError as error:
+        module, converted = (
+            _converted(module, pairs, error),
+            f'there are images {error.counts}: all become {error.colours}',
+        )
+        given['data.colours'], pairs = error.colours, module.pairs()
+        fingerprint = _read(module, pairs)
     if module.split.given is not None:
         trained = len(divide(pairs, module.split, module.classes)['train'][1])
         fingerprint = replace(fingerprint, training=trained)
     made = _planned(fingerprint, budget, given, dry, check)
     if seen is not None:
         made = made.explained('data.targets', seen[1])
+    if converted:
+        made = replace(made.explained('data.colours', converted), notes=(f'colours: {converted}', *made.notes))
     return replace(made, examples=make_examples(pairs['train'], fingerprint.order))
+
+
+def _read(module: SampleData, pairs: Mapping[str, Pair]) -> Fingerprint:
+    return read_fingerprint(pairs, module.order, module.classes, getattr(module, 'values', None))
+
+
+def _converted(module: SampleData, pairs: Mapping[str, Pair], error: MixedKindsError) -> SampleData:
+    """The data with images in grey and in colour as one kind.
+
+    Raises:
+        MixedKindsError: They are other samples.
+    """
+    if error.colours is None or not isinstance(module, ArrayData) or not all(map(_holds_images, pairs.values())):
+        raise error
+    made = copy.copy(module)
+    made._look = replace(module._look, colours=error.colours)
+    return made
+
+
+def _holds_images(pair: Pair) -> bool:
+    parts = pair.inputs.readers if isinstance(pair.inputs, Joined) else [pair.inputs]
+    return all(isinstance(part, Folder) and all(file.suffix in IMAGES for file in part.files) for part in parts)
 
 
 def _planned(fingerprint: Fingerprint, budget: Budget, given: dict[str, Any], dry: bool, check: bool) -> Plan:

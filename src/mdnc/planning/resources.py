@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mdnc import analysis
 from mdnc.modules._inference import Steps
@@ -39,13 +40,17 @@ class Job:
     @property
     def answer(self) -> str:
         """What is made of the output in prediction."""
-        return {'Segmentation': 'classes', 'Classification': 'probabilities'}.get(self.task, 'values')
+        return {'Segmentation': 'classes', 'Classification': 'probabilities', 'MultiLabel': 'shares'}.get(
+            self.task, 'values'
+        )
 
     def loss(self, output: Tensor) -> Tensor:
         """The task's own loss against targets that are made here, so that they are counted."""
         if self.task == 'Classification':
             target = output.new_zeros(len(output), dtype=torch.long)
             return class_losses(output, target, None, Entropy(0.0, 0.0, _NEVER)).mean()
+        if self.task == 'MultiLabel':
+            return functional.binary_cross_entropy_with_logits(output, output.new_zeros(output.shape))
         if self.task != 'Segmentation':
             return (output - output.new_zeros(output.shape)).square().mean()
         target = output.new_zeros((len(output), *output.shape[2:]), dtype=torch.long)

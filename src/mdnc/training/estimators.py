@@ -30,13 +30,17 @@ from mdnc.modules._standardization import reads_amplitude
 from mdnc.modules.ragged import pad_batch
 from mdnc.training.data.datamodule import normalisation
 from mdnc.training.data.normalisation import (
+    BLURRED,
     COLUMNS,
     AmplitudeSpread,
+    InputFigures,
+    channel_statistics,
     clipped_statistics,
     input_figures,
     small_samples,
     target_sizes,
 )
+from mdnc.training.data.reader import channels_last
 from mdnc.training.fitting import named_network, trainer_devices
 from mdnc.training.nonfinite_loss import Guard
 from mdnc.training.predictor import Predictor
@@ -145,6 +149,7 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             listed = list(np.asarray(x))
         if listed is None:
             array = validate_data(self, x, allow_nd=True, dtype=_PRECISE, reset=fitting)
+            _refuse_beyond_single(type(self).__name__, 'X', array)
             return torch.from_numpy(np.array(self._channelled(array, 1)))
         return self._one_by_one(listed, fitting)
 
@@ -152,6 +157,7 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         arrays = []
         for number, each in enumerate(listed):
             checked = check_array(each, ensure_2d=False, allow_nd=True, dtype=_PRECISE, input_name=f'X[{number}]')
+            _refuse_beyond_single(type(self).__name__, f'X[{number}]', checked)
             arrays.append(self._channelled(checked, 0))
         forms = sorted({(each.shape[0], each.ndim - 1) for each in arrays})
         if len(forms) > 1:
@@ -183,13 +189,17 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         owner = type(self).__name__
         seed = int(check_random_state(self.random_state).randint(_MOST_SEED))
         size, epochs = integer(owner, 'batch_size', self.batch_size), integer(owner, 'epochs', self.epochs)
+        if said := channels_last(samples[0].shape):
+            warnings.warn(f'{owner}: {said}', stacklevel=3)
         by = normalisation(owner, self.normalise)
+        figures: InputFigures | None = None
         if by:
             figures = input_figures((number, sample.numpy()) for number, sample in enumerate(samples))
             by = self._normalised_by(by, figures.spread, targets if kind is Regression else None)
-            if figures.vanishing is not None:
-                warnings.warn(f'{owner}: {COLUMNS.format(figures.vanishing)}', stacklevel=3)
-        known = {'input': list(samples[0].shape), 'normalisation': _statistics(samples, by)}
+            for words, channel in ((COLUMNS, figures.vanishing), (BLURRED, figures.blurred)):
+                if channel is not None:
+                    warnings.warn(f'{owner}: {words.format(channel)}', stacklevel=3)
+        known = {'input': list(samples[0].shape), 'normalisation': _statistics(samples, by, figures)}
         with _in_silence(not self.progress), random_state_kept():
             torch.manual_seed(seed)
             task = kind(self._network(samples, outputs, by), lr=self.lr, weight_decay=self.weight_decay)
@@ -369,11 +379,8 @@ class NetRegressor(RegressorMixin, _NetEstimator):  # type: ignore[misc]
         _same_count(samples, y)
         self._lone = y.ndim == 1
         rows = y.reshape(len(y), -1)
-        scale = (
-            {'mean': rows.mean(0).tolist(), 'std': _spread(rows.std(0))}
-            if normalisation(type(self).__name__, self.normalise)
-            else None
-        )
+        _refuse_beyond_single(type(self).__name__, 'y', rows)
+        scale = channel_statistics([rows.T]) if normalisation(type(self).__name__, self.normalise) else None
         targets = torch.from_numpy(rows.astype(np.float32))
         self._fit(Regression, samples, targets, rows.shape[1], {'target_normalisation': scale})
         return self
@@ -413,9 +420,10 @@ def _same_count(samples: Sequence[Any] | Tensor, y: np.ndarray) -> None:
         raise ValueError(f'Found input variables with inconsistent numbers of samples: {[len(samples), len(y)]}')
 
 
-def _spread(deviations: np.ndarray) -> list[float]:
-    found: list[float] = np.where(deviations > 0, deviations, 1.0).tolist()
-    return found
+def _refuse_beyond_single(owner: str, name: str, values: np.ndarray) -> None:
+    most = np.finfo(np.float32).max
+    if values.size and np.abs(values).max() > most:
+        raise ValueError(f'{owner}: {name} holds values beyond single precision ({most:.2g}): give it in other units')
 
 
 def _reads_amplitude(network: Any) -> bool:
@@ -423,18 +431,18 @@ def _reads_amplitude(network: Any) -> bool:
     return reads_amplitude(network) or bool(words.get('amplitude'))
 
 
-def _statistics(samples: Tensor | list[Tensor], by: bool | str) -> dict[str, Any] | None:
-    if by == 'sample' or not by:
-        return {'by': 'sample'} if by else None
+def _statistics(samples: Tensor | list[Tensor], by: bool | str, figures: InputFigures | None) -> dict[str, Any] | None:
+    if figures is None or by == 'sample':
+        return None if figures is None else {'by': 'sample'}
+    if by != 'percentiles':
+        return figures.statistics
     # Channel by channel: (C, values of all samples).
     rows = (
         samples.transpose(0, 1).flatten(1)
         if isinstance(samples, Tensor)
         else torch.cat([s.flatten(1) for s in samples], 1)
     )
-    if by == 'percentiles':
-        return clipped_statistics(rows.double().numpy())
-    return {'mean': rows.double().mean(1).tolist(), 'std': _spread(rows.double().std(1, correction=0).numpy())}
+    return clipped_statistics(rows.double().numpy())
 
 
 def _exact(network: nn.Module) -> nn.Module:

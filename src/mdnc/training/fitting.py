@@ -100,6 +100,13 @@ class FirstSample:
         return len(self.names) if self.names is not None else 1 + max(self.numbers)
 
     @property
+    def holds_labels(self) -> bool:
+        """Whether all targets are vectors of 0 and 1."""
+        one = self.target
+        there = one is not None and one.numel() > 1 and bool(((one == 0) | (one == 1)).all())
+        return there and {*self.numbers} <= {0, 1}
+
+    @property
     def may_be_quantities(self) -> bool:
         """Whether whole numbers, one a sample, are too many, or too rarely the same, to be certainly classes."""
         if self.names is not None:
@@ -372,8 +379,7 @@ def _seen(source: Any) -> FirstSample:
 
 def _all_targets(source: SampleData) -> Iterator[Tensor]:
     for part in (source.train, source.val, source.test):
-        for index in range(len(part)):
-            yield torch.as_tensor(part.item(index, None)['target'])
+        yield from map(torch.as_tensor, part.target_pieces())
 
 
 # Task and network.
@@ -428,7 +434,7 @@ def _kind(task: Any, seen: FirstSample) -> type[Task]:
     if target is None:
         return Reconstruction
     if target.is_floating_point():
-        return DenseRegression if seen.is_map else Regression
+        return DenseRegression if seen.is_map else MultiLabel if seen.holds_labels else Regression
     if seen.is_map and (target.ndim == seen.order or target.shape[0] == 1):
         return Segmentation
     if target.ndim > 1:
@@ -438,7 +444,7 @@ def _kind(task: Any, seen: FirstSample) -> type[Task]:
             'one value or a vector'
         )
     if target.ndim:  # several whole numbers per sample
-        return MultiLabel if ((target == 0) | (target == 1)).all() else Regression
+        return MultiLabel if seen.holds_labels else Regression
     if seen.may_be_quantities:
         raise ValueError(
             f'train: the targets are {len(seen.numbers)} different whole numbers up to {max(seen.numbers)}: say '

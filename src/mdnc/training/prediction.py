@@ -171,11 +171,13 @@ class Parts:
             self.path = self._folder / f'predictions{"" if self.kind.folder else self.kind.suffixes[0]}'
         self.meaning, self._samples, self._rank = meaning, samples, rank
         self._known: dict[int, tuple[Row, str | None]] = {}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._full_disk_named():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         if meaning.spreads and word != 'csv':
             self._beside = Parts(beside(self.path, self.kind), word, self._folder)
             self._beside.begin(rank, PredictionKind(meaning.dense, 'values', columns=meaning.spreads), samples)
-        self._file = self.part(rank).open('wb')
+        with self._full_disk_named():
+            self._file = self.part(rank).open('wb')
         self._archive = zipfile.ZipFile(self._file, 'w')
 
     def part(self, rank: int, index: int | None = None) -> Path:

@@ -35,12 +35,12 @@ def claim(run_dir: str | os.PathLike[str]) -> None:
 
     Raises:
         TakenError: Another process has it.
+        OSError: It is no folder, or cannot be written to.
     """
     place = Path(run_dir).resolve()
     handle, times = _held.get(place, (-1, 0))
     if not times:
-        place.mkdir(parents=True, exist_ok=True)
-        handle = _lock(place / LOCK)
+        handle = _begun(place)
     _held[place] = handle, times + 1
 
 
@@ -67,6 +67,20 @@ def claimed(run_dir: str | os.PathLike[str]) -> Iterator[None]:
         yield
     finally:
         release(run_dir)
+
+
+def _begun(place: Path) -> int:
+    """Make the folder if there is none, and lock it."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        return _lock(place / LOCK)
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(each for each in (place, *place.parents) if each.exists())
+        raise NotADirectoryError(f'{place} cannot be the folder of a run: {file} is a file') from error
+    except OSError as error:
+        raise type(error)(
+            f'nothing can be written to the run folder {place}: {os.strerror(error.errno or 0)}'
+        ) from error
 
 
 def _lock(path: Path) -> int:

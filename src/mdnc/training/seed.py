@@ -100,6 +100,10 @@ def _on_cpu(value: torch.Tensor) -> torch.Tensor:
     return value.detach().cpu()
 
 
+# States of metrics in checkpoints of versions before 0.3.
+_FORMER = {'sum_squared_error': 'sums', 'sum_abs_error': 'sums', 'squares': 'sums', 'total': 'counts'}
+
+
 def take_up_metrics(
     metrics: Mapping[str, Any],
     sums: dict[str, dict[str, Any]],
@@ -114,4 +118,5 @@ def take_up_metrics(
             metric = metrics[name]
             metric._update_count = 1  # else `compute` would warn if the epoch has no batch left
             for key, value in kept.get(name, {}).items():
+                key = key if key in metric.metric_state else _FORMER.get(key, key)
                 setattr(metric, key, apply_to_collection(value, torch.Tensor, torch.Tensor.to, metric.device))

@@ -326,3 +326,12 @@ def test_parts_do_not_share_files(pets):
         DataError, match=r"pattern 'bird/\*' matches no file; a file is called, for example, 'cat/1\.png'"
     ):
         opened('img', split=Split(val=0, test=['bird/*']))
+
+
+def test_packed_files_are_to_be_unpacked(tmp_path):
+    (tmp_path / 'runs').mkdir()
+    for name in ('x.npy.gz', 'runs/a.csv.gz', 'runs/b.csv.gz'):
+        (tmp_path / name).write_bytes(b'')
+    for where in ('x.npy.gz', 'runs', 'runs/*.csv.gz'):
+        with pytest.raises(DataError, match=r'\.gz is packed, and of packed files only \.nii\.gz is read: unpack it'):
+            open_reader(str(tmp_path / where))

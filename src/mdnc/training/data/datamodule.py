@@ -21,19 +21,21 @@ from mdnc.training.data.images import Colours, PixelOptions
 from mdnc.training.data.label_values import ClassNumbers, check_values
 from mdnc.training.data.labels import check_names, find_classes, read_names, refuse_holes, with_target
 from mdnc.training.data.normalisation import (
+    BLURRED,
     COLUMNS,
     AmplitudeSpread,
     channel_statistics,
     clipped_statistics,
     drawn_values,
     input_figures,
+    mixed_depths,
     read_pieces,
     small_samples,
     target_sizes,
     whole_samples,
 )
 from mdnc.training.data.path_parts import is_path_part
-from mdnc.training.data.reader import DataError, Window, class_name
+from mdnc.training.data.reader import DataError, Window, channels_last, class_name
 from mdnc.training.data.resampling import Resampled, Sampling
 from mdnc.training.data.samples import Samples, View
 from mdnc.training.data.sources import (
@@ -271,6 +273,7 @@ class SampleData(L.LightningDataModule):
         self._named = False
         self._statistics: dict[str, dict[str, list[float]]] = {}
         self._spread = AmplitudeSpread()
+        self._depths: dict[str, int] = {}  # the first sample of each type of values
         self._chosen: str | None = None  # what normalise: auto is, once it is known
         self._class_counts: dict[int, int] | None = None
         self.augmentation = self._record(Augmentation, 'augmentation', augmentation)
@@ -362,6 +365,8 @@ class SampleData(L.LightningDataModule):
 
     def _open_parts(self) -> None:
         self.train = Samples(*self._parts['train'], self._view, training=True)
+        if self.train.first and (said := channels_last(self.train.first)):
+            warnings.warn(f'{type(self).__name__}: {said}', stacklevel=2)
         # All parts have the channels and axes of the training part.
         self._view = replace(self._view, form=self.train.form)
         self.val, self.test = (Samples(*self._parts[part], self._view) for part in ('val', 'test'))
@@ -463,9 +468,13 @@ class SampleData(L.LightningDataModule):
         return 'set'
 
     def _differing(self) -> str | None:
-        """In words, which channel's samples differ in amplitude by orders of magnitude; None: those of none do."""
+        """In words, that samples differ in amplitude by orders of magnitude, or in bits; None: they do not."""
         self._scale('input')
-        return self._spread.differing(self.channels)
+        found = self._spread.differing(self.channels)
+        if found is None and {'uint8', 'uint16'} <= {*self._depths}:
+            names = (self._parts['train'][0].inputs.name(self._depths[kind]) for kind in ('uint8', 'uint16'))
+            return mixed_depths(*names)
+        return found
 
     def _wanted(self) -> str | None:
         """In words, why the answer needs the amplitude of its sample; None: no reason is seen."""
@@ -548,7 +557,7 @@ class SampleData(L.LightningDataModule):
         """
         SampleData.setup(self)
         if self._class_counts is None:
-            self._class_counts = count_classes(self.train.targets())
+            self._class_counts = count_classes(self.train.target_pieces())
         return self._class_counts
 
     def _scale(self, name: str) -> dict[str, list[float]] | None:
@@ -560,9 +569,10 @@ class SampleData(L.LightningDataModule):
             numbers = self._counted()
             if name == 'input':
                 found = input_figures(read_pieces(pair.inputs, numbers, self._lone_input))
-                self._statistics[name], self._spread = found.statistics, found.spread
+                self._statistics[name], self._spread, self._depths = found.statistics, found.spread, found.depths
                 self._warn_of_small_samples()
-                self._warn_of_columns(found.vanishing)
+                self._warn_of_channel(COLUMNS, found.vanishing if self.normalise else None)
+                self._warn_of_channel(BLURRED, found.blurred)
             elif pair.targets is not None:
                 pieces = read_pieces(pair.targets, numbers, self._lone_target)
                 self._statistics[name] = channel_statistics(piece for _, piece in pieces)
@@ -597,10 +607,10 @@ class SampleData(L.LightningDataModule):
         pair, numbers = self._parts['train']
         return self._whole(pair, numbers) if self.nonfinite == 'skip' else numbers
 
-    def _warn_of_columns(self, channel: int | None) -> None:
-        if channel is not None and self.normalise:
+    def _warn_of_channel(self, words: str, channel: int | None) -> None:
+        if channel is not None:
             name = repr(self.channels[channel]) if self.channels else channel
-            warnings.warn(f'{type(self).__name__}: {COLUMNS.format(name)}', stacklevel=2)
+            warnings.warn(f'{type(self).__name__}: {words.format(name)}', stacklevel=2)
 
     def _whole(self, pair: Pair, numbers: np.ndarray) -> np.ndarray:
         numbers = whole_samples(pair.inputs, numbers)

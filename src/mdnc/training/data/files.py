@@ -97,6 +97,19 @@ def _below(folder: str) -> Iterator[str]:
         yield from (os.path.normpath(os.path.join(here, name)).replace(os.sep, '/') for name in names)
 
 
+_PACKED = ('.gz', '.bz2', '.xz', '.zst', '.zip', '.7z', '.tar', '.tgz')
+
+
+def refuse_packed(name: str) -> None:
+    """Refuse a file that must be unpacked first.
+
+    Raises:
+        DataError: It is one.
+    """
+    if suffix_of(name) in _PACKED:
+        raise DataError(f'{name} is packed, and of packed files only .nii.gz is read: unpack it')
+
+
 def folder_files(folder: str, suffixes: Collection[str], recordings: Collection[str] = ()) -> list[File]:
     """The files of a folder and of those in it that may be samples; others (a text) are left out, hidden too.
 
@@ -113,6 +126,8 @@ def folder_files(folder: str, suffixes: Collection[str], recordings: Collection[
     names = names or [name for name in held if suffix_of(name) in recordings]
     deeper = [name for name in names if '/' in name]
     if not names:
+        if held:
+            refuse_packed(os.path.join(folder, held[0]))
         others = f', but {", ".join(held[:3])}: name such files by a pattern' if held else ''
         raise DataError(f'{folder} holds no file of the kinds {", ".join([*suffixes, *recordings])}{others}')
     if deeper and len(deeper) < len(names):
@@ -206,6 +221,7 @@ class Kinds:
             raise DataError(f'{arrays[0].path} and {tables[0].path} were named together, but hold different things')
         folders = [file for file in files if file not in stores]
         if not (arrays or tables or folders):
+            refuse_packed(files[0].path)
             raise DataError(
                 f'{files[0].path}: unknown kind of file; known are {", ".join([*self.arrays, *self.tables])}, '
                 f'and a folder of {", ".join([*self.samples, *self.recordings])}'

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mdnc.training.data.reader import Array, DataError, Reader, Window, uniform
+from mdnc.training.data.reader import Array, DataError, Reader, Window, release, uniform
 
 UNKNOWN = -100  # the number that tasks leave out by default
 
@@ -67,6 +67,10 @@ class ClassNumbers:
         if not self._missing:
             raise DataError(self._refusal(index, stored[strange][0]))
         return np.where(strange, UNKNOWN, numbers)
+
+    def release(self) -> None:
+        """Let go of what was read of memory maps."""
+        release(self.reader)
 
     def _refusal(self, index: int, number: Any) -> str:
         legal = 'no whole number, as of classes' if self._values is None else f'none of values={self._values.tolist()}'

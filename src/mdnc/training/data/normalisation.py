@@ -8,6 +8,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from mdnc.training.data.images import conversion_advice
 from mdnc.training.data.reader import Array, DataError, Reader, Window, refuse_no_numbers, release
 
 # Values read at once: 4 M values are 32 MB in the float64 of the sums.
@@ -57,12 +58,21 @@ class Moments:
         deviation = np.sqrt(self.scatter / np.maximum(self.count, 1))
         return np.where(deviation > np.finfo(np.float32).eps * np.abs(self.mean), deviation, 0.0)
 
+    @property
+    def blurred(self) -> int | None:
+        """The first channel whose values vary by few steps of single precision, so that their digits are lost in it."""
+        spread, size = np.sqrt(self.scatter / np.maximum(self.count, 1)), np.abs(self.mean)
+        # Below are the rounding errors of the sums.
+        found = np.flatnonzero((spread > 1e-13 * size) & (spread < _STEPS * np.finfo(np.float32).eps * size))
+        return int(found[0]) if len(found) else None
+
     def statistics(self) -> dict[str, list[float]]:
         """Plain lists ``mean`` and ``std``, one value a channel; the ``std`` of a constant channel is 1."""
         deviation = self.deviation
         return {'mean': self.mean.tolist(), 'std': np.where(deviation > 0, deviation, 1.0).tolist()}
 
 
+_STEPS = 8
 _NOTHING = Moments(np.zeros(1), np.zeros(1), np.zeros(1))
 
 
@@ -195,6 +205,11 @@ def small_samples(owner: str, differing: str, explains: str | None = None) -> st
     return f'{owner}: normalise=true, but {differing}, so that {nearly}; {way_out}'
 
 
+def mixed_depths(eight: str, sixteen: str) -> str:
+    """In words, that images of 8 and of 16 bits are not on one scale; the names are those of the first of each."""
+    return f'samples are stored in 8 bits ({eight}) and in 16 ({sixteen}), so that they are not on one scale'
+
+
 _READ = 'a network with amplitude=True reads how large they are'
 _FEW = 16  # quantities that are looked at one by one
 
@@ -222,6 +237,11 @@ COLUMNS = (
     'half of the positions of channel {} vary over the samples by less than a thirtieth of its standard deviation, so '
     'that nearly nothing of them is left for the network; if they are columns of a table, or have a large course in '
     "common, scale each position by itself before, for example by scikit-learn's StandardScaler"
+)
+
+BLURRED = (
+    'the values of channel {} vary by so little about their mean that single precision hardly tells them apart: '
+    'subtract a constant from them before'
 )
 
 
@@ -268,11 +288,14 @@ class Columns:
 
 @dataclass(frozen=True)
 class InputFigures:
-    """What is known of the inputs of a training part: ``mean`` and ``std`` of channels, and what their scale hides."""
+    """What is known of the inputs of a training part: ``mean`` and ``std`` of channels, what their scale hides, and the
+    first sample of each type of values."""
 
     statistics: dict[str, list[float]]
     spread: AmplitudeSpread
     vanishing: int | None
+    blurred: int | None
+    depths: dict[str, int]
 
 
 def input_figures(pieces: Iterable[tuple[int, Array]]) -> InputFigures:
@@ -282,14 +305,16 @@ def input_figures(pieces: Iterable[tuple[int, Array]]) -> InputFigures:
         pieces: Those of each sample one after the other, as `read_pieces` gives them.
     """
     whole, spread, columns = _NOTHING, AmplitudeSpread(), Columns()
-    for _, sample in groupby(pieces, key=lambda found: found[0]):
+    depths: dict[str, int] = {}
+    for number, sample in groupby(pieces, key=lambda found: found[0]):
         own = _NOTHING
         for _, piece in sample:
             new = Moments.of(piece)
             whole, own = whole + new, own + new
             columns.add(piece)
+            depths.setdefault(str(piece.dtype), number)
         spread.add(own.deviation)
-    return InputFigures(whole.statistics(), spread, columns.vanishing(whole.deviation))
+    return InputFigures(whole.statistics(), spread, columns.vanishing(whole.deviation), whole.blurred, depths)
 
 
 _KEPT = 10_000_000  # values, of all channels and samples together, that percentiles are told by
@@ -356,7 +381,10 @@ def read_pieces(reader: Reader, numbers: Iterable[int], lone: Callable[[int], bo
             channels = len(piece) if channels is None else channels
             if len(piece) != channels:
                 name = reader.name(number)
-                raise DataError(f'sample {number} ({name}) has {len(piece)} channels, the first sample has {channels}')
+                advice = conversion_advice(len(piece), channels, piece.ndim - 1)
+                raise DataError(
+                    f'sample {number} ({name}) has {len(piece)} channels, the first sample has {channels}{advice}'
+                )
             yield number, piece
 
 

@@ -69,6 +69,27 @@ def class_name(value: Array) -> str | None:
     return text.decode() if isinstance(text, bytes) else str(text)
 
 
+def channels_last(shape: Sequence[int]) -> str | None:
+    """In words, that a sample ``(C, L1, ...)`` looks as if its channels came last; None: it does not.
+
+    Example:
+        >>> channels_last((1, 32, 32)) is None
+        True
+        >>> channels_last((32, 48, 3))[:67]
+        'samples are of shape (32, 48, 3), channels first, so these are 32 c'
+    """
+    first, *others, last = shape
+    pixels = len(shape) > 2 and last <= 4 and min(first, *others) > 4 * last
+    series = len(shape) == 2 and last <= 16 and first >= 8 * last
+    if not (pixels or series):
+        return None
+    size = ' × '.join(map(str, shape[1:]))
+    return (
+        f'samples are of shape {tuple(shape)}, channels first, so these are {first} channels of {size}; if the last '
+        'axis holds the channels, move it to the front, as np.moveaxis(x, -1, 1) does'
+    )
+
+
 def refuse_no_numbers(values: Array) -> Array:
     """The same values.
 

@@ -12,7 +12,7 @@ from mdnc.training.data.class_positions import ClassPositions, find_class_positi
 from mdnc.training.data.cropping import add_noise, crop_window
 from mdnc.training.data.grid import Grid, grid_of
 from mdnc.training.data.images import conversion_advice
-from mdnc.training.data.normalisation import channel_statistics, read_pieces
+from mdnc.training.data.normalisation import channel_statistics, read_pieces, windows
 from mdnc.training.data.reader import Array, DataError, Window, class_name, refuse_no_numbers, release, uniform
 from mdnc.training.data.sources import Pair
 from mdnc.training.data.stored_tensor import StoredSample, StoredTensor, large, single_precision
@@ -180,6 +180,20 @@ class Samples:
                 raise DataError('the data have no targets')
             yield item['target']
 
+    def target_pieces(self) -> Iterator[Array]:
+        """The targets of all stored samples in pieces of bounded size: maps part by part, others whole.
+
+        Raises:
+            DataError: There are no targets, or one is not valid.
+        """
+        for number in map(int, self._numbers):
+            size = self._stored_shape(number)[1:]
+            for window in windows((1, *size)) if self._is_map(number, size) else [()]:
+                item = self._target(number, size, Cut(window))
+                if not item:
+                    raise DataError('the data have no targets')
+                yield item['target']
+
     def item(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
         """Read one sample.
 
@@ -188,10 +202,10 @@ class Samples:
             rng: Source of random windows and noise; None: no randomness.
 
         Returns:
-            ``input`` ``(C, L1, ...)`` in float32, a `StoredTensor` where it is large and whole; ``target`` where there
-            is one, in int64 or float32; ``known`` beside a target that may have holes; in training, where samples are
-            normalised by themselves, ``figures`` ``(C, 2)``: mean and standard deviation of what a prediction would
-            have of it, before anything is changed.
+            ``input`` ``(C, L1, ...)`` in float32; ``target`` where there is one, in int64 or float32, both a
+            `StoredTensor` where they are large and whole; ``known`` beside a target that may have holes; in training,
+            where samples are normalised by themselves, ``figures`` ``(C, 2)``: mean and standard deviation of what a
+            prediction would have of it, before anything is changed.
 
         Raises:
             DataError: The sample is not valid.
@@ -201,7 +215,7 @@ class Samples:
         cut = self._cut(size, rng, number)
         stored = self._stored(number)
         if stored is not None:
-            return {'input': stored, **self._target(number, size, cut)}
+            return {'input': stored, **self._stored_target(number, size, cut)}
         clean = cut.fill(self._input(number, cut))
         item: dict[str, Any] = self._target(number, size, cut)
         if self._kind is not None and self._kind[0]:
@@ -304,6 +318,18 @@ class Samples:
         sample = StoredSample(self._pair.inputs, number, self._lone(number))
         sample.read((slice(0, 1),) * (len(sample.shape) - 1))  # its type is known now
         return StoredTensor.of(sample)
+
+    def _stored_target(self, number: int, size: tuple[int, ...], cut: Cut) -> dict[str, Any]:
+        """The target of a sample that is too large to be held, which is not held either where it is a map."""
+        targets = self._pair.targets
+        if targets is None or not self._is_map(number, size):
+            return self._target(number, size, cut)
+        kind = targets.read(number, (slice(0, 1),) * len(size)).dtype.kind
+        if kind not in 'biuf' or (kind == 'f' and self._view.missing):
+            return self._target(number, size, cut)
+        bare = len(targets.shape(number)) == len(size)
+        sample = StoredSample(targets, number, bare, whole=kind != 'f')
+        return {'target': StoredTensor.of(sample, bare=bare)}
 
     def _target(self, number: int, size: tuple[int, ...], cut: Cut) -> dict[str, Array]:
         targets, classes = self._pair.targets, self._view.classes

@@ -20,17 +20,19 @@ def single_precision(values: Array) -> Array:
 
 @dataclass(frozen=True)
 class StoredSample:
-    """A sample of a reader, read a window at a time.
+    """A sample of a reader, or a map that is its target, read a window at a time.
 
     Args:
         reader: The samples.
         number: Which of them.
         lone: Whether it has no channel axis.
+        whole: Whether its values are whole numbers, as of classes.
     """
 
     reader: Reader
     number: int
     lone: bool
+    whole: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -39,22 +41,25 @@ class StoredSample:
         return (1, *shape) if self.lone else shape
 
     def read(self, window: Window) -> Array:
-        """Values ``(C, ...)`` of a window, in single precision.
+        """Values ``(C, ...)`` of a window, in single precision or as whole numbers.
 
         Raises:
             DataError: They are no numbers.
         """
         values = refuse_no_numbers(self.reader.read(self.number, window))
-        found = single_precision(values[None] if self.lone else values)
+        values = values[None] if self.lone else values
+        found = np.array(values, np.int64, order='C') if self.whole else single_precision(values)
         release(self.reader)
         return found
 
 
 class _View(NamedTuple):
-    """Which part of a sample a tensor is of: ranges of channels and axes, after so many axes of length 1."""
+    """Which part of a sample a tensor is of: ranges of channels and axes, after so many axes of length 1; where it is
+    ``bare``, the tensor has no axis of channels."""
 
     ranges: tuple[tuple[int, int], ...]
     lead: int = 0
+    bare: bool = False
 
     def within(self, index: Any) -> '_View | None':
         """The view of a slice; None where it is none of the kind."""
@@ -62,7 +67,8 @@ class _View(NamedTuple):
             return self._replace(lead=self.lead + 1)
         parts = list(index) if isinstance(index, tuple) else [index]
         filled = [place for place, part in enumerate(parts) if part is Ellipsis]
-        count = self.lead + len(self.ranges)
+        shown = self.ranges[self.bare :]
+        count = self.lead + len(shown)
         if filled:
             parts[filled[0] : filled[0] + 1] = [slice(None)] * (count - len(parts) + 1)
         parts += [slice(None)] * (count - len(parts))
@@ -70,32 +76,33 @@ class _View(NamedTuple):
             return None
         if any(part.indices(1)[:2] != (0, 1) for part in parts[: self.lead]):
             return None
-        ranges = []
-        for part, (begin, end) in zip(parts[self.lead :], self.ranges, strict=True):
+        ranges = [*self.ranges[: self.bare]]
+        for part, (begin, end) in zip(parts[self.lead :], shown, strict=True):
             start, stop, _ = part.indices(end - begin)
             ranges.append((begin + start, begin + max(start, stop)))
         return self._replace(ranges=tuple(ranges))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (*(1,) * self.lead, *(end - begin for begin, end in self.ranges))
+        return (*(1,) * self.lead, *(end - begin for begin, end in self.ranges[self.bare :]))
 
 
 class StoredTensor(Tensor):
-    """A tensor on the CPU, in single precision, that holds no values: slices are views of what is stored, and all
-    other operations read what they are given.
+    """A tensor on the CPU, in single precision or of whole numbers, that holds no values: slices are views of what is
+    stored, and all other operations read what they are given.
 
-    It stands on a single NaN, which whatever went past this class would find.
+    It stands on a single NaN, or the least number, which whatever went past this class would find.
     """
 
     _sample: StoredSample
     _view: _View
 
     @classmethod
-    def of(cls, sample: StoredSample, view: _View | None = None) -> 'StoredTensor':
-        """The whole sample ``(C, L1, ...)``, or a view of it."""
-        view = view or _View(tuple((0, length) for length in sample.shape))
-        made = torch.full((), torch.nan).expand(view.shape).as_subclass(cls)
+    def of(cls, sample: StoredSample, view: _View | None = None, bare: bool = False) -> 'StoredTensor':
+        """The whole sample ``(C, L1, ...)``, or, if it is ``bare``, ``(L1, ...)``; or a view of it."""
+        view = view or _View(tuple((0, length) for length in sample.shape), bare=bare)
+        nothing = torch.full((), torch.iinfo(torch.int64).min) if sample.whole else torch.full((), torch.nan)
+        made = nothing.expand(view.shape).as_subclass(cls)
         made._sample, made._view = sample, view
         return made
 
@@ -143,8 +150,8 @@ def _narrowed(x: StoredTensor, dim: int, start: int, length: int) -> StoredTenso
 
 
 def _moved(x: StoredTensor, *args: Any, **kwargs: Any) -> StoredTensor | None:
-    wanted = torch.empty(0).to(*args, **kwargs)  # as it would be
-    same = wanted.device.type == 'cpu' and wanted.dtype == torch.float32 and not kwargs.get('copy')
+    wanted = torch.empty(0, dtype=x.dtype).to(*args, **kwargs)  # as it would be
+    same = wanted.device.type == 'cpu' and wanted.dtype == x.dtype and not kwargs.get('copy')
     return x if same else None
 
 
@@ -155,7 +162,7 @@ _VIEWS: dict[Any, Callable[..., StoredTensor | None]] = {
     Tensor.to: _moved,
     Tensor.detach: lambda x: x,
     Tensor.contiguous: lambda x, **_: x,
-    Tensor.float: lambda x, **_: x,
+    Tensor.float: lambda x, **_: x if x.dtype == torch.float32 else None,
     Tensor.cpu: lambda x, **_: x,
 }
 _FACTS = {

@@ -31,6 +31,7 @@ class Example:
         output: What the network made of the input, ``(L1, ...)``; None where that is no map.
         channel: Which of several channels target and output are; None where there is one, or only the first is shown.
         words: What is to be said of it.
+        step: Positions of the sample from one of the maps to the next; above 1 where a large one was thinned out.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Example:
     output: Map | None = None
     channel: int | None = None
     words: str = ''
+    step: int = 1
 
     @property
     def maps(self) -> dict[str, Map]:
@@ -97,7 +99,7 @@ def _slices(example: Example, style: Style) -> Iterator[tuple[str, dict[str, Map
     for axis, place, why in _places(example, style):
         cut = {title: values.take(place, axis) for title, values in there.items()}
         yield (
-            f'{label}\nslice {place} of axis {axis + 1}{why}',
+            f'{label}\nslice {place * example.step} of axis {axis + 1}{why}',
             _inputs(example.given.take(place, axis + 1), style),
             cut,
         )

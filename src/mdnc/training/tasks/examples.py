@@ -17,7 +17,7 @@ def keep_examples(kept: list[Example], batch: Batch, target: Tensor, output: Ten
 
     Args:
         kept: Samples of earlier batches.
-        batch: The batch.
+        batch: The batch; ``step`` if only every so many-th position of its samples is in it.
         target: Truths, class numbers ``(B, L1, ...)`` or quantities ``(B, K, L1, ...)``.
         output: Predictions of the same shape.
         style: What the values are.
@@ -35,4 +35,5 @@ def keep_examples(kept: list[Example], batch: Batch, target: Tensor, output: Ten
             place: Any = ... if real is None else (..., *map(slice, real[number]))
             arrays = [part[place].cpu().numpy() for part in maps]
             which = channel if output.shape[1] > 1 else None
-            kept.append(Example(batch['name'][number], arrays[0], arrays[1], arrays[2], which))
+            name, step = batch['name'][number], batch.get('step', 1)
+            kept.append(Example(name, arrays[0], arrays[1], arrays[2], which, step=step))

@@ -91,12 +91,21 @@ def dice_losses(logits: Tensor, target: Tensor, known: Tensor, words: Overlap = 
     Returns:
         One value per sample; the same for all if they are pooled.
     """
+    return overlap_losses(overlap_sums(logits, target, known), words)
+
+
+def overlap_sums(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """What `overlap_losses` are made of, for arguments of `dice_losses`: sums over positions ``(B, 3, K)`` of the
+    probabilities of what is true, of all probabilities, and of what is true."""
     share = (logits.softmax(1) * known[:, None]).flatten(2)  # (B, K, voxels)
     truth = functional.one_hot(target * known, logits.shape[1]).movedim(-1, 1)
     truth = (truth * known[:, None]).flatten(2).to(share.dtype)
-    met, given, there = (share * truth).sum(2), share.sum(2), truth.sum(2)
-    if words.pooled:
-        met, given, there = (each.sum(0, keepdim=True).expand_as(each) for each in (met, given, there))
+    return torch.stack([(share * truth).sum(2), share.sum(2), truth.sum(2)], 1)
+
+
+def overlap_losses(sums: Tensor, words: Overlap) -> Tensor:
+    """`dice_losses` of sums ``(B, 3, K)``."""
+    met, given, there = (sums.sum(0, keepdim=True).expand_as(sums) if words.pooled else sums).unbind(1)
     wrong = 2 * words.false_positives * (given - met) + 2 * words.false_negatives * (there - met)
     # A class in neither counts as a perfect overlap, and its gradient is bounded.
     index = (2 * met + 1) / (2 * met + wrong + 1)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
+from torchmetrics import Metric
 
 from mdnc._plain import plain
 from mdnc.modules._standardization import Scale
@@ -17,7 +17,7 @@ from mdnc.training.tasks.arguments import names as name_list
 from mdnc.training.tasks.batch import Batch, inside
 from mdnc.training.tasks.examples import keep_examples
 from mdnc.training.tasks.loss import QUANTITY_LOSSES, sample_means
-from mdnc.training.tasks.metrics import KnownError, Points
+from mdnc.training.tasks.metrics import WIDE, KnownError, Points, is_of_quantities
 from mdnc.training.tasks.network import Network
 from mdnc.training.tasks.task import Task, reset
 
@@ -51,7 +51,7 @@ class QuantityTask(Task):
         self._kept: list[Any] = []
 
     def own_metrics(self) -> dict[str, Metric]:
-        return {'rmse': MeanSquaredError(squared=False), 'mae': MeanAbsoluteError()}
+        return {'rmse': KnownError(), 'mae': KnownError(squared=False)}
 
     def ask(self, source: Any) -> dict[str, Any]:
         return {**super().ask(source), 'target_normalisation': source.target_normalisation}
@@ -103,7 +103,8 @@ class QuantityTask(Task):
                 'targets of all quantities together: use it without num_outputs, or remove it; '
                 'rmse_… is the error of each quantity'
             )
-        super().measure(metric, output, batch)
+        predicted, target = self.compared(output, batch)
+        metric.update(*((predicted.to(WIDE), target.to(WIDE)) if is_of_quantities(metric) else (predicted, target)))
 
     def on_test_epoch_start(self) -> None:
         super().on_test_epoch_start()
@@ -291,7 +292,7 @@ class Reconstruction(DenseRegression):
         self.residual = flag('Reconstruction', 'residual', residual)  # needed by the base class
         super().__init__(network, criterion, **options)
         self.hparams['residual'] = self.residual
-        self.before = MeanSquaredError(squared=False)
+        self.before = KnownError()
         self._noisy = False
 
     @property
@@ -325,8 +326,8 @@ class Reconstruction(DenseRegression):
         super().collect(output, batch)
         if self._noisy:
             target, known = self.target(batch), self.known(batch)
-            given = single(batch['input'])[:, : target.shape[1]].contiguous()
-            self.before.update(*((given, target) if known is None else (given[known], target[known])))
+            given = single(batch['input'])[:, : target.shape[1]]
+            self.before.update(given, target, known)
 
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()

@@ -9,15 +9,18 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from mdnc._plain import plain
 from mdnc.modules._checks import integer
+from mdnc.training.data.stored_tensor import large
 from mdnc.training.evaluation import Evaluation, Table, evaluate_overlaps
 from mdnc.training.pictures import Example, Panel, Style, maps_panel
 from mdnc.training.tasks.arguments import flag, weights
-from mdnc.training.tasks.batch import Batch, inside
+from mdnc.training.tasks.batch import Batch, inside, real_rows
 from mdnc.training.tasks.classes import ClassTask, plain_weights
 from mdnc.training.tasks.examples import keep_examples
-from mdnc.training.tasks.loss import Overlap, dice_losses
-from mdnc.training.tasks.metrics import CaseDice
+from mdnc.training.tasks.loss import Overlap, dice_losses, overlap_losses, overlap_sums
+from mdnc.training.tasks.metrics import WIDE, CaseDice, adds_up
 from mdnc.training.tasks.network import Network
+from mdnc.training.tasks.slabs import Thinned, added, slab_of
+from mdnc.training.tile_batches import size_tiles
 
 _CRITERIA = ('cross_entropy', 'dice', 'both')
 
@@ -112,13 +115,16 @@ class Segmentation(ClassTask):
         present = [f'{name} {share:.1%}' for name, share in zip(names, shares, strict=True) if share]
         return [f'classes in the batch: {", ".join(present)} of the positions']
 
-    def losses(self, output: Tensor, batch: Batch) -> Tensor:
-        target, known = self.target(batch), self.known(batch)
+    def _refuse_other_size(self, output: Tensor, target: Tensor) -> None:
         if output.ndim < 3 or output.shape[2:] != target.shape[1:]:
             raise ValueError(
                 f'Segmentation: the network returns {tuple(output.shape[1:])} per sample, but the targets are '
                 f'{tuple(target.shape[1:])}: it must return maps of the size of its input, as a U-Net does'
             )
+
+    def losses(self, output: Tensor, batch: Batch) -> Tensor:
+        target, known = self.target(batch), self.known(batch)
+        self._refuse_other_size(output, target)
         if self._loss is not None:
             return self._loss(output, torch.where(known, target, 0), known)
         criterion = self.hparams['criterion']
@@ -156,17 +162,17 @@ class Segmentation(ClassTask):
     def style(self) -> Style:
         return Style(classes=self.names())
 
-    def _show(self, kept: list[Example], output: Tensor, batch: Batch) -> list[Example]:
+    def _show(self, kept: list[Example], answer: Tensor, batch: Batch) -> list[Example]:
         target = self.target(batch)
         shown = target.float().masked_fill(target == self.ignore, torch.nan)
-        keep_examples(kept, batch, shown, output.argmax(1), self.style)
+        keep_examples(kept, batch, shown, answer, self.style)
         return kept
 
     def collect(self, output: Tensor, batch: Batch) -> None:
-        self._show(self._kept, output, batch)
+        self._show(self._kept, output.argmax(1), batch)
 
     def shown(self, output: Tensor, batch: Batch) -> list[Example]:
-        return self._show([], output, batch)
+        return self._show([], output.argmax(1), batch)
 
     def evidence(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         answer, target = self.compared(output, batch)
@@ -176,6 +182,66 @@ class Segmentation(ClassTask):
         return {
             'confusion': torch.bincount(places[self.known(batch)], minlength=len(target) * cells).view(-1, count, count)
         }
+
+    def in_slabs(self, batch: Batch, stage: str) -> bool:
+        x, metrics = batch['input'], getattr(self, f'{stage}_metrics').values()
+        whole = self._loss is not None or self._steps.patch is None or 'lengths' in batch or len(x) > 1
+        return not whole and large((self.outputs, *x.shape[2:])) and all(map(adds_up, metrics))
+
+    def judge_slabs(self, batch: Batch, stage: str) -> None:
+        if not len(real_rows(batch)):
+            return
+        x, sums, thinned = batch['input'], dict[str, Tensor](), Thinned(batch['input'].shape[2:])
+        size_tiles(self.network, self._steps, x.shape)
+        for start, output in self._steps.scored(self.network, x):
+            part = slab_of(batch, start, output.shape[2])
+            sums = added(sums, self._sums(output, part))
+            for metric in self._slab_metrics(stage):
+                self.measure(metric, output, part)
+            if stage == 'test':
+                thinned.add(start, part['input'], self.target(part), output.argmax(1))
+        losses = self._losses_of(sums)
+        self._count_sums(stage, losses, sums)
+        if stage == 'test':
+            self._keep_thinned(batch, losses, sums, thinned)
+
+    def _slab_metrics(self, stage: str) -> list[Metric]:
+        metrics = getattr(self, f'{stage}_metrics').items()
+        return [metric for name, metric in metrics if name != 'loss' and not isinstance(metric, CaseDice)]
+
+    def _sums(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """What `_losses_of` needs of a slab, and the evidence of a test."""
+        self._refuse_other_size(output, target := self.target(batch))
+        known, criterion = self.known(batch), self.hparams['criterion']
+        found = {'known': known.flatten(1).sum(1), **self.evidence(output, batch)}
+        if criterion != 'dice':
+            found['entropy'] = self.entropy(output, target, self.ignore).to(WIDE) * found['known']
+        if criterion != 'cross_entropy':
+            found['overlaps'] = overlap_sums(output, target, known).to(WIDE)
+        return found
+
+    def _losses_of(self, sums: dict[str, Tensor]) -> Tensor:
+        """`losses` of sums over all slabs."""
+        total = sums['known'].new_zeros(len(sums['known']), dtype=WIDE)
+        if 'entropy' in sums:
+            total = total + sums['entropy'] / sums['known'].clamp(min=1)
+        if 'overlaps' in sums:
+            total = total + overlap_losses(sums['overlaps'], self._overlap)
+        return total.float()
+
+    def _count_sums(self, stage: str, losses: Tensor, sums: dict[str, Tensor]) -> None:
+        for name, metric in getattr(self, f'{stage}_metrics').items():
+            if name == 'loss' and bool(sums['known'].any()):
+                metric.update(losses)
+            elif isinstance(metric, CaseDice):
+                metric.update(sums['confusion'])
+
+    def _keep_thinned(self, batch: Batch, losses: Tensor, sums: dict[str, Tensor], thinned: Thinned) -> None:
+        given, target, answer = thinned.maps()
+        shown = {'input': given, 'target': target, 'name': batch['name'], 'step': thinned.step}
+        self._show(self._kept, answer, shown)
+        losses = losses.masked_fill(sums['known'] == 0, torch.nan)
+        self._evidence.add(batch, losses, {'confusion': sums['confusion']}, lambda place: self._show([], answer, shown))
 
     def judged(self, table: Table) -> Evaluation:
         return evaluate_overlaps(table, self.names())

@@ -36,8 +36,10 @@ from mdnc.training.tasks.arguments import number, own_parts, path
 from mdnc.training.tasks.batch import Batch, as_batch, chosen, cropped, real_rows
 from mdnc.training.tasks.deep_supervision import level_losses
 from mdnc.training.tasks.loss import OwnLoss
+from mdnc.training.tasks.metrics import widened
 from mdnc.training.tasks.network import Network, as_network, build_network, describe_network, output_channels
 from mdnc.training.tasks.precision import NetworkHalf
+from mdnc.training.tasks.slabs import held
 from mdnc.training.tasks.warm_start import hold, layered_groups, scale_rates, take_weights, words
 from mdnc.training.tile_batches import size_tiles
 from mdnc.training.weight_averaging import averaging
@@ -172,8 +174,8 @@ class Task(L.LightningModule):
     def _make_metrics(self, more: dict[str, Metric]) -> None:
         named = {**self.own_metrics(), **more}
         for stage in ('train', 'val', 'test'):
-            metrics = nn.ModuleDict({'loss': MeanMetric(), **{name: m.clone() for name, m in named.items()}})
-            self.add_module(f'{stage}_metrics', metrics)
+            made = {'loss': MeanMetric(), **{name: metric.clone() for name, metric in named.items()}}
+            self.add_module(f'{stage}_metrics', nn.ModuleDict({name: widened(each) for name, each in made.items()}))
 
     @cached_property
     def outputs(self) -> int:
@@ -220,6 +222,14 @@ class Task(L.LightningModule):
     def evidence(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Values that a test stores for each sample for `judged`, ``(B, …)`` each; ``batch`` has no fillers."""
         return {}
+
+    def in_slabs(self, batch: Batch, stage: str) -> bool:
+        """Whether a sample is judged slab by slab in ``'val'`` or ``'test'``, since all its scores are too large."""
+        return False
+
+    def judge_slabs(self, batch: Batch, stage: str) -> None:
+        """Count a sample in loss and metrics, and in the results of a test, slab by slab."""
+        raise NotImplementedError
 
     def judged(self, table: Table) -> Evaluation | None:
         """Results of a test: metrics with confidence intervals, and values for each sample."""
@@ -602,11 +612,19 @@ class Task(L.LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         batch = self._taken(batch)
+        if self.in_slabs(batch, 'val'):
+            self.judge_slabs(batch, 'val')
+            return
+        batch = held(batch)
         output = self.whole(batch['input'], batch.get('lengths'))
         self._count('val', output, self.losses(output, batch), batch)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         batch = self._taken(batch)
+        if self.in_slabs(batch, 'test'):
+            self.judge_slabs(batch, 'test')
+            return
+        batch = held(batch)
         output = self.whole(batch['input'], batch.get('lengths'))
         losses = self.losses(output, batch)
         self._count('test', output, losses, batch)

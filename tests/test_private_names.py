@@ -186,6 +186,15 @@ def told(name: str, instead: Any, monkeypatch: pytest.MonkeyPatch) -> bool:
         return _torch.first_wrong() == f'{name} of torch {torch.__version__} does not do what it did'
 
 
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_what_is_found_does_not_depend_on_the_default_dtype(dtype: torch.dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        assert _torch.first_wrong() == ''
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize('otherwise', OTHERWISE)
 def test_an_operator_that_behaves_otherwise_is_found(otherwise: str, monkeypatch: pytest.MonkeyPatch):
     operators = [name for name in PROVED if name.startswith('torch.ops')]

@@ -174,6 +174,26 @@ def tracer() -> str:
     return 'forward-mode differentiation is on' if getattr(forward_ad, '_current_level', -1) >= 0 else ''
 
 
+def _is_no_batch(found: Any) -> bool:
+    return found(torch.ones((), device='cpu')) is False
+
+
+# Whether a tensor stands for many, under torch.vmap or where `torch.autograd.grad` is given a batch of gradients.
+_batched: list[Callable[[Tensor], bool]] = [
+    found
+    for kind in ('batchedtensor', 'legacy_batchedtensor')
+    if (found := spared(f'torch._C._functorch.is_{kind}', _is_no_batch)) is not None
+]
+
+
+def batched(x: Tensor) -> bool:
+    """Whether ``x`` stands for many tensors, of which kernels of other make know nothing."""
+    for asks in _batched:  # noqa: SIM110, for a generator is a call for each
+        if asks(x):
+            return True
+    return False
+
+
 # ---- Hooks and contents of modules ----
 
 KINDS_OF_HOOKS = ('forward', 'forward_pre', 'backward', 'backward_pre')
@@ -415,8 +435,9 @@ def _has_registries(kind: Any) -> bool:
 
 
 def _multiplies(op: Any) -> bool:
-    a, b = torch.tensor(((1.0, 2.0), (0.0, 3.0), (5.0, 4.0)), device='cpu'), torch.tensor(((2.0, 7.0),), device='cpu')
-    return _close(op(a, b, None, 'none', [], ''), torch.tensor((16.0, 21.0, 38.0), device='cpu'))
+    cases = ((1, 2), (0, 3), (5, 4)), ((2, 7),), (16, 21, 38)
+    a, b, want = (torch.tensor(each, dtype=torch.float32, device='cpu') for each in cases)
+    return _close(op(a, b, None, 'none', [], ''), want)
 
 
 def _gelu(h: Tensor) -> Tensor:
@@ -446,7 +467,7 @@ NAMES = (
     Name('torch.ops.aten.native_batch_norm', _batch_norm),
     Name('torch.ops.aten.native_batch_norm_backward', _batch_norm_back),
     Name('torch.ops.aten.threshold_backward', _activates_back(lambda h: (h > 0).to(h.dtype), 0)),
-    Name('torch.ops.aten.leaky_relu_backward', _activates_back(lambda h: torch.where(h > 0, 1.0, 0.3), 0.3, False)),
+    Name('torch.ops.aten.leaky_relu_backward', _activates_back(lambda h: (h > 0).to(h.dtype) * 0.7 + 0.3, 0.3, False)),
     Name(
         'torch.ops.aten.elu_backward',
         lambda op: _activates_back(lambda h: torch.where(h > 0, 1.0, 0.3 * h.exp()))(

@@ -3,10 +3,12 @@
 import ctypes
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
-from mdnc.ops import building
+from mdnc.ops import building, small_blocks, winograd, winograd_1d
 
 
 @pytest.fixture
@@ -87,3 +89,13 @@ def test_folders_that_others_may_write_to_are_refused(source: Path, monkeypatch:
     monkeypatch.setattr(building, '_owners', lambda folder: {0, os.geteuid() + 1})
     with pytest.raises(PermissionError, match='is of another user'):
         building.library(source)
+
+
+@pytest.mark.parametrize('module', [winograd, winograd_1d, small_blocks], ids=lambda module: module.__name__)
+def test_proofs_do_not_depend_on_the_default_dtype(module: ModuleType):
+    library = module.built()
+    torch.set_default_dtype(torch.float64)
+    try:
+        module._prove(library)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -222,3 +222,35 @@ def test_a_tensor_relaid_gets_its_gradient_in_the_layout_that_was_asked_for(last
         (g,) = torch.autograd.grad(y, x, laid_out(torch.ones_like(x), given), retain_graph=True)
         assert is_channels_last(g) == back
     assert torch.autograd.gradgradcheck(lambda each: channels_last.to_layout_both_ways(each, last, back).square(), x)
+
+
+SINGLE: dict[str, Callable[[], nn.Module]] = {
+    'instance norm': lambda: BlockPlain2d(8, 8, activator='gelu'),
+    'batch norm': lambda: BlockPlain2d(8, 12, stride=2, normalizer='batch', activator='silu'),
+    'batch norm of volumes': lambda: BlockPlain3d(8, 8, normalizer='batch', activator='gelu', layer_order='old'),
+    'groups': lambda: BlockBottleneck2d(8, 8, groups=4, activator='gelu'),
+    'groups in signals': lambda: BlockPlain1d(16, 16, groups=8, normalizer='batch', activator='gelu'),
+    'a network': lambda: EncoderNet2d(8, [2, 1], 'plain', in_planes=8, normalizer='batch', activator='gelu', groups=2),
+}
+
+
+@pytest.mark.parametrize('training', [True, False], ids=['training', 'eval'])
+@pytest.mark.parametrize('weights', ['contiguous', 'channels last'])
+@pytest.mark.parametrize('given', ['contiguous', 'channels last', 'as torch gives one sample'])
+@pytest.mark.parametrize('way', ['plain', 'fused', 'optimized', 'a hook on each layer'])
+@pytest.mark.parametrize('name', SINGLE)
+def test_a_single_sample_however_it_and_the_weights_lie(name: str, way: str, given: str, weights: str, training: bool):
+    torch.manual_seed(0)
+    net = SINGLE[name]().double().train(training)
+    order = net.order if hasattr(net, 'order') else net.plan.order
+    x = torch.randn(1, 8 if order > 1 else 16, *(9, 8, 6)[:order], dtype=torch.float64)
+    with mdnc.ops.plain():
+        want = gradients(net, x.requires_grad_())
+    for each in net.parameters():
+        each.data = laid_out(each.data, weights) if each.dim() > 2 else each.data
+    x = laid_out(x.detach(), given)
+    if given == 'as torch gives one sample':
+        x = x.as_strided(x.shape, (x.shape[1], *x.stride()[1:]))
+    net = mdnc.optimize(net) if way == 'optimized' else net
+    with WAYS[way](net) if way in WAYS else nullcontext():
+        assert_same(gradients(net, x.requires_grad_()), want)

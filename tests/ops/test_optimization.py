@@ -103,6 +103,16 @@ def test_modules_that_hold_networks_and_modules_that_hold_none():
         mdnc.optimize(holder, keep_memory=1)
 
 
+def test_a_module_of_others_with_a_backend_of_its_own_stays_as_it_is():
+    other = nn.ReLU()
+    other.backend = 'torch'
+    holder = nn.Sequential(AE2d(4, [1, 1]), other)
+    assert mdnc.optimize(holder)[0].backend == 'optimized'
+    assert other.backend == 'torch'
+    with pytest.raises(ValueError, match='ReLU holds no network'):
+        mdnc.optimize(other)
+
+
 def inside(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """What the last stage gives; the network's output lies as torch's layers would leave it."""
     seen = []

@@ -15,12 +15,13 @@ from typing import Annotated, Any, TypedDict, get_args, get_type_hints
 import torch
 
 from mdnc.modules import _checks
+from mdnc.ops import path
 
 NORMALIZERS = ('batch', 'inst', 'pinst', 'group', 'layer', 'null')
 ACTIVATORS = ('prelu', 'relu', 'leaky_relu', 'elu', 'gelu', 'silu', 'null')
 LAYER_ORDERS = ('new', 'old')
 SCALERS = ('down', 'up')
-MEMORY_LEVELS = ('plain', 'fast', 'lean', 'leaner', 'least')
+MEMORY_LEVELS = path.MEMORY_LEVELS
 
 PerAxis = int | Sequence[int]
 PerStage = int | Sequence[int | Sequence[int]]

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,15 @@ def held() -> tuple[int, int]:
 
 @functools.cache
 def _pool() -> ctypes.PyDLL | None:
+    with _making:  # threads that begin at once get the same, which was prepared once
+        return _made()
+
+
+_making = threading.Lock()
+
+
+@functools.cache
+def _made() -> ctypes.PyDLL | None:
     if sys.platform != 'linux':
         return None
     # Where torch's headers and libraries lie; torch.utils.cpp_extension knows too, but takes a second to import.

@@ -40,12 +40,18 @@ def loaded(source: Path, results: Mapping[str, Any], prove: Callable[[Any], None
         for name, kind in results.items():
             getattr(found, name).restype = kind
         if prove is not None:
-            with fake_tensors.aside():
+            with fake_tensors.on_real_tensors():
                 prove(found)
     except FAILURES as error:
         warn(source, error, stacklevel=4)
         return None
     return found
+
+
+def random_tensors() -> Callable[..., Tensor]:
+    """A function that draws a tensor of a shape, for proofs: the same each time, whatever torch's defaults are."""
+    generator = torch.Generator('cpu').manual_seed(0)
+    return lambda *shape: torch.randn(shape, generator=generator, dtype=torch.float32, device='cpu')
 
 
 def compare(got: Tensor, want: Tensor, tolerance: float = 1e-4) -> None:

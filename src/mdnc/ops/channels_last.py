@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mdnc._torch import batched
+
 
 def is_channels_last(x: Tensor) -> bool:
     """Whether the channels lie innermost. Of one channel alone only the strides tell: its values lie alike in both."""
@@ -42,4 +44,6 @@ class _ToLayout(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
         channels_last, back = ctx.layouts
+        if batched(g):  # torch.vmap has no rule for functions of autograd such as this one
+            return to_layout(g, channels_last), None, None
         return to_layout_both_ways(g, channels_last, back), None, None

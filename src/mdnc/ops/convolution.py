@@ -107,13 +107,13 @@ def _pointwise_route(z: Tensor, kernel: Tensor, tools: Tools) -> str:
 
 
 def forward(z: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, tools: Tools = TORCH) -> Tensor:
-    """``z (N, C, L1, …)``, ``kernel (O, C, K1, …)`` → ``(N, O, M1, …)``; ``tools`` lays anew and multiplies."""
+    """``z (N, C, L1, …)``, ``kernel (O, C, K1, …)`` → ``(N, O, M1, …)``, by the route that `route` says."""
     if kernel.dtype != z.dtype:
         return mixed_forward(forward, z, kernel, bias, geometry, tools)
     if (direct := _direct(z, kernel, geometry, tools)) is not None:
         return aten.convolution(z, kernel, bias, *direct)  # type: ignore[no-any-return]
     if _skips(kernel, geometry):
-        return forward(read(z, geometry.stride, tools), kernel, bias, _still(geometry), tools)
+        return forward(read(z, geometry.stride), kernel, bias, _unstrided(geometry), tools)
     way = route(z, kernel, geometry, tools)
     if way == 'torch':
         maps, weights = _fitted(z, kernel, tools)
@@ -187,6 +187,7 @@ def is_slow(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> bool
 
 # What was found for the shapes of before, for the questions below take as long as a small convolution.
 _DIRECT: dict[object, tuple[object, ...] | None] = {}
+_UNKNOWN: Any = object()
 _MANY = 1024
 
 
@@ -194,18 +195,21 @@ def _direct(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> tupl
     """What torch's convolution is to be told of z and kernel as they lie, or None where it is not to be called so."""
     shapes = (z.shape, z.stride(), kernel.shape, kernel.stride())
     key = (*shapes, z.dtype, z.device.type, geometry, tools)
-    if key in _DIRECT:
-        return _DIRECT[key]
+    found = _DIRECT.get(key, _UNKNOWN)
+    if found is not _UNKNOWN:  # another thread may clear what was found at any time
+        return found  # type: ignore[no-any-return]
     if len(_DIRECT) >= _MANY:
         _DIRECT.clear()
     in_order = all(each.is_contiguous() and not is_channels_last(each) for each in (z, kernel))
     direct = in_order and not _skips(kernel, geometry) and route(z, kernel, geometry, tools) == 'torch'
-    return _DIRECT.setdefault(key, _arguments(geometry) if direct else None)
+    found = _arguments(geometry) if direct else None
+    _DIRECT[key] = found
+    return found
 
 
-def read(z: Tensor, stride: tuple[int, ...], tools: Tools = TORCH) -> Tensor:
+def read(z: Tensor, stride: tuple[int, ...]) -> Tensor:
     """The positions of ``z`` that a stride leaves, in the layout of z."""
-    return to_layout(z[_left(stride)], is_channels_last(z))
+    return to_layout(z[strided(stride)], is_channels_last(z))
 
 
 # A 1 × … × 1 convolution reads no more than the positions that its stride leaves. Told of the stride, oneDNN of torch
@@ -213,26 +217,27 @@ def read(z: Tensor, stride: tuple[int, ...], tools: Tools = TORCH) -> Tensor:
 
 
 def _skips(kernel: Tensor, geometry: Geometry) -> bool:
-    strided = max(geometry.stride) > 1 and not any(geometry.padding) and not geometry.transposed
-    return strided and kernel[0, 0].numel() == 1
+    strides = max(geometry.stride) > 1 and not any(geometry.padding) and not geometry.transposed
+    return strides and kernel[0, 0].numel() == 1
 
 
-def _left(stride: tuple[int, ...]) -> Any:
+def strided(stride: tuple[int, ...]) -> Any:
+    """Index of the positions that a stride leaves."""
     return (..., *(slice(None, None, step) for step in stride))
 
 
-def _still(geometry: Geometry) -> Geometry:
+def _unstrided(geometry: Geometry) -> Geometry:
     return geometry._replace(stride=(1,) * len(geometry.stride))
 
 
 def _skipping_backward(
     g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool], tools: Tools
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    gread, *rest = backward(g, read(z, geometry.stride, tools), kernel, _still(geometry), needs, tools)
+    gread, *rest = backward(g, read(z, geometry.stride), kernel, _unstrided(geometry), needs, tools)
     if gread is None:
         return None, rest[0], rest[1]
     gz = torch.zeros_like(z)
-    gz[_left(geometry.stride)] = gread
+    gz[strided(geometry.stride)] = gread
     return gz, rest[0], rest[1]
 
 
@@ -269,7 +274,9 @@ def _fitted_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     maps, weights = _fitted(z, kernel, tools)
     g = g if maps is z else to_layout(g, False)
-    gz, gkernel, gbias = _torch_backward(g, maps, weights, geometry, needs)
+    alone = geometry.groups > 1 and len(z) == 1  # whose strides torch takes for others, see path.in_turn
+    own = to_layout(maps, is_channels_last(maps)) if alone else maps
+    gz, gkernel, gbias = _torch_backward(g, own, weights, geometry, needs)
     gz = gz if gz is None or maps is z else to_layout(gz, True)
     return gz, None if gkernel is None else to_layout(gkernel, is_channels_last(kernel)), gbias
 

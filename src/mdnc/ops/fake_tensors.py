@@ -23,7 +23,7 @@ def known(x: Tensor) -> bool:
     return type(x) in (Tensor, nn.Parameter) or stands_in(x)
 
 
-def aside() -> AbstractContextManager[Any]:
-    """For a while, have tensors be tensors: kernels are built and proven on real ones."""
+def on_real_tensors() -> AbstractContextManager[Any]:
+    """Within it what is made are tensors, also where a forecast runs: kernels are proven on real ones."""
     # Without it kernels can be built before a forecast, not within one.
     return nullcontext() if _torch.no_dispatch_modes is None else _torch.no_dispatch_modes()

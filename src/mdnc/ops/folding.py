@@ -32,21 +32,21 @@ def folded(
     return Block(tuple(units), how.adds, shortcut), own, seen
 
 
-def _folds(norm: Norm | None, giver: Weights, geometry: Geometry | None, x: Tensor) -> bool:
-    if norm is None or norm.kind != 'fixed' or geometry is None or geometry.transposed or giver.kernel is None:
+def _folds(norm: Norm | None, before: Weights, geometry: Geometry | None, x: Tensor) -> bool:
+    if norm is None or norm.kind != 'fixed' or geometry is None or geometry.transposed or before.kernel is None:
         return False
-    return giver.kernel.numel() <= x.shape[0] * x[0, 0].numel() * giver.kernel.shape[0]
+    return before.kernel.numel() <= x.shape[0] * x[0, 0].numel() * before.kernel.shape[0]
 
 
-def _into(giver: Weights, own: Weights, statistics: Statistics | None, norm: Norm | None) -> tuple[Weights, Weights]:
+def _into(before: Weights, own: Weights, statistics: Statistics | None, norm: Norm | None) -> tuple[Weights, Weights]:
     assert statistics is not None
     assert norm is not None
-    assert giver.kernel is not None
+    assert before.kernel is not None
     mean, rate = (
-        each.view(-1) for each in norm_act.given(statistics.mean, statistics.variance, norm.eps, giver.kernel.dtype)
+        each.view(-1) for each in norm_act.given(statistics.mean, statistics.variance, norm.eps, before.kernel.dtype)
     )
     scale = rate if own.scale is None else rate * own.scale
-    bias = -mean * scale if giver.bias is None else (giver.bias - mean) * scale
+    bias = -mean * scale if before.bias is None else (before.bias - mean) * scale
     bias = bias if own.shift is None else bias + own.shift
-    kernel = giver.kernel * scale.view(-1, *(1 for _ in giver.kernel.shape[1:]))
-    return giver._replace(kernel=kernel, bias=bias), own._replace(scale=None, shift=None)
+    kernel = before.kernel * scale.view(-1, *(1 for _ in before.kernel.shape[1:]))
+    return before._replace(kernel=kernel, bias=bias), own._replace(scale=None, shift=None)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mdnc import _torch
 from mdnc.ops import definition, small_blocks
 from mdnc.ops.backend import DEFAULT, TABLE, Backend
 from mdnc.ops.channels_last import is_channels_last, to_layout, to_layout_both_ways
@@ -131,11 +132,11 @@ class Call(NamedTuple):
         return [gx, *_like_parameters(chain.from_iterable(grads), flat, rest)]
 
 
-def keeps_input(memory: str, index: int, giver: Tensor | None) -> bool:
-    """Whether the input of a unit is kept, which the convolution with the weights ``giver`` gives."""
+def keeps_input(memory: str, index: int, before: Tensor | None) -> bool:
+    """Whether the input of a unit is kept, which the convolution with the weights ``before`` gives."""
     if index == 0 or memory in ('fast', 'lean'):
         return True
-    return memory == 'leaner' and giver is not None and math.prod(giver.shape[2:]) > 1
+    return memory == 'leaner' and before is not None and math.prod(before.shape[2:]) > 1
 
 
 class BlockRun:
@@ -168,7 +169,7 @@ class BlockRun:
         y = x
         convolve, tools = self.by.convolution.forward, self.by.tools
         for index, unit in enumerate(self.units):
-            z, at = unit.open(y)
+            z, at = unit.norm_act(y)
             if kept is not None:
                 keeps = self.memory in ('fast', 'lean') or self._keeps(index)
                 fast = self.memory == 'fast' and unit.kernel is not None
@@ -203,7 +204,7 @@ class BlockRun:
         if gx is not None and self.how.adds == 'input':
             gx = _sum(gx, g)
         if self.shortcut is not None:
-            grads[-1] = self.shortcut.backward(g, x, kept[-1], gx)
+            grads[-1] = self.shortcut.backward(g, x, kept[-1], gx, needs[-1])
         return gx, grads
 
     def like_output(self, g: Tensor, x: Tensor) -> Tensor:
@@ -218,11 +219,11 @@ class BlockRun:
             before, after = kept[index], kept[index + 1]
             if after.x is None:
                 assert before.x is not None, 'inputs are rebuilt in order'
-                kept[index + 1] = after._replace(x=unit.close(unit.reopen(before.x, before.at)[0]))
+                kept[index + 1] = after._replace(x=unit.convolve(unit.rebuild(before.x, before.at)[0]))
 
     def _run_shortcut(self, shortcut: ShortcutRun, x: Tensor, kept: list[Kept] | None) -> Tensor:
-        u = shortcut.open(x)
-        own, at = shortcut.close(u)
+        u = shortcut.convolve(x)
+        own, at = shortcut.normalise(u)
         if kept is not None:
             kept.append(Kept(None, u if self.memory == 'fast' and at is not None else None, *(at or ())))
         return own
@@ -243,8 +244,10 @@ class _FusedBlock(torch.autograd.Function):
         ctx.small = None if call.by.small is None else call.small(x, weights, statistics)
         ctx.autocast = torch.is_autocast_enabled(x.device.type)
         y = call.forward(x, weights, statistics, ctx.small, kept)
+        if call.how.units:  # x goes once: what offloads or compresses it is asked for each tensor
+            kept[0] = kept[0]._replace(x=None)
         ctx.save_for_backward(x, *flat, *chain.from_iterable(kept))
-        return y
+        return y.data  # no view, into which nobody could write: autograd refuses to for what a function gives
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
@@ -252,31 +255,40 @@ class _FusedBlock(torch.autograd.Function):
         flat, rest = saved[: ctx.parameters], saved[ctx.parameters :]
         below, _, _, *needs = ctx.needs_input_grad
         kept = [*map(Kept._make, zip(*[iter(rest)] * len(Kept._fields), strict=True))]
-        if torch.is_grad_enabled():
+        if ctx.call.how.units:
+            kept[0] = kept[0]._replace(x=x)
+        if torch.is_grad_enabled() or _torch.batched(g):
             at = [each.at for each in kept]
-            return _differentiable(ctx, g, (x, *flat), (below, *needs), at)
+            return _by_definition(ctx, g, (x, *flat), (below, *needs), at)
         del saved, rest
         gx, *grads = ctx.call.backward(g, x, flat, kept, (below, *needs), ctx.small)
         return gx, None, None, *grads
 
 
-def _differentiable(
+def _by_definition(
     ctx: Any, g: Tensor, inputs: tuple[Tensor, ...], needs: tuple[bool, ...], at: Sequence[Moments | None]
 ) -> tuple[Any, ...]:
-    # A gradient that is to be differentiated again is the definition's own.
-    # Torch's layers get everything contiguous, for which alone they are right (see path.plainly).
-    x, *flat = (
-        each if each is None or each.dim() < 3 else to_layout_both_ways(each, False, is_channels_last(each))
-        for each in inputs
-    )
-    call: Call = ctx.call
-    with torch.autocast(x.device.type, call.dtype, enabled=ctx.autocast):
-        y = definition.block(x, grouped(flat), call.how, at, call.masks)
-    g = to_layout_both_ways(g, False, False)
-    wanted = [each for each, need in zip(inputs, needs, strict=True) if need]
-    grads = iter(torch.autograd.grad(y, wanted, g, create_graph=True))
+    # A gradient that is to be differentiated again, or that stands for many, is the definition's own.
+    again, many, call = torch.is_grad_enabled(), _torch.batched(g), ctx.call
+    autocast = ctx.autocast and call.dtype != torch.float64  # which autocast leaves alone, and warns of as its own
+    with torch.enable_grad():
+        x, *flat = own = [None if each is None else _contiguous(each, many) for each in inputs]
+        with torch.autocast(g.device.type, call.dtype, enabled=autocast):
+            y = definition.block(x, grouped(flat), call.how, at, call.masks)
+    wanted = [each for each, need in zip(own, needs, strict=True) if need and each is not None]
+    grads = iter(torch.autograd.grad(y, wanted, _contiguous(g, many), create_graph=again))
     gx, *rest = (next(grads) if need else None for need in needs)
     return gx, None, None, *rest
+
+
+def _contiguous(x: Tensor, many: bool) -> Tensor:
+    # Torch's layers are right for contiguous tensors alone (see path.plainly). Each is a tensor of its own even where
+    # it lies so, for one parameter may stand in several places, of which each has its gradient.
+    if x.dim() < 3:
+        return x.view_as(x)
+    if many:  # torch.vmap has no rule for functions of autograd such as the one below
+        return x.contiguous().view_as(x)
+    return to_layout_both_ways(x, False, is_channels_last(x))
 
 
 def _like_parameters(

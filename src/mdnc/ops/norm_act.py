@@ -254,6 +254,8 @@ def native_norm_backward(
     """∂x, ∂γ and ∂β from gₙ, for contiguous x."""
     n, c, length = x.shape
     scale, g = _vectors(affine, x)[0], g.contiguous()
+    if scale is None and affine.shift is not None:  # without which torch's kernel fails
+        scale = x.new_ones(x.shape[1])
     mask = [True, affine.scale is not None, affine.shift is not None]
     groups = step.groups or c
     if step.norm in ('batch', 'fixed'):
@@ -304,8 +306,8 @@ def _vectors(affine: Affine, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
     # Without an affine of at least float32 the kernels would round the moments to the dtype of x.
     scale, shift, wide = affine.scale, affine.shift, _ACCUMULATORS.get(x.dtype, torch.float32)
     given = (
-        None if scale is None else scale.reshape(-1).to(wide),
-        None if shift is None else shift.reshape(-1).to(wide),
+        None if scale is None else scale.reshape(-1).to(wide).contiguous(),  # the kernels read them by address
+        None if shift is None else shift.reshape(-1).to(wide).contiguous(),
     )
     if x.dtype == wide or all(each is not None for each in given):
         return given

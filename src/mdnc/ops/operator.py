@@ -84,14 +84,14 @@ def norm_act_conv(
     number = _eps(eps)
     norm = None if number is None else Norm('instance', number)
     how = Unit(Geometry(strides, paddings), norm, activator, resize=resize)
-    block = fuse(Block((how,)), (weights,))
     # While compiling, any of the numbers may be symbolic, which checks and the node of a graph have no words for.
     if not torch.compiler.is_compiling():
         _admit(x, weights, how)
-    if torch.compiler.is_compiling() or why_not_now(memory) or why_not_with(x, block) or _is_small(x, block, memory):
-        # Contiguous, for torch's own layers are not right in every other layout on a CPU (see path.plainly).
-        return definition.unit(x.contiguous(), Weights(scale, shift, slope, kernel.contiguous(), bias), how)
-    return block(x, memory)
+        block = fuse(Block((how,)), (weights,))
+        if not (why_not_now(memory) or why_not_with(x, block) or _is_small(x, block, memory)):
+            return block(x, memory)
+    # Contiguous, for torch's own layers are not right in every other layout on a CPU (see path.plainly).
+    return definition.unit(x.contiguous(), Weights(scale, shift, slope, kernel.contiguous(), bias), how)
 
 
 def _is_small(x: Tensor, block: Fused, memory: str) -> bool:

@@ -5,7 +5,7 @@ from typing import TypeVar
 from torch import nn
 
 from mdnc.ops import allocator
-from mdnc.ops.backend import DEFAULT, NAMES, OPTIMIZED
+from mdnc.ops.backend import DEFAULT, OPTIMIZED
 
 Net = TypeVar('Net', bound=nn.Module)
 
@@ -75,8 +75,13 @@ def restore(net: Net) -> Net:
 def _set(owner: str, net: nn.Module, backend: str) -> None:
     if not isinstance(net, nn.Module):
         raise TypeError(f'{owner}: net={net!r} must be a module, such as a network of mdnc.')
-    found = [each for each in net.modules() if getattr(each, 'backend', None) in NAMES]
+    found = [each for each in net.modules() if _chooses(type(each))]
     if not found:
         raise ValueError(f'{owner}: {type(net).__name__} holds no network and no block of mdnc.')
     for each in found:
         each.backend = backend  # type: ignore[assignment]
+
+
+def _chooses(kind: type[nn.Module]) -> bool:
+    # Modules of others may have something of that name too.
+    return getattr(kind, 'backend', None) == DEFAULT and hasattr(kind, '_memory')

@@ -1,7 +1,7 @@
 """The one rule by which a unit takes the fused path or the plain one, and the reason for the latter."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from mdnc import _torch
-from mdnc._torch import HOOKS_ON_ALL, FakeTensor, tracer
+from mdnc._torch import HOOKS_ON_ALL, NORMS, FakeTensor, tracer
 from mdnc.ops import fused
 from mdnc.ops.backend import DEFAULT, TABLE
 from mdnc.ops.channels_last import is_channels_last, to_layout, to_layout_both_ways
 from mdnc.ops.limits import Limits
 from mdnc.ops.masked import Mask, Region
-from mdnc.ops.reading import CONVOLUTIONS, INSTANCE_NORMS, Fused, read
+from mdnc.ops.reading import CONVOLUTIONS, Fused, read
 
 MEMORY_LEVELS = ('plain', 'fast', 'lean', 'leaner', 'least')
 
@@ -69,20 +69,36 @@ def call(module: nn.Module, x: Tensor, memory: str = 'lean', backend: str = DEFA
 def plainly(module: nn.Module, x: Tensor) -> Tensor:
     """``module(x)``, torch's own layers kept from what torch 2.13 computes wrongly where channels lie last on a CPU.
 
-    The gradient of the weights of a strided 1 × … × 1 convolution is then written out of bounds, and the gradient of an
-    instance norm of a single sample is read as if it were contiguous (docs/performance.md).
+    The gradient of the weights of a strided 1 × … × 1 convolution is then written out of bounds, and gradients of norms
+    of a single sample are read as if they lay otherwise (docs/performance.md, and `in_turn`).
     """
     if type(x) not in _TENSORS or x.device.type != 'cpu' or x.dim() < 3 or _traced(x):
         return module(x)  # type: ignore[no-any-return]
     layers = list(module) if isinstance(module, nn.Sequential) else [module]
     if any(isinstance(each, CONVOLUTIONS) and max(each.kernel_size) == 1 < max(each.stride) for each in layers):
         x = to_layout(x, False)
-    y: Tensor = module(x)
-    # A compiler has no place for a function of autograd, and computes norms by itself.
-    alone = x.shape[0] == 1 and any(isinstance(each, INSTANCE_NORMS) for each in layers)
-    if alone and y.requires_grad and not torch.compiler.is_compiling():
-        return to_layout_both_ways(y, is_channels_last(y), False)
-    return y
+    if not _is_alone(x) or not any(isinstance(each, NORMS) for each in layers):
+        return module(x)  # type: ignore[no-any-return]
+    y: Tensor = module(to_layout_both_ways(x, False, is_channels_last(x)))
+    return to_layout_both_ways(y, is_channels_last(y), False) if y.requires_grad else y
+
+
+def in_turn(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """One layer after the other, as ``nn.Sequential`` does.
+
+    Maps and gradients of a single sample come to each layer contiguous. Torch 2.13 takes the strides of such a sample
+    for those of another layout, in the gradients of norms and, in float64, of the weights of grouped convolutions; and
+    where weights lie channels last, what a convolution gives does too.
+    """
+    alone = type(x) in _TENSORS and x.device.type == 'cpu' and x.dim() > 2 and _is_alone(x) and not _traced(x)
+    for layer in layers:
+        x = layer(to_layout_both_ways(x, False, is_channels_last(x)) if alone else x)
+    return x
+
+
+def _is_alone(x: Tensor) -> bool:
+    """Whether a single sample is to be differentiated. A compiler computes norms by itself."""
+    return len(x) == 1 and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def run(
@@ -291,7 +307,7 @@ def why_not_with(x: Tensor, block: Fused) -> str:
         return f'the input is {x.layout}, {dtype}, on {device}'
     if not torch.compiler.is_compiling() and {*map(type, shape)} != {int}:
         return 'the input has symbolic sizes'
-    if len(shape) != 2 + block.axes or not x.numel() > shape[0] * shape[1] > 0:
+    if len(shape) != 2 + block.axes or shape[1] != block.planes or not x.numel() > shape[0] * shape[1] > 0:
         return f'the input has shape {tuple(shape)}'
     autocast = torch.is_autocast_enabled(device.type) and dtype != torch.float64
     legal = DTYPES[:3] if autocast else (dtype,)

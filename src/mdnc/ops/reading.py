@@ -1,5 +1,6 @@
 """Blocks read from their layers: a description, see ``definition.Block``, and its parameters; or why there is none."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,13 +23,23 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class Fused:
-    """A block read from its layers, ready for the fused path; see `fuse`."""
+    """A block read from its layers, ready for the fused path; see `fuse`.
+
+    Args:
+        how: The block.
+        weights: Parameters of the units, those of the shortcut last.
+        tensors: The parameters that there are, in a row.
+        statistics: Of each unit, then of the shortcut, those of a batch norm; empty where there are none.
+        axes: Number of spatial axes.
+        planes: Channels of the input.
+    """
 
     how: Block
     weights: tuple[Weights, ...]
     tensors: tuple[Tensor, ...]
     statistics: tuple[Statistics | None, ...]
     axes: int
+    planes: int
 
     def __call__(self, x: Tensor, memory: str = 'lean', backend: str = DEFAULT) -> Tensor:
         if torch.compiler.is_compiling():
@@ -41,7 +52,9 @@ def fuse(how: Block, weights: tuple[Weights, ...], statistics: tuple[Statistics 
     tensors = tuple(each for own in weights for each in own if each is not None)
     seen = statistics if any(each is not None for each in statistics) else ()
     first: Any = how.units[0] if how.units else how.shortcut
-    return Fused(how, weights, tensors, seen, len(first.geometry.stride))
+    planes = _planes(first.geometry, weights[0].kernel)
+    assert planes is not None, 'a block begins with a unit that has a convolution'
+    return Fused(how, weights, tensors, seen, len(first.geometry.stride), planes[0])
 
 
 class _NotFused(Exception):
@@ -60,6 +73,7 @@ def read(units: Sequence[nn.Module], adds: str = 'nothing', shortcut: nn.Module 
     try:
         parts = [_unit(each) for each in _cut(units)]
         last = None if shortcut is None else _shortcut(_layers(shortcut))
+        _refuse_misfits(parts, adds, last)
     except _NotFused as reason:
         return str(reason)
     how = Block(tuple(how for how, _, _ in parts), adds, None if last is None else last[0])
@@ -131,6 +145,42 @@ _Normed = tuple[Norm | None, Tensor | None, Tensor | None, Statistics | None]
 _WITHOUT: _Normed = (None, None, None, None)
 
 
+def _refuse_misfits(parts: Sequence[_Part], adds: str, shortcut: _Part | None) -> None:
+    """Refuse layers that do not fit: torch's own say why not, where kernels would read beyond the parameters."""
+    planes: list[tuple[int, int]] = []  # into each unit, and out of it
+    for part in parts:
+        planes.append(_planes(part[0].geometry, part[1].kernel) or (planes[-1][1], planes[-1][1]))
+    fits = all(before[1] == after[0] for before, after in itertools.pairwise(planes))
+    fits = fits and all(_fit(own, seen, *each) for (_, own, seen), each in zip(parts, planes, strict=True))
+    if shortcut is not None:
+        how, own, seen = shortcut
+        beside = _planes(how.geometry, own.kernel) or (0, 0)
+        whole = (planes[0][0], planes[-1][1]) if planes else beside
+        fits = fits and whole == beside and _fit(own, seen, beside[1], beside[1])
+    elif adds == 'input':
+        fits = fits and planes[0][0] == planes[-1][1]
+    if not fits:
+        raise _NotFused('the layers do not fit one another')
+
+
+def _planes(geometry: Geometry | None, kernel: Tensor | None) -> tuple[int, int] | None:
+    """Channels that go into a convolution, and that come out; None for no convolution."""
+    if geometry is None or kernel is None:
+        return None
+    if kernel.dim() != 2 + len(geometry.stride):
+        raise _NotFused('the weights of a convolution are laid out in another way')
+    first, second = kernel.shape[0], kernel.shape[1] * geometry.groups
+    return (first, second) if geometry.transposed else (second, first)
+
+
+def _fit(own: Weights, seen: Statistics | None, normed: int, out: int) -> bool:
+    """Whether parameters and statistics are those of so many channels normalised, and so many that come out."""
+    vectors = (own.scale, own.shift, *(() if seen is None else (seen.mean, seen.variance)))
+    if not all(each is None or each.numel() == normed for each in vectors):
+        return False
+    return (own.slope is None or own.slope.numel() in (1, normed)) and (own.bias is None or own.bias.numel() == out)
+
+
 def _is_norm(layer: Any) -> bool:
     return type(layer) in (*INSTANCE_NORMS, *_BATCH_NORMS, nn.GroupNorm, nn.SyncBatchNorm)
 
@@ -171,6 +221,8 @@ def _resize(layers: list[Any], axes: int) -> Resize | None:
     up, *more = layers
     if more or type(up) is not nn.Upsample:
         raise _NotFused(f'{type(layers[-1]).__name__} stands between activation and convolution')
+    if up.recompute_scale_factor:
+        raise _NotFused('Upsample recomputes its factors')
     linear = up.mode in INTERPOLATION.values() and up.align_corners
     if not linear and up.mode != 'nearest':
         raise _NotFused(f'Upsample(mode={up.mode!r}) stands between activation and convolution')

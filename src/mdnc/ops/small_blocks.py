@@ -151,18 +151,20 @@ def plan(x: Tensor, weights: Sequence[Weights], how: Block, limits: Limits = LIM
                 return None
     threads = torch.get_num_threads()
     key = (id(how), x.shape, x.dtype, x.device.type, threads, limits, *_shapes(weights))
-    if key not in _PLANS:
+    found = _PLANS.get(key)  # another thread may clear what was found at any time
+    if found is None:
         if len(_PLANS) >= _MANY:
             _PLANS.clear()
-        _PLANS[key] = how, _planned(x, weights, how, threads, limits)
-    return _PLANS[key][1]
+        _PLANS[key] = found = how, _planned(x, weights, how, threads, limits)
+    return found[1]
 
 
 def _shapes(weights: Sequence[Weights]) -> list[torch.Size]:
     shapes = []
     for own in weights:
-        if own.kernel is not None:
-            shapes.append(own.kernel.shape)  # noqa: PERF401
+        for each in (own.slope, own.kernel):
+            if each is not None:
+                shapes.append(each.shape)  # noqa: PERF401
     return shapes
 
 
@@ -177,6 +179,8 @@ def _planned(x: Tensor, weights: Sequence[Weights], how: Block, threads: int, li
     ):
         return None
     units = _units(x, weights, how)
+    if not _adds_up(units, how):
+        return None
     products = sum(len(x) * math.prod(each.out_size) * each.o * each.c * math.prod(each.width) for each in units)
     library = None if products > limits.small_products or units[0].c % processor.lanes() else built()
     if library is None or any(
@@ -184,6 +188,12 @@ def _planned(x: Tensor, weights: Sequence[Weights], how: Block, threads: int, li
     ):
         return None
     return Plan(library, how, units, x.shape, threads)
+
+
+def _adds_up(units: Sequence[_Unit], how: Block) -> bool:
+    """Whether what is added has the size of what it is added to; of others torch says that they do not."""
+    other = {'nothing': None, 'input': units[0].in_size, 'shortcut': units[-1].out_size}[how.adds]
+    return other is None or [*other] == [*units[len(how.units) - 1].out_size]
 
 
 def _units(x: Tensor, weights: Sequence[Weights], how: Block) -> list[_Unit]:
@@ -261,11 +271,7 @@ def _compare(got: Sequence[Tensor | None], wants: Sequence[Tensor | None]) -> No
 
 
 def _proof(width: int) -> tuple[Block, list[Weights], Tensor, Tensor]:
-    numbers = torch.Generator('cpu').manual_seed(0)
-
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=numbers, device='cpu')
-
+    drawn = building.random_tensors()
     first, second = Unit(Geometry((1, 1), (1, 1))), Unit(Geometry((2, 1), (1, 1)), None, 'leaky_relu', 0.1)
     weights = [
         Weights(drawn(width), drawn(width), drawn(width), drawn(2 * width, width, 3, 3), drawn(2 * width)),

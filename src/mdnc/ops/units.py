@@ -1,6 +1,6 @@
 """Units and shortcuts with their parameters: forward, what is kept of them, and backward."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from mdnc._torch import aten
 from mdnc.ops import definition, norm_act
 from mdnc.ops.backend import Backend, NormAct
 from mdnc.ops.channels_last import is_channels_last, to_layout
+from mdnc.ops.convolution import strided
 from mdnc.ops.definition import INSTANCE, Resize, Shortcut, Unit, Weights
 from mdnc.ops.masked import Mask, MaskedNormAct
 from mdnc.ops.norm_act import Affine, Moments, Running, Step
@@ -116,7 +117,7 @@ class UnitRun:
         norm = how.norm or INSTANCE
         self.step = Step(norm.eps, how.activator, dtype, norm.kind, norm.groups, how.alpha)
 
-    def open(self, x: Tensor) -> tuple[Tensor, Moments | None]:
+    def norm_act(self, x: Tensor) -> tuple[Tensor, Moments | None]:
         """The convolution's input z, and the moments of x."""
         flat, at, statistics = x.flatten(2), None, self.statistics
         if self.how.norm is None:
@@ -127,7 +128,7 @@ class UnitRun:
             z, at = _with_statistics(flat, self.affine, self.step, statistics, self.by)
         return (z.view(x.shape) if self.how.resize is None and x.shape[1] > 1 else self.resized(z, x)), at
 
-    def reopen(self, x: Tensor, at: Moments | None) -> tuple[Tensor, Tensor | None]:
+    def rebuild(self, x: Tensor, at: Moments | None) -> tuple[Tensor, Tensor | None]:
         """z once more, and h where it is at hand."""
         flat = x.flatten(2)
         if at is None:
@@ -135,7 +136,7 @@ class UnitRun:
         z, h = self.by.norm_act.rebuild(flat, at, self.affine, self.step)
         return (z.view(x.shape) if self.how.resize is None and x.shape[1] > 1 else self.resized(z, x)), h
 
-    def close(self, z: Tensor) -> Tensor:
+    def convolve(self, z: Tensor) -> Tensor:
         """The unit's output."""
         if self.kernel is None:
             return z
@@ -151,7 +152,7 @@ class UnitRun:
             gz, gkernel, gbias = self._own(g), None, None
         else:
             if z is None and needs.kernel:
-                z, h = self.reopen(x, at)
+                z, h = self.rebuild(x, at)
             elif z is None:  # where no weight is trained, only its shape is read
                 z = self.resized(torch.empty_like(x.flatten(2), dtype=self.step.dtype), x)
             wanted = (below or any(needs[:3]), needs.kernel, needs.bias)
@@ -187,7 +188,9 @@ def _with_statistics(
 ) -> tuple[Tensor, Moments]:
     if step.norm != 'fixed':
         return by.norm_act.forward(x, affine, step, statistics.next())
-    at = norm_act.given(statistics.mean, statistics.variance, step.eps, norm_act.accumulator(x.dtype))
+    # A copy of the mean, for backward is to find that of now, whatever batches are taken in until then.
+    mean = statistics.mean.clone()
+    at = norm_act.given(mean, statistics.variance, step.eps, norm_act.accumulator(x.dtype))
     return by.norm_act.rebuild(x, at, affine, step)[0], at
 
 
@@ -213,14 +216,14 @@ class ShortcutRun:
         self.first = None if by.small_shortcuts else how.resize
         self.last = how.resize if by.small_shortcuts else None
 
-    def open(self, x: Tensor) -> Tensor:
+    def convolve(self, x: Tensor) -> Tensor:
         """The norm's input."""
         z = self._read(x).to(self.dtype)
         z = z if self.first is None else self.first(z)
         u = self.by.convolution.forward(z, self.kernel, self.bias, self.geometry, self.by.tools)
         return u if self.last is None else self.last(u)
 
-    def close(self, u: Tensor) -> tuple[Tensor, Moments | None]:
+    def normalise(self, u: Tensor) -> tuple[Tensor, Moments | None]:
         """The shortcut's output, and the moments of u."""
         if self.how.norm is None:
             return u, None
@@ -230,14 +233,16 @@ class ShortcutRun:
             y, at = self.by.norm_act.forward(u.flatten(2), self.affine, self.step)
         return y.view(u.shape), at
 
-    def backward(self, g: Tensor, x: Tensor, kept: Kept, gx: Tensor | None) -> Grads:
-        """Gradients of the parameters; that of x is added to ``gx``."""
+    def backward(self, g: Tensor, x: Tensor, kept: Kept, gx: Tensor | None, needs: Needs) -> Grads:
+        """Gradients of the parameters, of which those not needed may be None; that of x is added to ``gx``."""
+        if gx is None and not any(needs):
+            return Grads()
         gu, gscale, gshift = self._norm_backward(g.to(self.dtype), x, kept)
         read = self._read(x).to(self.dtype)
         z = read if self.first is None else self.first(read)
         gu = resize_backward(gu, self.last, z.shape[2:])
-        needs = (gx is not None, True, self.bias is not None)
-        gz, gkernel, gbias = self.by.convolution.backward(gu, z, self.kernel, self.geometry, needs, self.by.tools)
+        wanted = (gx is not None, needs.kernel, needs.bias)
+        gz, gkernel, gbias = self.by.convolution.backward(gu, z, self.kernel, self.geometry, wanted, self.by.tools)
         if gx is not None and gz is not None:
             self._add_read(resize_backward(gz, self.first, read.shape[2:]), gx)
         return Grads(gscale, gshift, None, gkernel, gbias)
@@ -246,7 +251,7 @@ class ShortcutRun:
         at = kept.at
         if at is None:
             return g, None, None
-        u = self.open(x) if kept.z is None else kept.z
+        u = self.convolve(x) if kept.z is None else kept.z
         flat = u.flatten(2)
         grads = self.by.norm_act.backward(g.flatten(2), flat, flat, at, self.affine, self.step)
         return grads.x.view(u.shape), grads.scale, grads.shift
@@ -257,8 +262,7 @@ class ShortcutRun:
             return definition.averaged(x, self.how.pool)
         if self.geometry is self.how.geometry:
             return x
-        strided: Any = (..., *(slice(None, None, step) for step in self.how.geometry.stride))
-        return x[strided]
+        return x[strided(self.how.geometry.stride)]
 
     def _add_read(self, g: Tensor, gx: Tensor) -> None:
         """Add the gradient of what was read to that of x."""

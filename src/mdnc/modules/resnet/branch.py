@@ -15,6 +15,10 @@ class _Branch(nn.Sequential):
     def __init__(self, plan: _plan.Unit, order: int) -> None:
         super().__init__(*(_layers.build(layer, order) for layer in plan.layers))
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layers."""
+        return path.in_turn(self, x)
+
 
 def resized(unit: nn.Module, plan: _plan.Unit, x: Tensor, stride: Size) -> Tensor:
     """The output of a unit with another stride than its own."""

@@ -90,15 +90,17 @@ def in_turn(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     for those of another layout, in the gradients of norms and, in float64, of the weights of grouped convolutions; and
     where weights lie channels last, what a convolution gives does too.
     """
-    alone = type(x) in _TENSORS and x.device.type == 'cpu' and x.dim() > 2 and _is_alone(x) and not _traced(x)
+    alone = _is_alone(x) and x.device.type == 'cpu' and x.dim() > 2 and not _traced(x)
     for layer in layers:
         x = layer(to_layout_both_ways(x, False, is_channels_last(x)) if alone else x)
     return x
 
 
 def _is_alone(x: Tensor) -> bool:
-    """Whether a single sample is to be differentiated. A compiler computes norms by itself."""
-    return len(x) == 1 and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    """Whether a single sample is to be differentiated; not under a compiler, to which sizes are symbols."""
+    if torch.compiler.is_compiling() or type(x) not in _TENSORS or not torch.is_grad_enabled():
+        return False
+    return type(x.shape[0]) is int and x.shape[0] == 1
 
 
 def run(

@@ -246,7 +246,11 @@ def _export(request: _Request, kind: Format) -> Exported:
     door, said = ports(net, request.data), facts(net, scales, request.data)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / f'draft{kind.suffix}'
-        kind.write(captured(graph, door), door.axes, said, draft)
+        try:
+            kind.write(captured(graph, door), door.axes, said, draft)
+        except OSError as error:
+            reason = error.strerror or error
+            raise OSError(f'{owner}: the draft of {path} in {folder} could not be written ({reason})') from error
         compared = compare(kind.open(draft), graph, door.trials)
         answer = request.predicts(scales)
         if answer is not None:  # at the last shape, that of a tile where there are such

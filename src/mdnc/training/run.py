@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from mdnc._files import whole_file
 from mdnc.training.checkpoint import BEST, FOLDER, WholeFileIO, newest
-from mdnc.training.evaluation import known, write_samples
+from mdnc.training.evaluation import known, no_better, write_samples
 from mdnc.training.finders import Finders, tame
 from mdnc.training.history import FILE, Row, read_history, shown
 from mdnc.training.nonfinite_loss import Guard
@@ -146,6 +146,9 @@ def test(trainer: L.Trainer, task: L.LightningModule, data: L.LightningDataModul
     baselines: Baselines = getattr(data, 'baselines', {}) if figures else {}
     written = _write(run_dir, task, checkpoint.name, figures, baselines)
     print('\n'.join([f'test: {shown(figures, file="test.json") or "no sample"}', *_beside(figures, baselines)]))
+    found = getattr(task, 'evaluation', lambda: None)()
+    if found and (trivial := no_better(found[1])):
+        print(f'look: on the test part the network is no better than {trivial}')
     files = [checkpoint, run_dir / FILE, *written]
     print('written: ' + ', '.join(str(path) for path in files if path.is_file()), flush=True)
 

@@ -15,6 +15,7 @@ from mdnc.training.evaluation import (
     evaluate_classes,
     evaluate_errors,
     evaluate_overlaps,
+    no_better,
 )
 from mdnc.training.evaluation.calibration import calibration_error
 from mdnc.training.evaluation.classification import evaluate_labels
@@ -274,3 +275,29 @@ def test_figures_are_plain_for_json():
     assert plain['classes']['cat']['samples'] > 0
     assert plain['confusion']['classes'] == CLASSES
     assert plain['intervals']['level'] == 0.95
+
+
+@pytest.mark.parametrize('better', [False, True])
+def test_an_answer_that_needs_no_network_is_named_where_it_is_as_good(better):
+    target = np.arange(40) % 4 // 3
+    classes = evaluate_classes(
+        table(target=target, answer=target * better, confidence=np.full(40, 0.9)), ['calm', 'wild']
+    )
+    assert no_better(classes) == (None if better else 'always answering calm')
+    truth = np.random.default_rng(0).normal(size=(40, 2))
+    predicted = np.stack([truth[:, 0] * 0.9, truth[:, 1] * (0.9 if better else -1)], 1)
+    values = evaluate_errors(table(truth=truth, predicted=predicted), ['a', 'b'])
+    assert no_better(values) == (None if better else 'the mean of its targets for b')
+    labels = np.stack([target, 1 - target], 1)
+    scores = np.where(labels > 0, 0.9, 0.1) if better else np.tile([0.1, 0.9], (40, 1))
+    several = evaluate_labels(table(target=labels, scores=scores), ['a', 'b'])
+    assert no_better(several) == (None if better else 'what is usual of each class')
+    maps = np.array([[[90, 0], [10 * (not better), 10 * better]]] * 3)
+    assert no_better(evaluate_overlaps(table(confusion=maps), ['none', 'cell'])) == (
+        None if better else 'answering the first class everywhere'
+    )
+
+
+def test_too_few_samples_tell_nothing_of_trivial_answers():
+    few = table(target=np.zeros(5, int), answer=np.zeros(5, int), confidence=np.ones(5))
+    assert no_better(evaluate_classes(few, ['calm', 'wild'])) is None

@@ -32,6 +32,7 @@ def _volumes(folder, order, channel):
 
 def _judged(folder, where, order, held, monkeypatch, **words):
     monkeypatch.setattr(stored_tensor, 'LARGE', float('inf') if held else 0)
+    monkeypatch.setattr(slabs, '_PIECE', 5000)  # a few rows
     split = {'given': where[0].replace('x.npy', 'split.npz')}
     data = ArrayData(*where, patch=[8] * order, normalise='sample', split=split)
     torch.manual_seed(0)
@@ -132,6 +133,6 @@ print(json.dumps(peak() - before))
 
 @pytest.mark.slow
 def test_a_test_takes_the_memory_of_slabs(tmp_path):
-    # Scores are 336 MB, targets as whole numbers 168 MB, and what a loss made of both took 3 GB.
+    # Scores are 336 MB, targets as whole numbers 168 MB; with what a loss makes of both it was 2.6 GB.
     done = subprocess.run([sys.executable, '-c', _BOUNDED, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) < 900e6
+    assert json.loads(done.stdout.splitlines()[-1]) < 600e6

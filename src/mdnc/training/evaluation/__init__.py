@@ -6,6 +6,7 @@ from mdnc.training.evaluation.regression import error_sums, evaluate_errors
 from mdnc.training.evaluation.result import COUNTS, Evaluation, write_samples
 from mdnc.training.evaluation.sample_results import SampleResults, Table, Worst
 from mdnc.training.evaluation.segmentation import dice, evaluate_overlaps
+from mdnc.training.evaluation.trivial import no_better
 
 __all__ = [
     'COUNTS',
@@ -21,5 +22,6 @@ __all__ = [
     'evaluate_labels',
     'evaluate_overlaps',
     'known',
+    'no_better',
     'write_samples',
 ]

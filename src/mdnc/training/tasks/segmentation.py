@@ -19,7 +19,7 @@ from mdnc.training.tasks.examples import keep_examples
 from mdnc.training.tasks.loss import Overlap, dice_losses, overlap_losses, overlap_sums
 from mdnc.training.tasks.metrics import WIDE, CaseDice, adds_up
 from mdnc.training.tasks.network import Network
-from mdnc.training.tasks.slabs import Thinned, added, slab_of
+from mdnc.training.tasks.slabs import Thinned, added, pieces, slab_of
 from mdnc.training.tile_batches import size_tiles
 
 _CRITERIA = ('cross_entropy', 'dice', 'both')
@@ -193,7 +193,7 @@ class Segmentation(ClassTask):
             return
         x, sums, thinned = batch['input'], dict[str, Tensor](), Thinned(batch['input'].shape[2:])
         size_tiles(self.network, self._steps, x.shape)
-        for start, output in self._steps.scored(self.network, x):
+        for start, output in pieces(self._steps.scored(self.network, x)):
             part = slab_of(batch, start, output.shape[2])
             sums = added(sums, self._sums(output, part))
             for metric in self._slab_metrics(stage):

@@ -1,6 +1,7 @@
 """Samples judged in slabs along their first spatial axis, so that scores and targets are not held as a whole."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from mdnc.training.data.stored_tensor import StoredTensor
 from mdnc.training.tasks.batch import Batch
 
 _SHOWN = 2**24  # positions that are kept of a sample for a picture
+_PIECE = 2**23  # bytes of scores that are judged at once
 _MAPS = ('target', 'known')
 
 
@@ -47,6 +49,15 @@ class Thinned:
     def maps(self) -> list[Tensor]:
         """Each of the maps, joined."""
         return [torch.cat(list(each), -self._order) for each in zip(*self._parts, strict=True)]
+
+
+def pieces(slabs: Iterator[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor]]:
+    """Slabs ``(B, K, part of L1, ...)`` in pieces of bounded size: what a loss makes of them is many times as large."""
+    for start, slab in slabs:
+        step = max(1, _PIECE // max(1, slab[:, :, :1].nbytes))
+        for first in range(0, slab.shape[2], step):
+            part = slab[:, :, first : first + step]
+            yield start + first, part
 
 
 def added(sums: dict[str, Tensor], more: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -591,3 +591,15 @@ def test_a_request_without_a_configuration_says_what_is_missing(words, capsys):
     assert main(['fit', *words]) == 2
     err = capsys.readouterr().err
     assert '--config is missing' in err or 'contains no run' in err
+
+
+def test_a_run_of_a_version_that_knew_fewer_words_of_a_split_is_continued(finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / 'run')
+    path = tmp_path / 'run' / 'config.yaml'
+    config = yaml.safe_load(path.read_text())
+    split = config['data']['init_args']['split']
+    config['data']['init_args']['split'] = {name: split[name] for name in ('val', 'test', 'given', 'seed')}
+    path.write_text(yaml.safe_dump(config))
+    for words, code in ((['--data.split.folds', '3'], 2), ([], 0)):
+        assert main(['fit', '--continue', str(tmp_path / 'run'), '--trainer.max_epochs', '3', *words]) == code
+    assert 'data.split' in capsys.readouterr().err

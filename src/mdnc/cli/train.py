@@ -26,6 +26,7 @@ from mdnc.cli.networks import near
 from mdnc.cli.recipe import CONFIG, Request, keep_plan, latest_run, read_request, run_places
 from mdnc.training import run
 from mdnc.training.checkpoint import FOLDER, numbered
+from mdnc.training.data.split import Split
 from mdnc.training.process_signals import leaving_at_once
 from mdnc.training.run_lock import TakenError, claimed, is_first_process
 from mdnc.training.tasks import Task
@@ -209,6 +210,8 @@ def _refuse_other_run(command: _Command, names: Sequence[str]) -> None:
     saved, given = yaml.safe_load(path.read_text()), yaml.safe_load(command.full_config())
     for name in names:
         before, now = (functools.reduce(_part, name.split('.'), config) for config in (saved, given))
+        if name.endswith('.split') and isinstance(before, dict):
+            before = {**vars(Split()), **before}  # words that the version did not have that began the run
         follows = name.endswith('.normalise') and now == 'auto'  # what the network was trained with
         if before != now and before is not ... and not follows:
             raise UsageError(

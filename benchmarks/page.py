@@ -106,7 +106,8 @@ def tables(rows: Sequence[Row]) -> str:
 
 def _setting(row: Row) -> str:
     machine = row.cpu if row.device == 'CPU' else f'{row.device}, {row.cpu}'
-    return f'{machine}, {row.threads} threads, Python {row.python}, torch {row.torch}, mdnc {row.mdnc}, {row.date}.'
+    threads = f'{row.threads} thread{"s" * (row.threads > 1)}'
+    return f'{machine}, {threads}, Python {row.python}, torch {row.torch}, mdnc {row.mdnc}, {row.date}.'
 
 
 def _case(case: str, rows: Sequence[Row]) -> str:

@@ -34,9 +34,9 @@ from mdnc.training.data.normalisation import (
     COLUMNS,
     AmplitudeSpread,
     InputFigures,
-    channel_statistics,
     clipped_statistics,
     input_figures,
+    moments,
     small_samples,
     target_sizes,
 )
@@ -196,9 +196,10 @@ class _NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if by:
             figures = input_figures((number, sample.numpy()) for number, sample in enumerate(samples))
             by = self._normalised_by(by, figures.spread, targets if kind is Regression else None)
-            for words, channel in ((COLUMNS, figures.vanishing), (BLURRED, figures.blurred)):
-                if channel is not None:
-                    warnings.warn(f'{owner}: {words.format(channel)}', stacklevel=3)
+            if figures.vanishing is not None:
+                warnings.warn(f'{owner}: {COLUMNS.format(figures.vanishing)}', stacklevel=3)
+            if figures.blurred is not None:
+                warnings.warn(f'{owner}: {BLURRED.format(f"channel {figures.blurred}")}', stacklevel=3)
         known = {'input': list(samples[0].shape), 'normalisation': _statistics(samples, by, figures)}
         with _in_silence(not self.progress), random_state_kept():
             torch.manual_seed(seed)
@@ -380,7 +381,11 @@ class NetRegressor(RegressorMixin, _NetEstimator):  # type: ignore[misc]
         self._lone = y.ndim == 1
         rows = y.reshape(len(y), -1)
         _refuse_beyond_single(type(self).__name__, 'y', rows)
-        scale = channel_statistics([rows.T]) if normalisation(type(self).__name__, self.normalise) else None
+        figures = moments([rows.T])
+        if figures.blurred is not None:
+            words = BLURRED.format(f'quantity {figures.blurred} of the targets')
+            warnings.warn(f'{type(self).__name__}: {words}', stacklevel=2)
+        scale = figures.statistics() if normalisation(type(self).__name__, self.normalise) else None
         targets = torch.from_numpy(rows.astype(np.float32))
         self._fit(Regression, samples, targets, rows.shape[1], {'target_normalisation': scale})
         return self

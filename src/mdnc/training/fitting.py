@@ -103,7 +103,7 @@ class FirstSample:
     def holds_labels(self) -> bool:
         """Whether all targets are vectors of 0 and 1."""
         one = self.target
-        there = one is not None and one.numel() > 1 and bool(((one == 0) | (one == 1)).all())
+        there = one is not None and one.ndim == 1 and len(one) > 1 and bool(((one == 0) | (one == 1)).all())
         return there and {*self.numbers} <= {0, 1}
 
     @property

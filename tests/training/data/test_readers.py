@@ -268,7 +268,7 @@ def test_damaged_samples_are_named(suffix, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     for name in 'abcde':
         path = tmp_path / f'{name}.{suffix}'
-        np.save(path, pixels) if suffix == 'npy' else Image.fromarray(pixels).save(path)
+        np.save(path, np.moveaxis(pixels, -1, 0)) if suffix == 'npy' else Image.fromarray(pixels).save(path)
     for name, raw in zip('bcde', damaged(tmp_path / f'a.{suffix}'), strict=True):
         (tmp_path / f'{name}.{suffix}').write_bytes(raw)
     data = ArrayData(tmp_path, batch_size=1, split=Split(0, 0))

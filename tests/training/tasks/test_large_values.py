@@ -112,7 +112,14 @@ def test_digits_that_single_precision_loses_are_warned_of(offset, warned):
     x = RNG.normal(0, 0.01, (12, 1, 16)) + offset
     data = ArrayData(x, np.arange(12) % 2, split={'val': 0, 'test': 0})
     data.setup()
-    for read in (lambda: data.facts, lambda: NetRegressor(epochs=1).fit(x, x[:, 0, 0])):
+    own = ArrayData(np.zeros((12, 1, 16)), x[:, 0, 0], split={'val': 0, 'test': 0})
+    own.setup()
+    for read in (
+        lambda: data.facts,
+        lambda: own.target_normalisation,
+        lambda: NetRegressor(epochs=1).fit(x, np.arange(12.0)),
+        lambda: NetRegressor(epochs=1).fit(x - offset, x[:, 0, 0]),
+    ):
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter('always')
             read()

@@ -136,3 +136,14 @@ def test_a_test_takes_the_memory_of_slabs(tmp_path):
     # Scores are 336 MB, targets as whole numbers 168 MB; with what a loss makes of both it was 2.6 GB.
     done = subprocess.run([sys.executable, '-c', _BOUNDED, str(tmp_path)], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) < 600e6
+
+
+@pytest.mark.parametrize('held', [True, False])
+def test_a_class_that_the_network_does_not_know_is_named_in_validation_and_test(held, tmp_path, monkeypatch):
+    x, y = _volumes(tmp_path, 2, False)
+    values = np.load(y)
+    values[3, 5, 5] = 7
+    np.save(y, values)
+    said = r'the network has classes 0 to 2, but the target of sample x.npy\[3\] holds 7'
+    with pytest.raises(ValueError, match=said):
+        _judged(tmp_path, (x, y), 2, held, monkeypatch)

@@ -24,11 +24,11 @@ from mdnc.training.data.normalisation import (
     BLURRED,
     COLUMNS,
     AmplitudeSpread,
-    channel_statistics,
     clipped_statistics,
     drawn_values,
     input_figures,
     mixed_depths,
+    moments,
     read_pieces,
     small_samples,
     target_sizes,
@@ -571,11 +571,13 @@ class SampleData(L.LightningDataModule):
                 found = input_figures(read_pieces(pair.inputs, numbers, self._lone_input))
                 self._statistics[name], self._spread, self._depths = found.statistics, found.spread, found.depths
                 self._warn_of_small_samples()
-                self._warn_of_channel(COLUMNS, found.vanishing if self.normalise else None)
-                self._warn_of_channel(BLURRED, found.blurred)
+                self._warn(COLUMNS, self._called(found.vanishing if self.normalise else None))
+                self._warn(BLURRED, self._called(found.blurred, 'channel '))
             elif pair.targets is not None:
                 pieces = read_pieces(pair.targets, numbers, self._lone_target)
-                self._statistics[name] = channel_statistics(piece for _, piece in pieces)
+                figures = moments(piece for _, piece in pieces)
+                self._statistics[name] = figures.statistics()
+                self._warn(BLURRED, None if figures.blurred is None else f'quantity {figures.blurred} of the targets')
         return self._statistics[name]
 
     def classes_not_taught(self) -> dict[str, list[str]]:
@@ -607,9 +609,12 @@ class SampleData(L.LightningDataModule):
         pair, numbers = self._parts['train']
         return self._whole(pair, numbers) if self.nonfinite == 'skip' else numbers
 
-    def _warn_of_channel(self, words: str, channel: int | None) -> None:
-        if channel is not None:
-            name = repr(self.channels[channel]) if self.channels else channel
+    def _called(self, channel: int | None, before: str = '') -> str | None:
+        name = channel if channel is None or not self.channels else repr(self.channels[channel])
+        return None if name is None else f'{before}{name}'
+
+    def _warn(self, words: str, name: str | None) -> None:
+        if name is not None:
             warnings.warn(f'{type(self).__name__}: {words.format(name)}', stacklevel=2)
 
     def _whole(self, pair: Pair, numbers: np.ndarray) -> np.ndarray:

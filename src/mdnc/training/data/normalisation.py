@@ -83,7 +83,12 @@ def channel_statistics(pieces: Iterable[Array]) -> dict[str, list[float]]:
         Plain lists ``mean`` and ``std``, one value a channel; a channel that is constant, as far as float32 can tell,
         has a ``std`` of 1.
     """
-    return sum(map(Moments.of, pieces), _NOTHING).statistics()
+    return moments(pieces).statistics()
+
+
+def moments(pieces: Iterable[Array]) -> Moments:
+    """Those of each channel over arrays ``(C, ...)``; NaN counts as not there."""
+    return sum(map(Moments.of, pieces), _NOTHING)
 
 
 # ---- How far samples differ in amplitude ----
@@ -240,7 +245,7 @@ COLUMNS = (
 )
 
 BLURRED = (
-    'the values of channel {} vary by so little about their mean that single precision hardly tells them apart: '
+    'the values of {} vary by so little about their mean that single precision hardly tells them apart: '
     'subtract a constant from them before'
 )
 

@@ -195,6 +195,7 @@ class Segmentation(ClassTask):
         size_tiles(self.network, self._steps, x.shape)
         for start, output in pieces(self._steps.scored(self.network, x)):
             part = slab_of(batch, start, output.shape[2])
+            self.check(part)
             sums = added(sums, self._sums(output, part))
             for metric in self._slab_metrics(stage):
                 self.measure(metric, output, part)

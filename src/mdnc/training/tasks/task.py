@@ -28,6 +28,7 @@ from mdnc.modules._inference import Answer, Steps
 from mdnc.modules._standardization import normalised_by, reads_amplitude
 from mdnc.training.augmentation import mixed_losses
 from mdnc.training.checkpoint import check_fits
+from mdnc.training.data.stored_tensor import StoredTensor
 from mdnc.training.evaluation import Evaluation, SampleResults, Table
 from mdnc.training.pictures import Example, Panel, Style, curves_panel, is_share, save_page
 from mdnc.training.plateau import Plateau, refuse_unseen
@@ -589,11 +590,19 @@ class Task(L.LightningModule):
         return Answer(self.network, {**self.facts, 'answer': self.answer}).predict(x)
 
     def _taken(self, given: Any) -> Batch:
-        """A batch in the form that the steps need, checked if no data module has done so."""
+        """A batch in the form that steps need, checked; of data modules not in training on a GPU, which would wait."""
         batch = as_batch(type(self).__name__, given)
-        if 'weight' not in batch:
+        waits = 'weight' in batch and self.training and batch['input'].is_cuda
+        if not waits and not isinstance(batch.get('target'), StoredTensor):
             self.check(batch)
         return batch
+
+    def _held(self, batch: Batch) -> Batch:
+        """The batch with its targets in memory, checked."""
+        found = held(batch)
+        if found is not batch:
+            self.check(found)
+        return found
 
     def trained(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Output in training mode, the finest if there are several, and the training losses ``(B,)``."""
@@ -615,7 +624,7 @@ class Task(L.LightningModule):
         if self.in_slabs(batch, 'val'):
             self.judge_slabs(batch, 'val')
             return
-        batch = held(batch)
+        batch = self._held(batch)
         output = self.whole(batch['input'], batch.get('lengths'))
         self._count('val', output, self.losses(output, batch), batch)
 
@@ -624,7 +633,7 @@ class Task(L.LightningModule):
         if self.in_slabs(batch, 'test'):
             self.judge_slabs(batch, 'test')
             return
-        batch = held(batch)
+        batch = self._held(batch)
         output = self.whole(batch['input'], batch.get('lengths'))
         losses = self.losses(output, batch)
         self._count('test', output, losses, batch)

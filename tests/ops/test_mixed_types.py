@@ -1,11 +1,13 @@
 """Maps of a half type and weights of float32: what is slow in the half type is computed in float32."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 import mdnc
-from mdnc.modules.resnet import EncoderNet2d
+from mdnc.modules.resnet import BlockPlain3d, EncoderNet2d, EncoderNet3d
 from mdnc.ops import convolution, processor, winograd
 from mdnc.ops.backend import TABLE
 from mdnc.ops.convolution import TORCH, Geometry
@@ -87,3 +89,31 @@ def test_a_network_under_autocast_is_right_either_way(optimized: bool, instructi
     scale = max(each.norm() for each in want)
     for mine, theirs in zip(got, want, strict=True):
         assert (mine - theirs).norm() < 0.1 * theirs.norm() + 1e-2 * scale
+
+
+SHALLOW: dict[str, Any] = {
+    'fused': lambda: BlockPlain3d(16, 16, activator='gelu'),
+    'strided': lambda: BlockPlain3d(16, 16, kernel_size=5, padding=2, stride=2, normalizer='batch', activator='gelu'),
+    'plain': lambda: BlockPlain3d(16, 16, padding_mode='reflect', activator='gelu'),
+    'a convolution': lambda: EncoderNet3d(16, [1, 1], in_planes=16, activator='gelu', out_length=None),
+}
+
+
+@pytest.mark.parametrize('way', ['plain', 'lean', 'optimized'])
+@pytest.mark.parametrize('autocast', [True, False])
+@pytest.mark.parametrize('name', SHALLOW)
+def test_volumes_less_deep_than_a_kernel_are_right_in_bfloat16(name: str, autocast: bool, way: str):
+    # Torch's gradient of the weights is written out of bounds.
+    torch.manual_seed(0)
+    net = SHALLOW[name]()
+    x, kernels = torch.randn(2, 16, 2, 6, 6), [each for each in net.parameters() if each.dim() == 5]
+    with mdnc.ops.plain():
+        want = torch.autograd.grad(net(x).square().sum(), kernels)
+    net = net if autocast else net.bfloat16()
+    net = mdnc.optimize(net) if way == 'optimized' else net
+    net.memory = 'plain' if way == 'plain' else 'lean'
+    with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+        y = net(x if autocast else x.bfloat16())
+    got = torch.autograd.grad(y.float().square().sum(), [each for each in net.parameters() if each.dim() == 5])
+    for mine, theirs in zip(got, want, strict=True):
+        assert (mine.float() - theirs).norm() < 0.1 * theirs.norm()

@@ -14,6 +14,7 @@ from mdnc.modules._dims import CONVOLVE, DIMS
 from mdnc.modules._sizes import Size
 from mdnc.modules._valid_region import ValidRegion
 from mdnc.modules.pooling import AveragePool, AvgMaxPool, DeviationPool, GeneralizedMeanPool, Pool
+from mdnc.ops import convolution, definition
 
 
 @singledispatch
@@ -124,6 +125,11 @@ def resized(layer: Any, x: Tensor, stride: Size) -> Tensor:
     padding = layer.padding
     if layer.padding_mode != 'zeros':
         x, padding = F.pad(x, [pad for pad in reversed(padding) for _ in (0, 1)], layer.padding_mode), 0
+    if order == 3 and convolution.is_shallow(x, layer.weight, definition.low_precision(x)):
+        with torch.autocast('cpu', enabled=False):
+            bias = None if layer.bias is None else layer.bias.float()
+            y = CONVOLVE[3](x.float(), layer.weight.float(), bias, stride, padding, 1, layer.groups)
+        return cast(Tensor, y.to(definition.low_precision(x)))
     return cast(Tensor, CONVOLVE[order](x, layer.weight, layer.bias, stride, padding, 1, layer.groups))
 
 

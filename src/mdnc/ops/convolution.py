@@ -201,7 +201,8 @@ def _direct(z: Tensor, kernel: Tensor, geometry: Geometry, tools: Tools) -> tupl
     if len(_DIRECT) >= _MANY:
         _DIRECT.clear()
     in_order = all(each.is_contiguous() and not is_channels_last(each) for each in (z, kernel))
-    direct = in_order and not _skips(kernel, geometry) and route(z, kernel, geometry, tools) == 'torch'
+    special = _skips(kernel, geometry) or is_shallow(z, kernel, z.dtype)
+    direct = in_order and not special and route(z, kernel, geometry, tools) == 'torch'
     found = _arguments(geometry) if direct else None
     _DIRECT[key] = found
     return found
@@ -284,11 +285,24 @@ def _fitted_backward(
 def _torch_backward(
     g: Tensor, z: Tensor, kernel: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    if needs[1] and not geometry.transposed and is_shallow(z, kernel, z.dtype):
+        wide = _torch_backward(g.float(), z.float(), kernel.float(), geometry, needs)
+        gz, gkernel, gbias = (None if each is None else each.to(z.dtype) for each in wide)
+        return gz, gkernel, gbias
     if _signal_channels_last(z, kernel):
         maps = (g.unsqueeze(2), z.unsqueeze(2), kernel.unsqueeze(2))
         gz, gkernel, gbias = _torch_backward(*maps, _of_images(geometry), needs)
         return gz if gz is None else gz.squeeze(2), gkernel if gkernel is None else gkernel.squeeze(2), gbias
     return aten.convolution_backward(g, z, kernel, [g.shape[1]], *_arguments(geometry), needs)  # type: ignore[no-any-return]
+
+
+def is_shallow(z: Tensor, kernel: Tensor, dtype: torch.dtype) -> bool:
+    """Whether maps are volumes less deep than the kernel, to be convolved in bfloat16 on a CPU.
+
+    The gradient of the weights is then written out of bounds by torch 2.13 (docs/performance.md).
+    """
+    known = dtype == torch.bfloat16 and z.dim() == 5 and z.device.type == 'cpu'
+    return known and kernel.dim() == 5 and z.shape[2] < kernel.shape[2]
 
 
 def _arguments(geometry: Geometry) -> tuple[object, ...]:

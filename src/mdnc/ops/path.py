@@ -17,6 +17,8 @@ from mdnc._torch import HOOKS_ON_ALL, NORMS, FakeTensor, tracer
 from mdnc.ops import fused
 from mdnc.ops.backend import DEFAULT, TABLE
 from mdnc.ops.channels_last import is_channels_last, to_layout, to_layout_both_ways
+from mdnc.ops.convolution import is_shallow
+from mdnc.ops.definition import low_precision
 from mdnc.ops.limits import Limits
 from mdnc.ops.masked import Mask, Region
 from mdnc.ops.reading import CONVOLUTIONS, Fused, read
@@ -77,7 +79,9 @@ def plainly(module: nn.Module, x: Tensor) -> Tensor:
     layers = list(module) if isinstance(module, nn.Sequential) else [module]
     if any(isinstance(each, CONVOLUTIONS) and max(each.kernel_size) == 1 < max(each.stride) for each in layers):
         x = to_layout(x, False)
-    if not _is_alone(x) or not any(isinstance(each, NORMS) for each in layers):
+    if isinstance(module, nn.Conv3d):
+        return in_turn([module], x)
+    if not (_is_trained(x) and x.shape[0] == 1 and any(isinstance(each, NORMS) for each in layers)):
         return module(x)  # type: ignore[no-any-return]
     y: Tensor = module(to_layout_both_ways(x, False, is_channels_last(x)))
     return to_layout_both_ways(y, is_channels_last(y), False) if y.requires_grad else y
@@ -88,19 +92,31 @@ def in_turn(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
 
     Maps and gradients of a single sample come to each layer contiguous. Torch 2.13 takes the strides of such a sample
     for those of another layout, in the gradients of norms and, in float64, of the weights of grouped convolutions; and
-    where weights lie channels last, what a convolution gives does too.
+    where weights lie channels last, what a convolution gives does too. Volumes less deep than a kernel are convolved in
+    float32 rather than in bfloat16, see ``convolution.is_shallow``.
     """
-    alone = _is_alone(x) and x.device.type == 'cpu' and x.dim() > 2 and not _traced(x)
+    trained = _is_trained(x) and x.device.type == 'cpu' and (x.shape[0] == 1 or x.dim() == 5) and not _traced(x)
+    alone = trained and x.shape[0] == 1 and x.dim() > 2
     for layer in layers:
-        x = layer(to_layout_both_ways(x, False, is_channels_last(x)) if alone else x)
+        x = to_layout_both_ways(x, False, is_channels_last(x)) if alone else x
+        x = _in_float32(layer, x) if trained and type(layer) is nn.Conv3d else layer(x)
     return x
 
 
-def _is_alone(x: Tensor) -> bool:
-    """Whether a single sample is to be differentiated; not under a compiler, to which sizes are symbols."""
-    if torch.compiler.is_compiling() or type(x) not in _TENSORS or not torch.is_grad_enabled():
-        return False
-    return type(x.shape[0]) is int and x.shape[0] == 1
+def _is_trained(x: Tensor) -> bool:
+    """Whether tensors of known sizes may be differentiated; not under a compiler, to which sizes are symbols."""
+    known = not torch.compiler.is_compiling() and type(x) in _TENSORS and torch.is_grad_enabled()
+    return known and x.dim() > 0 and type(x.shape[0]) is int
+
+
+def _in_float32(layer: nn.Conv3d, x: Tensor) -> Tensor:
+    """``layer(x)``, in float32 where torch is wrong in bfloat16."""
+    dtype = low_precision(x)
+    if not is_shallow(x, layer.weight, dtype):
+        return layer(x)  # type: ignore[no-any-return]
+    wide = {name: each.float() for name, each in layer.named_parameters()}
+    with torch.autocast('cpu', enabled=False):
+        return torch.func.functional_call(layer, wide, (x.float(),)).to(dtype)  # type: ignore[no-any-return]
 
 
 def run(

@@ -88,7 +88,16 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def _figures(rows: Iterable[Row], each: Set, method: str, single: bool) -> list[float]:
-    return [row.figure for row in rows if (row.set, row.method) == (each.name, method) and row.seed.isdigit() == single]
+    """Figures of single runs, or of the averages over the most of them."""
+    own = [row for row in rows if (row.set, row.method) == (each.name, method) and row.seed.isdigit() == single]
+    most = max((len(_seeds(row.seed)) for row in own), default=0)
+    return [row.figure for row in own if len(_seeds(row.seed)) == most]
+
+
+def _seeds(name: str) -> range:
+    """The seeds of a run or an average by its name, see `average_of`."""
+    first, _, last = name.partition('-')
+    return range(int(first), int(last or first) + 1)
 
 
 def _cell(each: Set, found: list[float]) -> str:
@@ -137,9 +146,7 @@ def again(rows: Iterable[Row]) -> str:
 def _groups(rows: Iterable[Row]) -> list[range]:
     """The seeds of averages, as far as none is in an earlier group."""
     groups: list[range] = []
-    for name in dict.fromkeys(row.seed for row in rows if '-' in row.seed):
-        first, last = map(int, name.split('-'))
-        group = range(first, last + 1)
+    for group in map(_seeds, dict.fromkeys(row.seed for row in rows if '-' in row.seed)):
         groups += [group] * all(group.stop <= own.start or own.stop <= group.start for own in groups)
     return groups
 

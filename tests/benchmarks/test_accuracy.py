@@ -116,6 +116,13 @@ def test_the_page_shows_what_other_seeds_give(tmp_path, monkeypatch):
     assert results.again(rows) in page.read_text()
 
 
+def test_the_page_shows_the_averages_over_the_most_runs(tmp_path, monkeypatch):
+    sets, path = _right_but_of_seed_1(monkeypatch), tmp_path / 'accuracy.csv'
+    for seeds in ([0], [0, 1], [2, 3], [1, 2, 3]):
+        rows = _run(sets, seeds, path)
+    assert '| 75.0 ± 43.3 | 100.0 | 95.0 |' in results.table(rows)
+
+
 def test_the_page_of_the_documentation_is_that_of_the_results():
     rows = results.read(results.RESULTS)
     assert {row.set for row in rows} == {each.name for each in results.SETS}

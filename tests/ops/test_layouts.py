@@ -28,8 +28,9 @@ from mdnc.modules.resnet import (
     UNet2d,
     UNet3d,
 )
-from mdnc.ops import channels_last, convolution
+from mdnc.ops import channels_last, convolution, norm_act
 from mdnc.ops.channels_last import is_channels_last
+from mdnc.ops.limits import LIMITS
 from tests.ops.cases import laid_out
 
 NETWORKS = [EncoderNet1d, EncoderNet2d, EncoderNet3d, UNet1d, UNet2d, UNet3d, AE2d]
@@ -254,3 +255,19 @@ def test_a_single_sample_however_it_and_the_weights_lie(name: str, way: str, giv
     net = mdnc.optimize(net) if way == 'optimized' else net
     with WAYS[way](net) if way in WAYS else nullcontext():
         assert_same(gradients(net, x.requires_grad_()), want)
+
+
+@pytest.mark.parametrize('level', ['fast', 'lean', 'leaner', 'least'])
+@pytest.mark.parametrize('order', [1, 2, 3])
+def test_contiguous_maps_are_normalised_by_torchs_kernels_also_after_a_stride(order: int, level: str, monkeypatch):
+    def refuse(*given: object) -> None:
+        raise AssertionError('the definition, pass by pass, normalises a map that is not contiguous')
+
+    monkeypatch.setattr(norm_act, 'moments', refuse)
+    monkeypatch.setattr(norm_act, 'norm_backward', refuse)
+    block = {1: BlockPlain1d, 2: BlockPlain2d, 3: BlockPlain3d}[order](8, 16, stride=2)
+    block.memory = level
+    x = torch.randn(2, 8, *(round(LIMITS.few_values ** (1 / order)),) * order)  # eight times the limit and more
+    assert all(unit.fused for unit in block.paths())
+    block(x.requires_grad_()).square().mean().backward()
+    assert x.grad is not None

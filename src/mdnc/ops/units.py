@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from mdnc._torch import aten
-from mdnc.ops import definition, norm_act
+from mdnc.ops import convolution, definition, norm_act
 from mdnc.ops.backend import Backend, NormAct
 from mdnc.ops.channels_last import is_channels_last, to_layout
-from mdnc.ops.convolution import strided
 from mdnc.ops.definition import INSTANCE, Resize, Shortcut, Unit, Weights
 from mdnc.ops.masked import Mask, MaskedNormAct
 from mdnc.ops.norm_act import Affine, Moments, Running, Step
@@ -260,16 +259,15 @@ class ShortcutRun:
         """What of x the convolution reads: averages, or the positions that its stride leaves."""
         if self.how.pool:
             return definition.averaged(x, self.how.pool)
-        if self.geometry is self.how.geometry:
-            return x
-        return x[strided(self.how.geometry.stride)]
+        return x if self.how.geometry.transposed else convolution.read(x, self.how.geometry.stride)
 
     def _add_read(self, g: Tensor, gx: Tensor) -> None:
         """Add the gradient of what was read to that of x."""
         if self.how.pool:
             gx.add_(_average_backward(g.to(gx.dtype), gx, self.how.pool))
         else:
-            self._read(gx).add_(g)
+            place = gx if self.how.geometry.transposed else gx[convolution.strided(self.how.geometry.stride)]
+            place.add_(g)
 
 
 def _average_backward(g: Tensor, x: Tensor, stride: tuple[int, ...]) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import measures
-from benchmarks.contenders import WAYS
+from benchmarks.contenders import BFLOAT16, WAYS
 from benchmarks.limits import AVX2_ALONE, FACTORS
 from benchmarks.peers import PEERS
 from benchmarks.results import RESULTS, Row, read
@@ -228,6 +228,29 @@ def levels(folder: Path = RESULTS, device: str = 'cpu') -> str:
     )
 
 
+OTHERS = {
+    'norms': ('batch and group norm', 'lean (default)', 'optimized'),
+    'small': ('small networks, as the recipes have them', 'lean (default)', 'optimized'),
+    'bfloat16': ('bfloat16 under autocast, beside float32', f'lean{BFLOAT16}', f'optimized{BFLOAT16}'),
+}
+
+
+def others(folder: Path = RESULTS) -> str:
+    """Other norms, sizes and types: what is kept and how fast the default and the optimized network are."""
+    lines, setting = [], ''
+    for part, (words, *names) in OTHERS.items():
+        rows = read(folder / f'{part}-cpu.csv')
+        cases, setting = unique(row.case for row in rows), _setting(rows[0])
+        kept = spanned([row.ratio for name in names for row in _of(rows, name, measures.KEPT)])
+        speeds = [
+            f'{_mean_speed(rows, name, measure):.2f}×' for measure in (measures.STEP, measures.INFERENCE) for name in names
+        ]
+        lines.append([f'{words} (`--parts {part}`, {len(cases)} networks)', kept, *speeds])
+    head = ['', 'kept for backward', 'step, default', 'optimized', 'inference, default', 'optimized']
+    said = f"Relative to torch's own layers in float32, `python -m benchmarks --parts {' '.join(OTHERS)}`. {setting}"
+    return '\n\n'.join([_table(head, lines), said])
+
+
 def headlines(folder: Path = RESULTS) -> str:
     """Five figures that say most, each with the command that gives it."""
     networks, compiled = read(folder / 'networks-cpu.csv'), read(folder / 'compiled-cpu.csv')
@@ -278,6 +301,7 @@ def _mean_speed(rows: Sequence[Row], name: str, measure: str) -> float:
 BLOCKS: Mapping[str, Callable[[], str]] = {
     'headlines': headlines,
     'levels': levels,
+    'other networks': others,
     'levels on CUDA': lambda: levels(device='cuda'),
     'measurements': measurements,
 }

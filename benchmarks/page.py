@@ -243,7 +243,9 @@ def others(folder: Path = RESULTS) -> str:
         cases, setting = unique(row.case for row in rows), _setting(rows[0])
         kept = spanned([row.ratio for name in names for row in _of(rows, name, measures.KEPT)])
         speeds = [
-            f'{_mean_speed(rows, name, measure):.2f}×' for measure in (measures.STEP, measures.INFERENCE) for name in names
+            f'{_mean_speed(rows, name, measure):.2f}×'
+            for measure in (measures.STEP, measures.INFERENCE)
+            for name in names
         ]
         lines.append([f'{words} (`--parts {part}`, {len(cases)} networks)', kept, *speeds])
     head = ['', 'kept for backward', 'step, default', 'optimized', 'inference, default', 'optimized']

@@ -51,6 +51,16 @@ def test_blocks_that_enlarge_maps_are_fused_at_any_size():
     assert kept(block, x, 'lean') < 0.4 * kept(block, x, 'plain')
 
 
+def test_a_block_is_judged_as_a_whole_after_its_units_ran_one_by_one(fused_calls: list[int]):
+    block = BlockPlain2d(8, 8, stride=2, scaler='up', resize_at='last', drop_path=0.5)
+    x = torch.randn(2, 8, 8, 8)
+    assert x.numel() < LIMITS.few_values
+    block.train()(x)
+    fused_calls.clear()
+    block.eval()(x)
+    assert fused_calls == [x.numel()]
+
+
 @pytest.mark.parametrize('level', ['fast', 'leaner', 'least'])
 def test_levels_that_were_chosen_save_at_any_size(level: str):
     net, x = EncoderNet1d(4, [1, 1], 'plain'), torch.randn(2, 1, 32)

@@ -137,16 +137,15 @@ def run(
         refused = isinstance(block, str) or why_not_with(x, block) or why_not_compiled(x, block, memory)
         return None if refused else block(x, memory, backend)  # type: ignore[operator]
     by = TABLE[backend, x.device.type]
-    reading = _READINGS.get(units[0] if units else shortcut)  # type: ignore[arg-type]
+    few = by.few and x.numel() <= by.tools.limits.few_values
     # Torch's own layers may have changed since they were read: they are called as they are.
-    if by.few and reading is not None and is_small(x, reading.block, memory, by.tools.limits):
+    if few and is_small(x, _reading_of(units, adds, shortcut).block, memory, by.tools.limits):
         return _by_layers(x, units, adds, shortcut)
+    reading = _READINGS.get(units[0] if units else shortcut)  # type: ignore[arg-type]
     held = reading is not None and reading.holds(units, adds, shortcut)  # most often: a call less than `block_of`
     block = reading.block if held else block_of(units, adds, shortcut)  # type: ignore[union-attr]
     if isinstance(block, str) or why_not_with(x, block):
         return None
-    if by.few and is_small(x, block, memory, by.tools.limits):
-        return _by_layers(x, units, adds, shortcut)
     if adds != 'nothing' and units and not by.whole_blocks:
         return None
     return fused.block(x, block.weights, block.how, memory, backend, block.statistics)
@@ -382,8 +381,7 @@ class _Reading:
 
     def holds(self, units: Sequence[nn.Module], adds: str, shortcut: nn.Module | None) -> bool:
         """Whether these are the layers that were read, as they were."""
-        given = (*units[1:], adds, shortcut if units else None)
-        if len(given) != len(self.arguments) or not all(map(is_, given, self.arguments)) or any(self.hooks):
+        if self.arguments != (*units[1:], adds, shortcut if units else None) or any(self.hooks):
             return False
         if type(units[0] if units else shortcut) is not self.first or not all(
             map(is_, map(type, self.others), self.types)
@@ -396,6 +394,15 @@ class _Reading:
 
 
 _READINGS: WeakKeyDictionary[nn.Module, _Reading] = WeakKeyDictionary()
+
+
+def _reading_of(units: Sequence[nn.Module], adds: str, shortcut: nn.Module | None) -> _Reading:
+    """What was read of these layers, though they may have changed since; read now where nothing was."""
+    first: Any = units[0] if units else shortcut
+    reading = _READINGS.get(first)
+    if reading is None or reading.arguments != (*units[1:], adds, shortcut if units else None):
+        reading = _READINGS[first] = _Reading(units, adds, shortcut)
+    return reading
 
 
 def block_of(units: Sequence[nn.Module], adds: str, shortcut: nn.Module | None) -> Fused | str:

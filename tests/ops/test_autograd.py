@@ -200,6 +200,15 @@ def test_what_was_found_for_shapes_may_be_cleared_by_another_thread(monkeypatch:
         assert torch.equal(net(x), net(x))
 
 
+def together(work: Callable[[], None]) -> None:
+    """Have four threads do it at once."""
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+
 def test_threads_that_begin_at_once_get_one_pool(monkeypatch: pytest.MonkeyPatch):
     # Prepared twice, it would have a fork wait for itself.
     made: list[int] = []
@@ -218,11 +227,7 @@ def test_threads_that_begin_at_once_get_one_pool(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(allocator, '_made', load)
     allocator._pool.cache_clear()
     try:
-        threads = [threading.Thread(target=ask) for _ in range(4)]
-        for each in threads:
-            each.start()
-        for each in threads:
-            each.join()
+        together(ask)
         assert len(made) == 1
     finally:
         allocator._pool.cache_clear()
@@ -238,11 +243,7 @@ def test_threads_compute_what_one_does(backend: str):
             y = net(x)
             found.append((y, torch.autograd.grad(y.sum(), list(net.parameters()))))
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    together(work)
     assert len(found) == 20
     for y, grads in found:
         assert torch.equal(y, want)

@@ -1,24 +1,15 @@
 """A volume is read and answered a part at a time, so that neither it nor its answer need fit into memory."""
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
+from tests.training.memory_growth import growth
 from torch import nn
 
 from mdnc.training import ArrayData, DenseRegression, make_trainer
 from mdnc.training.prediction import PredictionWriter
 
-_BOUNDED = """
-import json, resource, sys
-import numpy as np, torch
-from torch import nn
-from mdnc.training import ArrayData, Segmentation, make_trainer
-from mdnc.training.prediction import PredictionWriter
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+_RUN = """
 def run(size, name):
     file = np.lib.format.open_memmap(f'{sys.argv[1]}/{name}.npy', 'w+', np.float32, (1, 1, *size))
     del file
@@ -27,19 +18,13 @@ def run(size, name):
     callbacks = [PredictionWriter(f'{sys.argv[1]}/{name}.h5')]
     trainer = make_trainer(sys.argv[1], accelerator='cpu', callbacks=callbacks, enable_progress_bar=False)
     trainer.predict(Segmentation(nn.Conv3d(1, 4, 1)), data, return_predictions=False)
-torch.set_num_threads(1)
-run((64, 64, 64), 'small')
-before = peak()
-run((256, 256, 320), 'large')
-print(json.dumps(peak() - before))
 """
 
 
 @pytest.mark.slow
 def test_memory_is_that_of_a_row_of_tiles(tmp_path):
     # The volume is 84 MB, which was held twice; its scores are 336 MB. A row of tiles has 42 MB, its blending as much.
-    done = subprocess.run([sys.executable, '-c', _BOUNDED, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) < 250e6
+    assert growth(_RUN, tmp_path) < 250e6
 
 
 class First(nn.Module):

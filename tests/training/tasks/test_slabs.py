@@ -1,12 +1,9 @@
 """Samples whose scores are large are judged slab by slab: the same figures as if all were held."""
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
+from tests.training.memory_growth import growth
 from torch import nn
 from torchmetrics.classification import MulticlassAUROC, MulticlassConfusionMatrix, MulticlassF1Score
 
@@ -110,12 +107,7 @@ def test_what_is_no_sum_over_positions_gets_whole_samples(words, tmp_path, monke
         assert found == pytest.approx(due, rel=1e-5)
 
 
-_BOUNDED = """
-import json, resource, sys
-import numpy as np, torch
-from torch import nn
-from mdnc.training import ArrayData, Segmentation, make_trainer
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+_RUN = """
 def run(size, name):
     for kind, dtype, lead in (('x', np.float32, (1,)), ('y', np.uint8, ())):
         np.lib.format.open_memmap(f'{sys.argv[1]}/{kind}{name}.npy', 'w+', dtype, (1, *lead, *size)).flush()
@@ -123,19 +115,13 @@ def run(size, name):
     data = ArrayData(*where, patch=[32, 32, 32], normalise=False, split={'val': 0})
     trainer = make_trainer(sys.argv[1], accelerator='cpu', enable_progress_bar=False)
     trainer.test(Segmentation(nn.Conv3d(1, 4, 1)), data, verbose=False)
-torch.set_num_threads(1)
-run((64, 64, 64), 'small')
-before = peak()
-run((256, 256, 320), 'large')
-print(json.dumps(peak() - before))
 """
 
 
 @pytest.mark.slow
 def test_a_test_takes_the_memory_of_slabs(tmp_path):
     # Scores are 336 MB, targets as whole numbers 168 MB; with what a loss makes of both it was 2.6 GB.
-    done = subprocess.run([sys.executable, '-c', _BOUNDED, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) < 600e6
+    assert growth(_RUN, tmp_path) < 600e6
 
 
 @pytest.mark.parametrize('held', [True, False])
